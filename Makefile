@@ -1,0 +1,58 @@
+# `make demo` and `make test` set up everything they need, in .venv.
+#
+#   make demo         train plain and with R-Drop, compare, export, serve
+#   make test         lint and run every test against the built wheel
+#   make lint         ruff only
+#   make docs-check   run the examples of README, docs and docstrings
+#
+# EXTRAS=torch adds PyTorch, against which the authors' formula is tested.
+# PYTHON=... chooses the interpreter, 3.10 to 3.13.
+
+EXTRAS ?=
+TESTS ?= tests
+SUPPORTED := import sys, venv, ensurepip; \
+	sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 \
+	python3.10; do $$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; \
+	done)
+
+comma := ,
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready$(subst $(comma),-,$(addprefix -,$(EXTRAS)))
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: demo test lint docs-check install clean
+.DEFAULT_GOAL := test
+
+$(READY): setup.cfg constraints.txt
+	@test -n "$(PYTHON)" || { echo "Expected Python 3.10 to 3.13 with venv" \
+	"on the path. Name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -q -c constraints.txt setuptools wheel
+	$(PIP) install -q -c constraints.txt --no-build-isolation \
+	  ".[test$(addprefix $(comma),$(EXTRAS))]"
+	@touch $@
+
+# The wheel, not the source folder, is what tests import. A stale build/
+# would put deleted modules into it.
+install: $(READY)
+	@rm -rf build/lib build/bdist.*
+	@$(PIP) install -q --no-deps --no-build-isolation --force-reinstall .
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+test: lint install
+	RDROP_KERAS_INSTALLED=1 $(BIN)/pytest $(TESTS)
+
+docs-check: install
+	RDROP_KERAS_INSTALLED=1 $(BIN)/pytest tests/test_docs.py
+
+demo: $(READY)
+	$(BIN)/python -m examples.text_classification --demo --output runs/demo
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

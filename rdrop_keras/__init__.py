@@ -1,0 +1,10 @@
+"""R-Drop for Keras: regularized dropout for neural networks."""
+
+from rdrop_keras import layers as layers
+from rdrop_keras import losses as losses
+from rdrop_keras._version import __version__ as __version__
+from rdrop_keras.model import RDropMixin as RDropMixin
+from rdrop_keras.model import RDropModel as RDropModel
+from rdrop_keras.rdrop import RDrop as RDrop
+
+__all__ = ["RDrop", "RDropMixin", "RDropModel", "layers", "losses"]

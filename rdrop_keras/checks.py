@@ -1,0 +1,79 @@
+"""What a model must be like to train with R-Drop, checked at `compile`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from rdrop_keras import _keras
+
+
+def is_from_keras(method: Callable[..., Any]) -> bool:
+    """Whether a method is Keras's own rather than a user's override."""
+    function = inspect.unwrap(getattr(method, "__func__", method))
+    return function.__module__.split(".")[0] == "keras"
+
+
+def check_mixin_order(cls: type, mixin: type) -> None:
+    """Raises if a Keras model class comes before the mixin.
+
+    Keras's `train_step` would win, and training would silently be plain.
+    """
+    order = cls.__mro__
+    if keras.Model in order and order.index(keras.Model) < order.index(mixin):
+        raise TypeError(
+            f"Expected `{mixin.__name__}` before the model class. Received: "
+            f"class {cls.__name__}("
+            f"{', '.join(base.__name__ for base in cls.__bases__)}). Write "
+            f"the mixin first, otherwise Keras's own training step is used."
+        )
+
+
+def check_model(model: Any, mixin: type) -> None:
+    """Raises if a model cannot be trained with R-Drop.
+
+    Args:
+        model: A model whose class has the mixin.
+        mixin: `RDropMixin`.
+    """
+    name = type(model).__name__
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"Expected `{name}` to be a `keras.Model`. Received a class with "
+            f"the bases {[base.__name__ for base in type(model).__mro__]}."
+        )
+    parameters = inspect.signature(model.call).parameters
+    if "training" not in parameters:
+        raise ValueError(
+            f"Expected `{name}.call` to take a `training` argument. Received: "
+            f"call({', '.join(parameters)}). Without it Keras runs the model "
+            "in inference mode, with dropout off. Write `def call(self, "
+            "inputs, training=None)` and hand `training` on to the layers."
+        )
+    if not is_from_keras(super(mixin, model).train_step):
+        raise TypeError(
+            f"Expected `{name}` to train by Keras's own `train_step`. "
+            "Received a class that overrides it, which R-Drop would replace. "
+            "Override `compute_loss` instead, or write the training step with "
+            "`compute_rdrop_loss` in a class derived from this one."
+        )
+    check_not_float8(model)
+
+
+def check_not_float8(model: keras.Model) -> None:
+    """Raises if a layer trains in float8.
+
+    The gradient of a float8 scale is its new value, so that two passes would
+    add two new values up and double the scale.
+    """
+    for layer in _keras.all_layers(model):
+        if getattr(layer, "quantization_mode", None) == "float8":
+            raise ValueError(
+                "Expected layers without float8 quantization. Received: "
+                f"{layer.path or layer.name}. Its scales are overwritten with "
+                "their gradient, which several passes would sum. Train with "
+                "R-Drop before `quantize('float8')`, or use mixed_bfloat16."
+            )

@@ -1,0 +1,96 @@
+"""Tells a user why two passes of their model gave the same outputs."""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+import keras
+
+from rdrop_keras import _keras
+
+# Where Keras's and KerasHub's layers keep their rates. `MultiHeadAttention`
+# and the recurrent cells have `dropout`, some only with an underscore.
+_RATES = (
+    "rate",
+    "stddev",
+    "dropout",
+    "_dropout",
+    "recurrent_dropout",
+    "dropout_rate",
+)
+
+
+def stochastic_layers(
+    model: keras.Model,
+) -> list[tuple[keras.layers.Layer, dict[str, float]]]:
+    """Returns the layers that may draw random numbers, and their rates.
+
+    Args:
+        model: Any Keras model.
+
+    Returns:
+        Pairs of a layer and its rates by attribute name. A layer that owns a
+        `keras.random.SeedGenerator` and no rate that is known has none.
+    """
+    found = []
+    for layer in _keras.all_layers(model):
+        rates = {
+            name: float(getattr(layer, name))
+            for name in _RATES
+            if isinstance(getattr(layer, name, None), numbers.Real)
+        }
+        seeds = any(
+            isinstance(value, keras.random.SeedGenerator)
+            for value in vars(layer).values()
+        )
+        if rates or seeds:
+            found.append((layer, rates))
+    return found
+
+
+def explain_identical_passes(model: keras.Model) -> str:
+    """Returns the message for a model whose passes are all the same."""
+    layers = stochastic_layers(model)
+    active = [entry for entry in layers if any(entry[1].values())]
+    start = (
+        "Expected the training-mode passes to differ, as dropout makes them. "
+        "Received identical outputs on the first training step, so that "
+        "R-Drop would double the cost and do nothing. "
+    )
+    if active:
+        cause = (
+            f"These layers have an active rate: {_names(active)}. Their "
+            "randomness does not reach the output: check that `call` hands "
+            "`training` on and does not say `training=False`, that no layer "
+            "draws with a fixed integer seed, and that what follows is not "
+            "dead (all zeros). "
+        )
+    elif layers:
+        cause = (
+            f"All rates are 0 in the layers looked at: {_names(layers)}. Build "
+            "the model with a dropout rate above 0 (the paper uses 0.1 to "
+            "0.3); KerasHub's Gemma and ViT backbones have 0 by default. "
+        )
+    else:
+        cause = (
+            "The model has no layer that draws random numbers. Add "
+            "`keras.layers.Dropout`, for instance before the last layer. "
+        )
+    return (
+        start + cause + "To train without R-Drop, compile with `rdrop=None`; "
+        "to go on regardless, with `rdrop=RDrop(..., check_dropout=False)`. "
+        "The weights are as they were before the step."
+    )
+
+
+def _names(entries: list[tuple[Any, dict[str, float]]], most: int = 8) -> str:
+    shown = [
+        f"{layer.path or layer.name} ({type(layer).__name__}"
+        + "".join(f", {name}={rate:g}" for name, rate in rates.items())
+        + ")"
+        for layer, rates in entries[:most]
+    ]
+    if len(entries) > most:
+        shown.append(f"and {len(entries) - most} more")
+    return ", ".join(shown)

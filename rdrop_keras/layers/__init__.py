@@ -1,0 +1,5 @@
+"""Layers for graphs that hold several branches themselves."""
+
+from rdrop_keras.layers.consistency import Consistency
+
+__all__ = ["Consistency"]

@@ -1,0 +1,19 @@
+"""Divergences between the outputs of several passes."""
+
+from rdrop_keras.losses.bernoulli import BernoulliConsistency
+from rdrop_keras.losses.bernoulli import bernoulli_consistency
+from rdrop_keras.losses.categorical import CategoricalConsistency
+from rdrop_keras.losses.categorical import categorical_consistency
+from rdrop_keras.losses.divergence import Divergence
+from rdrop_keras.losses.squared_error import SquaredErrorConsistency
+from rdrop_keras.losses.squared_error import squared_error_consistency
+
+__all__ = [
+    "BernoulliConsistency",
+    "CategoricalConsistency",
+    "Divergence",
+    "SquaredErrorConsistency",
+    "bernoulli_consistency",
+    "categorical_consistency",
+    "squared_error_consistency",
+]

@@ -1,0 +1,123 @@
+"""The base of all divergences: a Keras loss between outputs of one model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+
+def consistency_dtype() -> str:
+    """Returns the dtype that consistency is computed in.
+
+    Half precision cannot hold the difference of two nearly equal
+    log-probabilities, so this is float32 under every policy (float64 where
+    `keras.config.floatx()` is float64).
+    """
+    return "float64" if keras.config.floatx() == "float64" else "float32"
+
+
+class Divergence(keras.losses.Loss):
+    """How far the outputs of several passes lie apart, item by item.
+
+    Subclasses implement `unreduced`. As a `keras.losses.Loss` it compares two
+    outputs, `loss(output_1, output_2, sample_weight)`, with Keras's own
+    masking, weighting and reduction. Inside `RDropModel` the reduction is
+    always that of the task loss the divergence stands beside.
+
+    Args:
+        reduction: See `keras.losses.Loss`.
+        name: Optional name.
+        dtype: The dtype of the computation. Defaults to float32 under every
+            dtype policy.
+    """
+
+    def __init__(
+        self,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
+    ):
+        super().__init__(
+            name=name, reduction=reduction, dtype=dtype or consistency_dtype()
+        )
+
+    def unreduced(self, outputs: Sequence[Any]) -> Any:
+        """Returns the mean divergence over all pairs, one value an item."""
+        raise NotImplementedError
+
+    def call(self, y_true, y_pred):
+        return self.unreduced([y_true, y_pred])
+
+
+class DistributionDivergence(Divergence):
+    """A divergence between outputs that are logits or probabilities.
+
+    Args:
+        from_logits: Whether the outputs are logits rather than probabilities.
+        axis: The axis that holds the classes or labels.
+        **kwargs: See `Divergence`.
+    """
+
+    def __init__(self, from_logits: bool = False, axis: int = -1, **kwargs):
+        super().__init__(**kwargs)
+        self.from_logits = from_logits
+        self.axis = axis
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "from_logits": self.from_logits,
+            "axis": self.axis,
+        }
+
+
+def check_outputs(outputs: Sequence[Any]) -> list[Any]:
+    """Converts outputs of two or more passes to the consistency dtype."""
+    outputs = list(outputs)
+    if len(outputs) < 2:
+        raise ValueError(
+            "Expected the outputs of two or more passes. Received: "
+            f"{len(outputs)}."
+        )
+    dtype = consistency_dtype()
+    tensors = [keras.ops.convert_to_tensor(o) for o in outputs]
+    return [keras.ops.cast(t, dtype) for t in tensors]
+
+
+def smallest_normal(tensor: Any) -> float:
+    """Returns the smallest positive normal number of a tensor's dtype."""
+    return float(np.finfo(keras.backend.standardize_dtype(tensor.dtype)).tiny)
+
+
+def mean_pairwise_product(
+    first: Sequence[Any], second: Sequence[Any], pair_weight: float
+) -> Any:
+    """Returns the mean of `w (a_i - a_j)(b_i - b_j)` over the pairs i < j.
+
+    Linear in the number of passes m: the sum over pairs is m times the
+    covariance sum, `m * sum_i (a_i - mean a)(b_i - mean b)`, which, unlike the
+    difference of two large sums, loses no digits where all passes agree.
+
+    Where all `b` are equal their differences are set to zero, which they are,
+    except that infinities would give NaN: a class masked with a logit of -inf
+    contributes nothing.
+    """
+    count = len(first)
+    if count == 2:
+        gap = keras.ops.where(
+            second[0] == second[1], 0.0, second[0] - second[1]
+        )
+        return pair_weight * (first[0] - first[1]) * gap
+    equal = second[0] == second[1]
+    for other in second[2:]:
+        equal = keras.ops.logical_and(equal, second[0] == other)
+    first_mean = sum(first) / count
+    second_mean = sum(second) / count
+    total = sum(
+        (a - first_mean) * keras.ops.where(equal, 0.0, b - second_mean)
+        for a, b in zip(first, second)
+    )
+    return pair_weight * 2.0 / (count - 1) * total

@@ -1,0 +1,305 @@
+"""Keras models that train with R-Drop."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import keras
+
+from rdrop_keras import _keras
+from rdrop_keras import checks
+from rdrop_keras.objective import Objective
+from rdrop_keras.objective import combine
+from rdrop_keras.objective import measure_consistency
+from rdrop_keras.passes import run_calls
+from rdrop_keras.rdrop import RDrop
+from rdrop_keras.trackers import Trackers
+from rdrop_keras.trainers import trainer
+
+
+class RDropMixin:
+    """Makes any Keras model class train with R-Drop.
+
+    Stands before the model class, whose own methods it leaves alone:
+    preprocessing, presets, `generate()`, `evaluate()`, `predict()`, saving
+    and export work as they do without it. Only `compile` takes one more
+    argument, and `fit` and `train_on_batch` minimise
+
+        1/2 (T_1 + T_2 + alpha * C)
+
+    where `T_i` are the losses of two passes with dropout on and `C` is the
+    bidirectional KL divergence between their outputs (see `RDrop`).
+
+    `fit` logs, beside Keras's own: `task_loss`, the mean of the `T_i`, which
+    compares with `val_loss`; and `consistency_loss`, which is `C`, unweighted,
+    in nats.
+
+    Example:
+
+    ```python
+    @keras.saving.register_keras_serializable("my_package")
+    class RDropBert(RDropMixin, keras_hub.models.BertTextClassifier):
+        pass
+
+    classifier = RDropBert.from_preset("bert_base_en", num_classes=2)
+    classifier.compile("adam", loss, rdrop=1.0)
+    classifier.fit(texts, labels)
+    ```
+
+    Reference:
+        [Liang et al., 2021](https://arxiv.org/abs/2106.14448), section 2.
+    """
+
+    _rdrop: RDrop | None = None
+    _rdrop_trackers: Trackers | None = None
+    _rdrop_checked: bool = False
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        checks.check_mixin_order(cls, RDropMixin)
+
+    @property
+    def rdrop(self) -> RDrop | None:
+        """The compiled R-Drop settings, or None for plain training."""
+        return self._rdrop
+
+    def compile(self, *args: Any, rdrop: Any = 1.0, **kwargs: Any) -> None:
+        """Configures the model for training.
+
+        Args:
+            *args: As for the model's own `compile`.
+            rdrop: A number or schedule, the paper's alpha; an `RDrop` with
+                all settings; or None or False for plain Keras training at
+                plain cost.
+            **kwargs: As for the model's own `compile`.
+
+        Raises:
+            TypeError, ValueError: If `rdrop` is not valid, or the model
+                cannot be trained with R-Drop. The model then stays as it was.
+        """
+        rdrop = RDrop.from_argument(rdrop)
+        if rdrop is not None:
+            checks.check_model(self, RDropMixin)
+        super().compile(*args, **kwargs)
+        self._set_rdrop(rdrop)
+
+    def _set_rdrop(self, rdrop: RDrop | None) -> None:
+        self._rdrop = rdrop
+        self._rdrop_trackers = None if rdrop is None else Trackers()
+        self._rdrop_checked = False
+
+    def get_compile_config(self) -> dict[str, Any]:
+        config = super().get_compile_config()
+        if config:
+            config["rdrop"] = keras.saving.serialize_keras_object(self._rdrop)
+        return config
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        config = dict(config)
+        rdrop = keras.saving.deserialize_keras_object(config.pop("rdrop", None))
+        if checks.is_from_keras(super().compile_from_config):
+            # Keras's own refuses to call an overridden `compile`.
+            config = keras.saving.deserialize_keras_object(config)
+            self.compile(**config, rdrop=rdrop)
+            if self.optimizer is not None and self.built:
+                self.optimizer.build(self.trainable_variables)
+        else:
+            super().compile_from_config(config)
+            self._set_rdrop(rdrop)
+
+    def reset_metrics(self) -> None:
+        super().reset_metrics()
+        if self._rdrop_trackers is not None:
+            self._rdrop_trackers.reset()
+
+    def train_step(self, *args: Any) -> Any:
+        if self._rdrop is None:
+            return super().train_step(*args)
+        return trainer().train_step(self, *args, self._rdrop_trackers)
+
+    def make_train_function(self, force: bool = False) -> Any:
+        super().make_train_function(force=force)
+        if (
+            self._rdrop is None
+            or not self._rdrop.check_dropout
+            or self._rdrop_checked
+        ):
+            return self.train_function
+        train_function = self.train_function
+
+        def done():
+            self._rdrop_checked = True
+            self.train_function = train_function
+
+        self.train_function = trainer().check_first_call(
+            self, train_function, self._rdrop_trackers, done
+        )
+        return self.train_function
+
+    def compute_rdrop_loss(
+        self, x: Any, y: Any = None, sample_weight: Any = None
+    ) -> tuple[Any, Any]:
+        """Computes what `fit` minimises, for a training loop of your own.
+
+        Runs the training-mode passes. Under a gradient tape, the gradient of
+        the first value is what `fit` applies; scale it with
+        `optimizer.scale_loss` where the optimizer scales losses.
+
+        Args:
+            x: A batch of inputs, preprocessed as `call` takes them.
+            y: The targets.
+            sample_weight: Optional sample weights.
+
+        Returns:
+            The loss, a scalar, and the outputs of the first pass.
+
+        Raises:
+            ValueError: If the model is not compiled.
+
+        Example:
+
+        ```python
+        with tf.GradientTape() as tape:
+            loss, y_pred = model.compute_rdrop_loss(x, y)
+        gradients = tape.gradient(loss, model.trainable_weights)
+        model.optimizer.apply(gradients, model.trainable_weights)
+        ```
+        """
+        if not self.compiled:
+            raise ValueError(
+                "Expected a compiled model. Call `compile(...)` first: it "
+                "says which loss and which alpha to compute."
+            )
+        if self._rdrop is None:
+            y_pred = self(x, training=True)
+            return self._task_loss(x, y, y_pred, sample_weight), y_pred
+        objective, y_pred = self._compute_objective(x, y, sample_weight)
+        return objective.loss, y_pred
+
+    def _compute_objective(
+        self, x: Any, y: Any, sample_weight: Any
+    ) -> tuple[Objective, Any]:
+        checks.check_not_float8(self)
+        outputs, task_losses = [], []
+        for output in run_calls(self, x, self._rdrop.num_passes):
+            task_losses.append(self._task_loss(x, y, output, sample_weight))
+            outputs.append(output)
+        consistency = measure_consistency(
+            _keras.compiled_loss(self),
+            self._rdrop.divergence,
+            y,
+            outputs,
+            sample_weight,
+        )
+        iterations = 0 if self.optimizer is None else self.optimizer.iterations
+        alpha = self._rdrop.alpha_at(iterations)
+        return combine(task_losses, consistency, alpha), outputs[0]
+
+    def _task_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any):
+        # Overrides from before Keras 3.3 do not take `training`.
+        parameters = inspect.signature(self.compute_loss).parameters
+        training = {"training": True} if "training" in parameters else {}
+        return self.compute_loss(x, y, y_pred, sample_weight, **training)
+
+
+class RDropModel(RDropMixin, keras.Model):
+    """A Keras model that trains with R-Drop.
+
+    Used like `keras.Model`: `RDropModel(inputs, outputs)` for a functional
+    model, or as the base of a class with its own `call`. See `RDropMixin` for
+    what is minimised and logged, `RDrop` for the settings, and `from_model`
+    for a model that exists already.
+
+    A class that builds a functional graph in its `__init__`, as KerasHub's
+    do, is written `class My(RDropMixin, keras.Model)`.
+
+    Args:
+        *args: As for `keras.Model`.
+        **kwargs: As for `keras.Model`.
+
+    Example:
+
+    >>> inputs = keras.Input((4,))
+    >>> hidden = keras.layers.Dense(8, activation="relu")(inputs)
+    >>> hidden = keras.layers.Dropout(0.1)(hidden)
+    >>> model = rdrop_keras.RDropModel(inputs, keras.layers.Dense(3)(hidden))
+    >>> loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    >>> model.compile("sgd", loss, rdrop=5.0)
+    >>> x = np.random.default_rng(0).normal(size=(32, 4))
+    >>> history = model.fit(x, np.arange(32) % 3, verbose=0)
+    >>> sorted(history.history)
+    ['consistency_loss', 'loss', 'task_loss']
+
+    Reference:
+        [Liang et al., 2021](https://arxiv.org/abs/2106.14448), section 2.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any):
+        if cls is RDropModel and _is_functional(args, kwargs):
+            cls = FunctionalRDropModel
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        if _is_functional(args, kwargs) and not isinstance(
+            self, _keras.Functional
+        ):
+            raise TypeError(
+                f"Expected `{type(self).__name__}` to define `call`, as a "
+                "subclass of `RDropModel` does. Received inputs and outputs. "
+                "To build a functional graph in a class of your own, derive "
+                f"it as `class {type(self).__name__}(RDropMixin, keras.Model)`."
+            )
+        super().__init__(*args, **kwargs)
+
+    @classmethod
+    def from_model(cls, model: keras.Model) -> keras.Model:
+        """Returns a trainer for a model that exists already.
+
+        Both are one model seen through two classes: they share layers,
+        weights and all other state, so that training the trainer trains the
+        model in place. The model's own class does not change: it fits,
+        evaluates, saves and exports as a plain Keras model. What the trainer
+        saves is that plain model.
+
+        Args:
+            model: Any Keras model: functional, sequential, subclassed, or a
+                KerasHub task. Its class must use Keras's own `train_step`.
+
+        Returns:
+            A model of a class that puts `RDropMixin` before the model's own.
+            An `RDropMixin` model is returned as it is.
+
+        Raises:
+            TypeError: If `model` is not a Keras model.
+
+        Example:
+
+        >>> model = keras.Sequential([
+        ...     keras.layers.Dropout(0.2), keras.layers.Dense(1)])
+        >>> trainer = rdrop_keras.RDropModel.from_model(model)
+        >>> trainer.compile("sgd", "mse", rdrop=1.0)
+        >>> history = trainer.fit(np.ones((8, 2)), np.ones((8, 1)), verbose=0)
+        >>> model.built, type(model).__name__
+        (True, 'Sequential')
+        """
+        from rdrop_keras.view import view_of
+
+        return view_of(model)
+
+
+@keras.saving.register_keras_serializable("rdrop_keras", name="RDropModel")
+class FunctionalRDropModel(RDropModel, _keras.Functional):
+    """What `RDropModel(inputs, outputs)` makes."""
+
+
+# Users wrote `RDropModel`; summaries, names and files say the same.
+FunctionalRDropModel.__name__ = "RDropModel"
+
+
+def _is_functional(args: tuple, kwargs: dict[str, Any]) -> bool:
+    return (
+        len(args) == 2
+        or (len(args) == 1 and "outputs" in kwargs)
+        or ("inputs" in kwargs and "outputs" in kwargs)
+    )

@@ -1,0 +1,66 @@
+"""Running means of the parts of the R-Drop loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+
+class Trackers:
+    """What R-Drop training reports beside Keras's own `loss`.
+
+    Kept out of `model.metrics`, because Keras reports those in `evaluate` and
+    validation too, where there is one pass and nothing to report.
+    """
+
+    def __init__(self):
+        self.task_loss = keras.metrics.Mean(name="task_loss")
+        self.consistency_loss = keras.metrics.Mean(name="consistency_loss")
+        self._identical = keras.metrics.Mean(name="identical_passes")
+        self._improper = keras.metrics.Mean(name="improper_probabilities")
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """All the metrics, those for checks included."""
+        return [
+            self.task_loss,
+            self.consistency_loss,
+            self._identical,
+            self._improper,
+        ]
+
+    def update(
+        self,
+        task_loss: Any,
+        consistency_loss: Any,
+        observed: Any,
+        batch_size: Any,
+    ) -> None:
+        """Adds one step. `observed` is the step's `Consistency`."""
+        self.task_loss.update_state(task_loss, sample_weight=batch_size)
+        self.consistency_loss.update_state(
+            consistency_loss, sample_weight=batch_size
+        )
+        self._identical.update_state(observed.identical)
+        self._improper.update_state(observed.improper)
+
+    def result(self) -> dict[str, Any]:
+        """Returns the logs."""
+        return {
+            metric.name: metric.result()
+            for metric in (self.task_loss, self.consistency_loss)
+        }
+
+    def reset(self) -> None:
+        """Starts a new epoch."""
+        for metric in self.metrics:
+            metric.reset_state()
+
+    def all_identical(self) -> bool:
+        """Whether the passes were identical in every step since the reset."""
+        return float(self._identical.result()) == 1.0
+
+    def any_improper(self) -> bool:
+        """Whether any step read as probabilities what is none."""
+        return float(self._improper.result()) > 0.0

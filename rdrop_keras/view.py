@@ -1,0 +1,72 @@
+"""One model seen through two classes: its own, and one that adds R-Drop."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import keras
+
+from rdrop_keras.model import RDropMixin
+
+
+def view_of(model: keras.Model) -> keras.Model:
+    """Returns a model that trains `model` with R-Drop, in place.
+
+    A wrapping model would have to pass on whatever its inner model adds to
+    Keras (raw-text `fit`, `generate`, LoRA, presets), and its weight files
+    would differ. A second object of a derived class that shares the first
+    one's `__dict__` has all of it, and nothing can get out of step.
+
+    Args:
+        model: Any Keras model.
+
+    Returns:
+        The view. An `RDropMixin` model is returned as it is.
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            "Expected a `keras.Model`. Received: "
+            f"model={model!r} of type {type(model).__name__}."
+        )
+    if isinstance(model, RDropMixin):
+        return model
+    return _same_state(model, _view_class(type(model)))
+
+
+def _same_state(model: keras.Model, cls: type) -> keras.Model:
+    other = object.__new__(cls)
+    object.__setattr__(other, "__dict__", model.__dict__)
+    return other
+
+
+@functools.cache
+def _view_class(cls: type) -> type:
+    return type(f"RDrop{cls.__name__}", (_View, RDropMixin, cls), {})
+
+
+class _View:
+    """What differs between a view and the model that it shows."""
+
+    @property
+    def train_function(self) -> Any:
+        # Kept apart from the model's own, so that the model's `fit` stays
+        # plain, and forgotten when the model is compiled anew.
+        function, compiled = self.__dict__.get("_rdrop_train", (None, None))
+        if compiled is not self.__dict__.get("_compile_config"):
+            return None
+        return function
+
+    @train_function.setter
+    def train_function(self, function: Any) -> None:
+        compiled = self.__dict__.get("_compile_config")
+        self.__dict__["_rdrop_train"] = (function, compiled)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        super().compile(*args, **kwargs)
+        self.__dict__["train_function"] = None
+        self.train_function = None
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Saves the plain model."""
+        return _same_state(self, type(self).__mro__[3]).save(*args, **kwargs)
