@@ -54,11 +54,11 @@ class Comparison:
         divergence, outputs = _before_activation(divergence, self.outputs, name)
         _check_classes(divergence, outputs[0], name)
         values = divergence.unreduced(outputs)
-        self.identical = _identical(values, outputs)
-        self.improper = _improper(divergence, outputs[0])
         mask = common_mask(self.outputs, valid)
         counted = ops.ones_like(values) if mask is None else mask
         self.count = ops.sum(ops.cast(counted, values.dtype))
+        self.identical = _identical(values, outputs, self.count)
+        self.improper = _improper(divergence, outputs[0])
         return reduce_values(values, divergence.reduction, sample_weight, mask)
 
 
@@ -147,7 +147,7 @@ def _check_classes(divergence: Divergence, output: Any, name: str) -> None:
         )
 
 
-def _identical(values: Any, outputs: Sequence[Any]) -> Any:
+def _identical(values: Any, outputs: Sequence[Any], count: Any) -> Any:
     # Zero divergence alone proves nothing: two saturated outputs have it too.
     # Comparing the first class as well costs next to nothing where comparing
     # everything would read every logit again.
@@ -155,8 +155,8 @@ def _identical(values: Any, outputs: Sequence[Any]) -> Any:
     same = ops.all(values == 0)
     for other in first[1:]:
         same = ops.logical_and(same, ops.all(first[0] == other))
-    same = ops.logical_and(same, ops.size(outputs[0]) > 0)
-    return ops.cast(same, "float32")
+    # An empty batch, or one that is all padding, says nothing about dropout.
+    return ops.cast(ops.logical_and(same, count > 0), "float32")
 
 
 def _improper(divergence: Divergence, output: Any) -> Any:

@@ -93,15 +93,14 @@ def ignored_class(task_loss: keras.losses.Loss | None) -> int | None:
 
 
 def _function_and_options(task_loss: Any) -> tuple[Any, dict[str, Any]]:
-    if not isinstance(task_loss, keras.losses.Loss):
-        return None, {}
     # Every built-in loss keeps its function as `fn`, be it compiled by name,
-    # as a function or as an instance; options are in its public config.
+    # as a function or as an instance, and its options as attributes.
     function = getattr(task_loss, "fn", None)
-    try:
-        options = dict(task_loss.get_config())
-    except (NotImplementedError, TypeError):
-        options = {}
+    options = {
+        name: getattr(task_loss, name)
+        for name in ("from_logits", "axis", "ignore_class")
+        if hasattr(task_loss, name)
+    }
     while isinstance(function, functools.partial):
         options.update(function.keywords)
         function = function.func

@@ -1,0 +1,50 @@
+"""What every test runs under: a fixed seed, a clean Keras, strict warnings."""
+
+import os
+import pathlib
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# PyTorch before TensorFlow: the other order can crash on exit, as Keras's own
+# conftest.py notes.
+try:
+    import torch  # noqa: F401
+except ImportError:
+    pass
+
+import keras
+import numpy as np
+import pytest
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+# Behind site-packages, so that `rdrop_keras` is the installed wheel and only
+# `examples`, which is not installed, comes from here.
+sys.path.append(str(REPOSITORY))
+sys.path.append(str(pathlib.Path(__file__).parent))
+
+
+def pytest_sessionstart(session):
+    import rdrop_keras
+
+    source = pathlib.Path(rdrop_keras.__file__).resolve().parent
+    if os.environ.get("RDROP_KERAS_INSTALLED") and source.parent == REPOSITORY:
+        raise pytest.UsageError(
+            "Expected the tests to import the installed wheel. Received: "
+            f"{source}."
+        )
+
+
+@pytest.fixture(autouse=True)
+def fresh_keras():
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(1337)
+    keras.config.set_dtype_policy("float32")
+    keras.config.disable_traceback_filtering()
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
