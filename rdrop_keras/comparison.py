@@ -77,9 +77,10 @@ def reduce_values(
 ) -> Any:
     """Reduces values by the machinery of `keras.losses.Loss`."""
     values = _keras.carry_mask(values, mask)
-    return _Reduction(reduction=reduction, dtype=consistency_dtype())(
-        values, values, sample_weight
+    reduce = _Reduction(
+        reduction=reduction, name="consistency", dtype=consistency_dtype()
     )
+    return reduce(values, values, sample_weight)
 
 
 class _Reduction(keras.losses.Loss):

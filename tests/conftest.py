@@ -1,5 +1,6 @@
 """What every test runs under: a fixed seed, a clean Keras, strict warnings."""
 
+import contextlib
 import os
 import pathlib
 import sys
@@ -8,10 +9,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 # PyTorch before TensorFlow: the other order can crash on exit, as Keras's own
 # conftest.py notes.
-try:
+with contextlib.suppress(ImportError):
     import torch  # noqa: F401
-except ImportError:
-    pass
 
 import keras
 import numpy as np
