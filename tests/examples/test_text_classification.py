@@ -400,10 +400,8 @@ def test_interrupted_run_resumes_to_the_same_end(
     with pytest.raises(KeyboardInterrupt):
         train(tiny, SETTINGS, tmp_path)
     assert not runs.is_finished(tmp_path)
-    monkeypatch.undo()
+    monkeypatch.setattr(train_module, "_callbacks", callbacks)
 
-    monkeypatch.setattr(model_module, "NUM_LAYERS", 1)
-    monkeypatch.setattr(model_module, "WIDTH", 16)
     with pytest.raises(InputError, match="alpha was 2.0, now 3.0"):
         train(tiny, replace(SETTINGS, alpha=3.0), tmp_path, resume=True)
     resumed = train(tiny, SETTINGS, tmp_path, resume=True)

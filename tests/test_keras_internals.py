@@ -1,0 +1,88 @@
+"""What `rdrop_keras._keras` relies on. When Keras changes, this says where."""
+
+import builders
+import keras
+import numpy as np
+
+from rdrop_keras import _keras
+
+
+def test_functional_is_the_class_keras_makes():
+    assert type(keras.Model(*builders.graph())) is _keras.Functional
+
+
+def test_all_layers_reaches_every_depth():
+    inner = keras.Sequential([keras.layers.Dropout(0.1)])
+    attention = keras.layers.MultiHeadAttention(1, 2)
+    inputs = keras.Input((3, 4))
+    model = keras.Model(inputs, inner(attention(inputs, inputs)))
+    names = {type(layer).__name__ for layer in _keras.all_layers(model)}
+    assert {"Dropout", "MultiHeadAttention", "Softmax", "EinsumDense"} <= names
+
+
+def test_masks_ride_on_tensors_where_losses_look():
+    embedding = keras.layers.Embedding(5, 2, mask_zero=True)
+    ids = np.array([[1, 0], [2, 3]])
+    output = embedding(ids)
+    np.testing.assert_array_equal(_keras.mask_of(output), ids != 0)
+    assert _keras.mask_of(keras.ops.ones((2,))) is None
+    values = keras.ops.convert_to_tensor(np.array([[1.0, 9.0], [2.0, 3.0]]))
+    values = _keras.carry_mask(values, _keras.mask_of(output))
+    mean = keras.losses.MeanAbsoluteError()(
+        np.zeros((2, 2, 1)),
+        _keras.carry_mask(
+            keras.ops.expand_dims(values, -1), _keras.mask_of(output)
+        ),
+    )
+    np.testing.assert_allclose(mean, 2.0)
+
+
+def test_softmax_and_sigmoid_leave_their_logits():
+    logits = keras.ops.convert_to_tensor([[1.0, 2.0]])
+    for activation in ("softmax", "sigmoid"):
+        layer = keras.layers.Activation(activation)
+        found = _keras.computed_logits(layer(logits))
+        np.testing.assert_array_equal(found, logits)
+    assert _keras.computed_logits(logits) is None
+
+
+def test_compiled_loss_can_be_copied_with_other_losses():
+    model = keras.Model(*builders.graph())
+    assert _keras.compiled_loss(model) is None
+    model.compile("sgd", builders.cross_entropy(), loss_weights=0.5)
+    compiled = _keras.compiled_loss(model)
+    x, y = builders.data(4)
+    outputs = model(x)
+    expected = compiled(y, outputs)
+    seen = []
+
+    def replace(loss, name):
+        def compare(y_true, y_pred, sample_weight):
+            seen.append((loss.name, name, y_pred is outputs, sample_weight))
+            return keras.ops.convert_to_tensor(3.0)
+
+        return compare
+
+    value = _keras.with_losses(compiled, replace)(y, outputs, None)
+    np.testing.assert_allclose(value, 1.5)
+    assert seen == [("sparse_categorical_crossentropy", "dense_1", True, None)]
+    np.testing.assert_array_equal(compiled(y, outputs), expected)
+
+
+def test_copied_loss_feeds_no_metric():
+    inputs, outputs = builders.graph()
+    model = keras.Model(inputs, {"a": outputs, "b": outputs})
+    model.compile("sgd", {"a": "mse", "b": "mse"})
+    x, _ = builders.data(4)
+    compiled = _keras.compiled_loss(model)
+    y = {"a": np.zeros((4, 3)), "b": np.zeros((4, 3))}
+    compiled(y, model(x))
+    before = [float(metric.result()) for metric in compiled.metrics]
+    assert len(before) == 2
+
+    def replace(loss, name):
+        return lambda y_true, y_pred, weight: keras.ops.convert_to_tensor(7.0)
+
+    value = _keras.with_losses(compiled, replace)(y, model(x), None)
+    np.testing.assert_allclose(value, 14.0)
+    assert [float(metric.result()) for metric in compiled.metrics] == before
