@@ -1,0 +1,105 @@
+"""The code, links and commands in README, docs and docstrings are true."""
+
+import doctest
+import importlib
+import pathlib
+import pkgutil
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import rdrop_keras
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PAGES = sorted(
+    path.relative_to(ROOT)
+    for path in [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("examples/**/*.md"),
+    ]
+)
+MODULES = ["rdrop_keras"] + [
+    module.name
+    for module in pkgutil.walk_packages(rdrop_keras.__path__, "rdrop_keras.")
+]
+PUBLIC = [
+    *(getattr(rdrop_keras, name) for name in ("RDrop", "RDropMixin")),
+    rdrop_keras.RDropModel,
+    *(getattr(rdrop_keras.losses, name) for name in rdrop_keras.losses.__all__),
+    *(getattr(rdrop_keras.layers, name) for name in rdrop_keras.layers.__all__),
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_python_blocks_run(page, tmp_path, monkeypatch):
+    text = (ROOT / page).read_text()
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE
+    )
+    monkeypatch.chdir(tmp_path)
+    namespace = {"keras": keras, "np": np, "rdrop_keras": rdrop_keras}
+    for block in blocks:
+        exec(compile(block, str(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text()
+    for target in re.findall(r"\]\(([^)#]+)", text):
+        if not target.startswith("http"):
+            assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_commands_exist(page):
+    text = (ROOT / page).read_text()
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
+    for target in re.findall(r"\bmake ([a-z-]+)\b", text):
+        if f"`make {target}" in text or f"\nmake {target}" in text:
+            assert target in targets
+    for module in re.findall(
+        r"python -m ((?:examples|benchmarks)[\w.]*)", text
+    ):
+        path = ROOT.joinpath(*module.split("."))
+        assert path.is_dir() or path.with_suffix(".py").is_file(), module
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples(name):
+    module = importlib.import_module(name)
+    results = doctest.testmod(
+        module,
+        extraglobs={
+            "keras": keras,
+            "np": np,
+            "tf": tf,
+            "rdrop_keras": rdrop_keras,
+        },
+        optionflags=doctest.NORMALIZE_WHITESPACE,
+    )
+    assert results.failed == 0
+
+
+@pytest.mark.parametrize("thing", PUBLIC, ids=lambda thing: thing.__name__)
+def test_public_docstrings_are_whole(thing):
+    parts = ["Args:"]
+    if thing is not rdrop_keras.losses.Divergence:
+        parts += ["Example:", "arxiv.org/abs/2106.14448"]
+    if thing is rdrop_keras.RDropMixin:
+        parts.remove("Args:")
+    for part in parts:
+        assert part in thing.__doc__
+
+
+def test_docstring_examples_are_found():
+    finder = doctest.DocTestFinder()
+    count = sum(
+        len(test.examples)
+        for name in MODULES
+        for test in finder.find(importlib.import_module(name))
+    )
+    assert count > 30
