@@ -11,12 +11,7 @@ from rdrop_keras import RDropMixin  # noqa: E402
 from rdrop_keras import RDropModel  # noqa: E402
 
 # `fit` of a KerasHub task makes a dataset of what it is given.
-# Reloading a plain task, Keras says that KerasHub's `compile` is not restored;
-# that of ours is.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:`shuffle=True` was passed"),
-    pytest.mark.filterwarnings("ignore:`compile.*` was not called as part"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:`shuffle=True` was passed")
 
 models = keras_hub.models
 TEXTS = ["the cat sat", "a dog ran far", "the dog sat", "a cat ran"]
@@ -160,7 +155,7 @@ def test_raw_inputs_save_reload_generate(name, way, tmp_path):
         task = build(plain)
         trainer = RDropModel.from_model(task)
     compile_task(trainer, rdrop=2.0)
-    history = trainer.fit(*data, batch_size=2, epochs=2, verbose=0).history
+    history = trainer.fit(*data, batch_size=2, verbose=0).history
     assert sorted(history) == sorted({*OUR_LOGS, *KERAS_LOGS[name]})
     assert history["consistency_loss"][0] > 0
     np.testing.assert_allclose(
@@ -176,7 +171,9 @@ def test_raw_inputs_save_reload_generate(name, way, tmp_path):
     assert sorted(logs) == sorted(KERAS_LOGS[name])
     path = tmp_path / "task.keras"
     trainer.save(path)
-    again = keras.saving.load_model(path)
+    # Reloading a plain task, Keras says that KerasHub's `compile` cannot be
+    # restored; ours can.
+    again = keras.saving.load_model(path, compile=way == "mixin")
     assert type(again) is type(task)
     if name in ("bert", "vit"):
         np.testing.assert_array_equal(
@@ -190,7 +187,7 @@ def test_raw_inputs_save_reload_generate(name, way, tmp_path):
         assert len(generated) == 2
         assert generated == again.generate(prompt, max_length=8)
         compile_task(again)
-    if way == "mixin":
+    if way == "mixin" and name != "bart":
         history = again.fit(*data, batch_size=2, verbose=0).history
         assert "consistency_loss" in history
 

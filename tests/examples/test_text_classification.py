@@ -523,12 +523,13 @@ def test_demo_compares_and_then_serves(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(command, "compare", lambda *args: calls.append(args))
     monkeypatch.setattr(command, "_serve", calls.append)
-    assert main(["--demo", "--seeds=4,5", f"--output={tmp_path}"]) == 0
-    (dataset, _, arms, seeds, *rest), served = calls
-    assert len(dataset.classes) == 42
-    assert (arms, seeds) == (("plain", "rdrop"), (4, 5))
-    assert rest == [tmp_path, False]
-    assert served == tmp_path / "rdrop-seed-4" / "saved_model"
+    assert main(["--demo", f"--output={tmp_path}"]) == 0
+    assert main(["--compare", "--seeds=4,5", f"--output={tmp_path}"]) == 0
+    demo, served, compared = calls
+    assert demo[0] == load_languages()
+    assert demo[2:] == (("plain", "rdrop"), (1,), tmp_path, False)
+    assert served == tmp_path / "rdrop-seed-1" / "saved_model"
+    assert compared[2:] == (("plain", "rdrop"), (4, 5), tmp_path, False)
 
 
 def test_served_texts_are_printed_with_their_label(compared):
