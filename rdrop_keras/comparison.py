@@ -11,7 +11,8 @@ from rdrop_keras import _keras
 from rdrop_keras.losses.categorical import CategoricalConsistency
 from rdrop_keras.losses.divergence import DistributionDivergence
 from rdrop_keras.losses.divergence import Divergence
-from rdrop_keras.losses.divergence import consistency_dtype
+from rdrop_keras.losses.reduction import common_mask
+from rdrop_keras.losses.reduction import reduce_values
 
 ops = keras.ops
 
@@ -41,6 +42,7 @@ class Comparison:
         sample_weight: Any = None,
         valid: Any = None,
         name: str = "output",
+        stop_gradient: bool = False,
     ) -> Any:
         """Returns the divergence, reduced as the task loss would be.
 
@@ -49,45 +51,18 @@ class Comparison:
             sample_weight: The weights that the task loss gets.
             valid: Marks the positions that count, besides the masks.
             name: The output's name, for error messages.
+            stop_gradient: As in `RDrop`.
         """
         check_comparable(self.outputs, name)
         divergence, outputs = _before_activation(divergence, self.outputs, name)
         _check_classes(divergence, outputs[0], name)
-        values = divergence.unreduced(outputs)
+        values = divergence.unreduced(outputs, stop_gradient)
         mask = common_mask(self.outputs, valid)
         counted = ops.ones_like(values) if mask is None else mask
         self.count = ops.sum(ops.cast(counted, values.dtype))
         self.identical = _identical(values, outputs, self.count)
         self.improper = _improper(divergence, outputs[0])
         return reduce_values(values, divergence.reduction, sample_weight, mask)
-
-
-def common_mask(outputs: Sequence[Any], valid: Any = None) -> Any:
-    """Returns where every pass has a valid item, or None for everywhere."""
-    for output in outputs:
-        mask = _keras.mask_of(output)
-        if mask is not None:
-            mask = ops.cast(mask, "bool")
-            valid = mask if valid is None else ops.logical_and(valid, mask)
-    return valid
-
-
-def reduce_values(
-    values: Any, reduction: str | None, sample_weight: Any, mask: Any
-) -> Any:
-    """Reduces values by the machinery of `keras.losses.Loss`."""
-    values = _keras.carry_mask(values, mask)
-    reduce = _Reduction(
-        reduction=reduction, name="consistency", dtype=consistency_dtype()
-    )
-    return reduce(values, values, sample_weight)
-
-
-class _Reduction(keras.losses.Loss):
-    """A loss that is its own prediction: masks, weights, reduces."""
-
-    def call(self, y_true, y_pred):
-        return y_pred
 
 
 def check_comparable(outputs: Sequence[Any], name: str) -> None:

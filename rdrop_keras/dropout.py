@@ -1,8 +1,10 @@
-"""Tells a user why two passes of their model gave the same outputs."""
+"""The dropout layers of a model: which there are, and at what rates."""
 
 from __future__ import annotations
 
+import contextlib
 import numbers
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -11,14 +13,8 @@ from rdrop_keras import _keras
 
 # Where Keras's and KerasHub's layers keep their rates. `MultiHeadAttention`
 # and the recurrent cells have `dropout`, some only with an underscore.
-_RATES = (
-    "rate",
-    "stddev",
-    "dropout",
-    "_dropout",
-    "recurrent_dropout",
-    "dropout_rate",
-)
+_RATES = ("rate", "dropout", "_dropout", "recurrent_dropout", "dropout_rate")
+_NOISE = ("stddev",)
 
 
 def stochastic_layers(
@@ -37,7 +33,7 @@ def stochastic_layers(
     for layer in _keras.all_layers(model):
         rates = {
             name: float(getattr(layer, name))
-            for name in _RATES
+            for name in (*_RATES, *_NOISE)
             if isinstance(getattr(layer, name, None), numbers.Real)
         }
         seeds = any(
@@ -47,6 +43,32 @@ def stochastic_layers(
         if rates or seeds:
             found.append((layer, rates))
     return found
+
+
+@contextlib.contextmanager
+def dropout_at(model: keras.Model, rate: float | None) -> Iterator[None]:
+    """Sets the rate of every active dropout, and puts the old ones back.
+
+    Active are those with a rate above 0, at any depth: the others have made
+    no random state, or are off on purpose.
+
+    Args:
+        model: Any Keras model.
+        rate: The rate to set, or None to change nothing.
+    """
+    changed = []
+    try:
+        for layer, rates in [] if rate is None else stochastic_layers(model):
+            for name, old in rates.items():
+                # A layer's property shows the rate of another one, its cell.
+                shown = isinstance(getattr(type(layer), name, None), property)
+                if name in _RATES and old > 0 and not shown:
+                    changed.append((layer, name, getattr(layer, name)))
+                    setattr(layer, name, rate)
+        yield
+    finally:
+        for layer, name, old in changed:
+            setattr(layer, name, old)
 
 
 def explain_identical_passes(model: keras.Model) -> str:

@@ -12,7 +12,9 @@ from rdrop_keras import checks
 from rdrop_keras.objective import Objective
 from rdrop_keras.objective import combine
 from rdrop_keras.objective import measure_consistency
+from rdrop_keras.objective import plain_objective
 from rdrop_keras.passes import run_calls
+from rdrop_keras.plan import plan
 from rdrop_keras.rdrop import RDrop
 from rdrop_keras.trackers import Trackers
 from rdrop_keras.trainers import trainer
@@ -137,6 +139,16 @@ class RDropMixin:
         )
         return self.train_function
 
+    def rdrop_plan(self) -> str:
+        """Returns one line about what training will do, and why.
+
+        Raises:
+            ValueError: If the model is not compiled, or the divergence of an
+                output cannot be inferred.
+        """
+        self._check_compiled()
+        return plan(self)
+
     def compute_rdrop_loss(
         self, x: Any, y: Any = None, sample_weight: Any = None
     ) -> tuple[Any, Any]:
@@ -157,6 +169,8 @@ class RDropMixin:
         Raises:
             ValueError: If the model is not compiled.
 
+        `RDrop(every=...)` has no part in it: each call makes all passes.
+
         Example:
 
         ```python
@@ -166,35 +180,49 @@ class RDropMixin:
         model.optimizer.apply(gradients, model.trainable_weights)
         ```
         """
-        if not self.compiled:
-            raise ValueError(
-                "Expected a compiled model. Call `compile(...)` first: it "
-                "says which loss and which alpha to compute."
-            )
+        self._check_compiled()
         if self._rdrop is None:
             y_pred = self(x, training=True)
             return self._task_loss(x, y, y_pred, sample_weight), y_pred
         objective, y_pred = self._compute_objective(x, y, sample_weight)
         return objective.loss, y_pred
 
+    def _check_compiled(self) -> None:
+        if not self.compiled:
+            raise ValueError(
+                "Expected a compiled model. Call `compile(...)` first: it "
+                "says which loss and which alpha to train with."
+            )
+
     def _compute_objective(
         self, x: Any, y: Any, sample_weight: Any
     ) -> tuple[Objective, Any]:
+        settings = self._rdrop
         checks.check_not_float8(self)
         outputs, task_losses = [], []
-        for output in run_calls(self, x, self._rdrop.num_passes):
+        for output in run_calls(
+            self, x, settings.num_passes, settings.dropout_rates
+        ):
             task_losses.append(self._task_loss(x, y, output, sample_weight))
             outputs.append(output)
         consistency = measure_consistency(
             _keras.compiled_loss(self),
-            self._rdrop.divergence,
+            settings.divergence,
             y,
             outputs,
             sample_weight,
+            settings.stop_gradient,
         )
         iterations = 0 if self.optimizer is None else self.optimizer.iterations
-        alpha = self._rdrop.alpha_at(iterations)
+        alpha = settings.alpha_at(iterations)
         return combine(task_losses, consistency, alpha), outputs[0]
+
+    def _compute_plain_objective(
+        self, x: Any, y: Any, sample_weight: Any
+    ) -> tuple[Objective, Any]:
+        y_pred = self(x, training=True)
+        task_loss = self._task_loss(x, y, y_pred, sample_weight)
+        return plain_objective(task_loss), y_pred
 
     def _task_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any):
         # Overrides from before Keras 3.3 do not take `training`.

@@ -12,6 +12,7 @@ from rdrop_keras import _keras
 from rdrop_keras.comparison import Comparison
 from rdrop_keras.losses.divergence import Divergence
 from rdrop_keras.losses.divergence import consistency_dtype
+from rdrop_keras.losses.functional import weighted_sum
 from rdrop_keras.losses.inference import divergence_for
 from rdrop_keras.losses.inference import ignored_class
 
@@ -39,23 +40,30 @@ class Objective(NamedTuple):
         loss: What is minimised, `task_loss + alpha / m * consistency.value`.
         task_loss: Mean over the passes of what `compute_loss` returned.
         consistency: The `Consistency` of the passes, unweighted.
+        active: 1.0, or 0.0 where there was one pass and no consistency.
     """
 
     loss: Any
     task_loss: Any
     consistency: Consistency
+    active: Any
 
 
 def combine(
     task_losses: Sequence[Any], consistency: Consistency, alpha: Any
 ) -> Objective:
-    """Returns `1/m (sum_i T_i + alpha C)` and its parts."""
-    count = len(task_losses)
-    dtype = consistency.value.dtype
-    task_loss = sum(ops.cast(loss, dtype) for loss in task_losses) / count
-    weight = ops.cast(alpha, dtype) / count
-    loss = task_loss + weight * consistency.value
-    return Objective(loss, task_loss, consistency)
+    """Returns the loss of several passes and its parts."""
+    task_loss = weighted_sum(task_losses, 0.0, 0.0)
+    loss = weighted_sum(task_losses, consistency.value, alpha)
+    return Objective(loss, task_loss, consistency, ops.ones((), "float32"))
+
+
+def plain_objective(task_loss: Any) -> Objective:
+    """Returns the objective of a step that has one pass."""
+    zero = ops.zeros((), "float32")
+    task_loss = ops.cast(task_loss, consistency_dtype())
+    nothing = Consistency(ops.zeros_like(task_loss), zero, zero)
+    return Objective(task_loss, task_loss, nothing, zero)
 
 
 def measure_consistency(
@@ -64,6 +72,7 @@ def measure_consistency(
     y: Any,
     outputs: Sequence[Any],
     sample_weight: Any = None,
+    stop_gradient: bool = False,
 ) -> Consistency:
     """Returns the divergence between the outputs of several passes.
 
@@ -79,6 +88,7 @@ def measure_consistency(
         y: The targets, of any structure.
         outputs: The outputs of each pass, of any structure.
         sample_weight: Sample weights, as `fit` hands them over.
+        stop_gradient: As in `RDrop`.
 
     Returns:
         A `Consistency`.
@@ -90,7 +100,9 @@ def measure_consistency(
     # their identity finds the same output of the other passes.
     comparisons = {id(leaves[0]): Comparison(leaves) for leaves in zip(*flat)}
     if compiled_loss is None:
-        value = _compare_all(comparisons, divergence, outputs, sample_weight)
+        value = _compare_all(
+            comparisons, divergence, outputs, sample_weight, stop_gradient
+        )
     else:
         if not compiled_loss.built:
             # A custom `compute_loss` that does not use the compiled loss.
@@ -103,7 +115,9 @@ def measure_consistency(
             def compare(y_true, y_pred, weight):
                 comparison = comparisons[id(y_pred)]
                 valid = _valid_positions(y_true, ignore, y_pred, chosen)
-                return comparison.reduce(chosen, weight, valid, name)
+                return comparison.reduce(
+                    chosen, weight, valid, name, stop_gradient
+                )
 
             return compare
 
@@ -117,14 +131,16 @@ def measure_consistency(
     )
 
 
-def _compare_all(comparisons, divergence, outputs, sample_weight):
+def _compare_all(
+    comparisons, divergence, outputs, sample_weight, stop_gradient
+):
     weights = [sample_weight] * len(comparisons)
     if keras.tree.is_nested(sample_weight):
         keras.tree.assert_same_structure(outputs[0], sample_weight)
         weights = keras.tree.flatten(sample_weight)
     chosen = divergence_for(None, divergence)
     return sum(
-        comparison.reduce(chosen, weight)
+        comparison.reduce(chosen, weight, stop_gradient=stop_gradient)
         for comparison, weight in zip(comparisons.values(), weights)
     )
 

@@ -20,15 +20,17 @@ Schedule = keras.optimizers.schedules.LearningRateSchedule
 class RDrop:
     """Settings of R-Drop training, for `RDropModel.compile(rdrop=...)`.
 
-    Every batch runs through the model twice with dropout on. Minimised is
+    Every batch runs through the model m times with dropout on, by default
+    twice. Minimised is
 
-        loss = 1/2 (T_1 + T_2 + alpha * C)
+        loss = 1/m (T_1 + ... + T_m + alpha * C)
 
-    with the task losses `T_i` of the two passes, exactly as plain training
-    computes them, and the consistency `C`, the bidirectional KL divergence
-    `(KL_12 + KL_21) / 2` in nats, reduced exactly as the task loss is. This
-    is the paper's Eq. 4 divided by two: alpha is the paper's alpha, whatever
-    the batch size, and `loss` stays on the scale of plain training.
+    with the task losses `T_i` of the passes, exactly as plain training
+    computes them, and the consistency `C`, the KL divergence averaged over
+    all ordered pairs of passes, `(KL_12 + KL_21) / 2` for two, in nats,
+    reduced exactly as the task loss is. This is the paper's objective divided
+    by m: alpha is the paper's alpha, whatever the batch size, and `loss` stays
+    on the scale of plain training.
 
     Args:
         alpha: Weight of the consistency: a number, at least 0, or a
@@ -44,14 +46,27 @@ class RDrop:
             log-cosh. `"categorical"`, `"bernoulli"`, `"squared_error"` or a
             `rdrop_keras.losses.Divergence` says it for losses that leave
             room for doubt.
+        num_passes: How many times each batch runs through the model, m >= 2
+            (the paper's section 4.3; it finds 2 enough).
+        every: The passes beyond the first and the consistency are made at
+            every k-th optimizer update only, from the first one on; at the
+            others training is plain, at plain cost (section 4.2; it finds 1
+            best). `consistency_loss` is logged over the updates that have it.
+        dropout_rates: One dropout rate for each pass, in place of the model's
+            own: every layer with a rate above 0 gets it for that pass
+            (section 4.4; it finds equal rates best). None keeps the rates.
+        stop_gradient: Whether the first argument of each KL term is a
+            constant target, so that each pass follows the others and gets no
+            gradient for being followed. `consistency_loss` stays the same,
+            its gradient is that of one side. The paper's objective has
+            gradients on both sides.
         check_dropout: Whether the first training step may fail because both
             passes gave identical outputs, that is because no dropout was
             active and R-Drop would cost double for nothing.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If alpha is negative or not finite, or the divergence is
-            unknown.
+        ValueError: If an argument is out of range, or two contradict.
 
     Example:
 
@@ -61,54 +76,34 @@ class RDrop:
     2.5
 
     Reference:
-        [Liang et al., 2021](https://arxiv.org/abs/2106.14448), section 2.1.
+        [Liang et al., 2021](https://arxiv.org/abs/2106.14448), sections 2.1
+        and 4.
     """
 
     alpha: float | Schedule = 1.0
     divergence: str | Divergence = "auto"
+    _: dataclasses.KW_ONLY
+    num_passes: int = 2
+    every: int = 1
+    dropout_rates: tuple[float, ...] | None = None
+    stop_gradient: bool = False
     check_dropout: bool = True
 
     def __post_init__(self):
         if not isinstance(self.alpha, Schedule):
-            if isinstance(self.alpha, bool) or not isinstance(
-                self.alpha, numbers.Real
-            ):
+            object.__setattr__(self, "alpha", _checked_alpha(self.alpha))
+        _check_divergence(self.divergence)
+        _check_whole("num_passes", self.num_passes, least=2)
+        _check_whole("every", self.every, least=1)
+        if self.dropout_rates is not None:
+            rates = _checked_rates(self.dropout_rates, self.num_passes)
+            object.__setattr__(self, "dropout_rates", rates)
+        for name in ("stop_gradient", "check_dropout"):
+            if not isinstance(getattr(self, name), bool):
                 raise TypeError(
-                    "Expected `alpha` to be a number or a "
-                    "`keras.optimizers.schedules.LearningRateSchedule`. "
-                    f"Received: alpha={self.alpha!r}."
+                    f"Expected `{name}` to be True or False. Received: "
+                    f"{name}={getattr(self, name)!r}."
                 )
-            if not (math.isfinite(self.alpha) and self.alpha >= 0):
-                raise ValueError(
-                    "Expected `alpha` to be finite and >= 0. Received: "
-                    f"alpha={self.alpha!r}. To train without R-Drop, compile "
-                    "with `rdrop=None`."
-                )
-            object.__setattr__(self, "alpha", float(self.alpha))
-        if isinstance(self.divergence, str):
-            known = ["auto", *DIVERGENCES]
-            if self.divergence not in known:
-                raise ValueError(
-                    f"Expected `divergence` to be one of {known} or a "
-                    "`rdrop_keras.losses.Divergence`. Received: "
-                    f"divergence={self.divergence!r}."
-                )
-        elif not isinstance(self.divergence, Divergence):
-            raise TypeError(
-                "Expected `divergence` to be a string or a "
-                "`rdrop_keras.losses.Divergence`. Received: "
-                f"divergence={self.divergence!r}."
-            )
-        if not isinstance(self.check_dropout, bool):
-            raise TypeError(
-                "Expected `check_dropout` to be True or False. Received: "
-                f"check_dropout={self.check_dropout!r}."
-            )
-
-    @property
-    def num_passes(self) -> int:
-        """How many times every batch runs through the model."""
-        return 2
 
     def alpha_at(self, iterations: Any) -> Any:
         """Returns alpha at a number of optimizer updates."""
@@ -147,9 +142,8 @@ class RDrop:
         """Returns the settings as a JSON-serializable dict."""
         serialize = keras.saving.serialize_keras_object
         return {
-            "alpha": serialize(self.alpha),
-            "divergence": serialize(self.divergence),
-            "check_dropout": self.check_dropout,
+            field.name: serialize(getattr(self, field.name))
+            for field in dataclasses.fields(self)
         }
 
     @classmethod
@@ -157,3 +151,70 @@ class RDrop:
         """Restores the settings that `get_config` returned."""
         deserialize = keras.saving.deserialize_keras_object
         return cls(**{key: deserialize(v) for key, v in config.items()})
+
+
+def _checked_alpha(alpha: Any) -> float:
+    if isinstance(alpha, bool) or not isinstance(alpha, numbers.Real):
+        raise TypeError(
+            "Expected `alpha` to be a number or a "
+            "`keras.optimizers.schedules.LearningRateSchedule`. "
+            f"Received: alpha={alpha!r}."
+        )
+    if not (math.isfinite(alpha) and alpha >= 0):
+        raise ValueError(
+            "Expected `alpha` to be finite and >= 0. Received: "
+            f"alpha={alpha!r}. To train without R-Drop, compile with "
+            "`rdrop=None`."
+        )
+    return float(alpha)
+
+
+def _check_divergence(divergence: Any) -> None:
+    known = ["auto", *DIVERGENCES]
+    if isinstance(divergence, str) and divergence not in known:
+        raise ValueError(
+            f"Expected `divergence` to be one of {known} or a "
+            "`rdrop_keras.losses.Divergence`. Received: "
+            f"divergence={divergence!r}."
+        )
+    if not isinstance(divergence, (str, Divergence)):
+        raise TypeError(
+            "Expected `divergence` to be a string or a "
+            "`rdrop_keras.losses.Divergence`. Received: "
+            f"divergence={divergence!r}."
+        )
+
+
+def _check_whole(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(
+            f"Expected `{name}` to be a whole number. Received: "
+            f"{name}={value!r}."
+        )
+    if value < least:
+        raise ValueError(
+            f"Expected `{name}` to be at least {least}. Received: "
+            f"{name}={value!r}."
+            + (
+                " One pass is plain training: `rdrop=None`."
+                if name == "num_passes"
+                else ""
+            )
+        )
+
+
+def _checked_rates(rates: Any, num_passes: int) -> tuple[float, ...]:
+    if not isinstance(rates, (list, tuple)) or not all(
+        isinstance(r, numbers.Real) and not isinstance(r, bool) for r in rates
+    ):
+        raise TypeError(
+            "Expected `dropout_rates` to be one number for each pass. "
+            f"Received: dropout_rates={rates!r}."
+        )
+    if len(rates) != num_passes or not all(0 <= rate < 1 for rate in rates):
+        raise ValueError(
+            f"Expected `dropout_rates` to be {num_passes} rates, one for each "
+            "of `num_passes`, at least 0 and below 1. Received: "
+            f"dropout_rates={rates!r}."
+        )
+    return tuple(float(rate) for rate in rates)

@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from rdrop_keras.objective import Objective
+
 
 class Trackers:
     """What R-Drop training reports beside Keras's own `loss`.
@@ -30,20 +32,21 @@ class Trackers:
             self._improper,
         ]
 
-    def update(
-        self,
-        task_loss: Any,
-        consistency_loss: Any,
-        observed: Any,
-        batch_size: Any,
-    ) -> None:
-        """Adds one step. `observed` is the step's `Consistency`."""
-        self.task_loss.update_state(task_loss, sample_weight=batch_size)
+    def update(self, objective: Objective, batch_size: Any) -> None:
+        """Adds one step.
+
+        Args:
+            objective: The step's `Objective`, not divided by replicas.
+            batch_size: The number of rows, by which the step counts.
+        """
+        rows = keras.ops.cast(batch_size, "float32")
+        consistency, active = objective.consistency, objective.active
+        self.task_loss.update_state(objective.task_loss, sample_weight=rows)
         self.consistency_loss.update_state(
-            consistency_loss, sample_weight=batch_size
+            consistency.value, sample_weight=rows * active
         )
-        self._identical.update_state(observed.identical)
-        self._improper.update_state(observed.improper)
+        self._identical.update_state(consistency.identical, active)
+        self._improper.update_state(consistency.improper, active)
 
     def result(self) -> dict[str, Any]:
         """Returns the logs."""

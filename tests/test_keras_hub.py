@@ -11,7 +11,14 @@ from rdrop_keras import RDropMixin  # noqa: E402
 from rdrop_keras import RDropModel  # noqa: E402
 
 # `fit` of a KerasHub task makes a dataset of what it is given.
-pytestmark = pytest.mark.filterwarnings("ignore:`shuffle=True` was passed")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`shuffle=True` was passed"),
+    # Of plain tasks, which KerasHub compiles when they are made and Keras
+    # cannot compile as they were; ours are restored without a warning.
+    pytest.mark.filterwarnings("ignore:Skipping variable loading:UserWarning"),
+    pytest.mark.filterwarnings("ignore:A total of 1 objects could not"),
+    pytest.mark.filterwarnings("ignore:`compile.*` was not called as part"),
+]
 
 models = keras_hub.models
 TEXTS = ["the cat sat", "a dog ran far", "the dog sat", "a cat ran"]
@@ -171,9 +178,7 @@ def test_raw_inputs_save_reload_generate(name, way, tmp_path):
     assert sorted(logs) == sorted(KERAS_LOGS[name])
     path = tmp_path / "task.keras"
     trainer.save(path)
-    # Reloading a plain task, Keras says that KerasHub's `compile` cannot be
-    # restored; ours can.
-    again = keras.saving.load_model(path, compile=way == "mixin")
+    again = keras.saving.load_model(path)
     assert type(again) is type(task)
     if name in ("bert", "vit"):
         np.testing.assert_array_equal(

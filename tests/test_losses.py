@@ -249,3 +249,38 @@ def test_loss_survives_its_config(kind, rng):
     assert again.get_config() == loss.get_config()
     a, b = draw(rng, 2, (3, 4, 5))
     np.testing.assert_array_equal(again(a, b), loss(a, b))
+
+
+@pytest.mark.parametrize("passes", [2, 4])
+@pytest.mark.parametrize("kind", KINDS)
+def test_rdrop_loss_is_the_whole_objective(kind, passes, rng):
+    raw = draw(rng, passes, (3, 4, 5))
+    mask = rng.random((3, 4)) > 0.3
+    weights = rng.random((3, 4)).astype("float32")
+    task_losses = rng.random(passes).astype("float32")
+    outputs = [reference.ACTIVATIONS[kind](np.float64(o)) for o in raw]
+    consistency = reference.reduce(
+        reference.pairwise(kind, outputs), weights, mask
+    )
+    expected = (task_losses.sum() + 3.0 * consistency) / passes
+    tensors = [keras.ops.convert_to_tensor(o) for o in raw]
+    arguments = {"divergence": CLASSES[kind](**options(kind))}
+    actual = losses.rdrop_loss(
+        task_losses, tensors, 3.0, sample_weight=weights, mask=mask, **arguments
+    )
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+    for tensor in tensors:
+        tensor._keras_mask = keras.ops.convert_to_tensor(mask)
+    actual = losses.rdrop_loss(
+        task_losses, tensors, 3.0, sample_weight=weights, **arguments
+    )
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
+def test_rdrop_loss_arguments():
+    outputs = [np.ones((2, 3)) / 3] * 2
+    with pytest.raises(ValueError, match="one output for each task loss"):
+        losses.rdrop_loss([1.0], outputs)
+    with pytest.raises(ValueError, match="Received: 'auto'"):
+        losses.rdrop_loss([1.0, 1.0], outputs, divergence="auto")
+    np.testing.assert_allclose(losses.rdrop_loss([1.0, 3.0], outputs), 2.0)

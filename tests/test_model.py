@@ -233,7 +233,9 @@ def test_rdrop_config_round_trip():
     from rdrop_keras.losses import BernoulliConsistency
 
     schedule = keras.optimizers.schedules.CosineDecay(3.0, 100)
-    settings = RDrop(schedule, BernoulliConsistency(from_logits=True), False)
+    settings = RDrop(
+        schedule, BernoulliConsistency(from_logits=True), check_dropout=False
+    )
     config = json.loads(
         json.dumps(keras.saving.serialize_keras_object(settings))
     )
@@ -287,6 +289,7 @@ def test_public_names():
         "RDrop",
         "RDropMixin",
         "RDropModel",
+        "convert_alpha",
         "layers",
         "losses",
     ]

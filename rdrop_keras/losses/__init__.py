@@ -5,6 +5,7 @@ from rdrop_keras.losses.bernoulli import bernoulli_consistency
 from rdrop_keras.losses.categorical import CategoricalConsistency
 from rdrop_keras.losses.categorical import categorical_consistency
 from rdrop_keras.losses.divergence import Divergence
+from rdrop_keras.losses.functional import rdrop_loss
 from rdrop_keras.losses.squared_error import SquaredErrorConsistency
 from rdrop_keras.losses.squared_error import squared_error_consistency
 
@@ -15,5 +16,6 @@ __all__ = [
     "SquaredErrorConsistency",
     "bernoulli_consistency",
     "categorical_consistency",
+    "rdrop_loss",
     "squared_error_consistency",
 ]

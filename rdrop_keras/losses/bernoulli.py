@@ -14,7 +14,10 @@ from rdrop_keras.losses.divergence import smallest_normal
 
 
 def bernoulli_consistency(
-    outputs: Sequence[Any], from_logits: bool = False, axis: int = -1
+    outputs: Sequence[Any],
+    from_logits: bool = False,
+    axis: int = -1,
+    stop_gradient: bool = False,
 ) -> Any:
     """Mean KL divergence over all ordered pairs of Bernoulli outputs.
 
@@ -27,6 +30,8 @@ def bernoulli_consistency(
         outputs: Two or more tensors of one shape `(batch, ..., labels)`.
         from_logits: Whether the outputs are logits rather than probabilities.
         axis: The axis that holds the labels.
+        stop_gradient: Whether the first argument of every KL term is a
+            constant target, so that gradients flow into the second only.
 
     Returns:
         A tensor with the shape of one output less `axis`, in nats.
@@ -55,7 +60,7 @@ def bernoulli_consistency(
             - keras.ops.log(keras.ops.maximum(1.0 - p, smallest_normal(p)))
             for p in outputs
         ]
-    terms = mean_pairwise_product(probabilities, logits, 0.5)
+    terms = mean_pairwise_product(probabilities, logits, 0.5, stop_gradient)
     return keras.ops.mean(terms, axis=axis)
 
 
@@ -107,7 +112,9 @@ class BernoulliConsistency(DistributionDivergence):
             dtype=dtype,
         )
 
-    def unreduced(self, outputs: Sequence[Any]) -> Any:
+    def unreduced(
+        self, outputs: Sequence[Any], stop_gradient: bool = False
+    ) -> Any:
         return bernoulli_consistency(
-            outputs, from_logits=self.from_logits, axis=self.axis
+            outputs, self.from_logits, self.axis, stop_gradient
         )

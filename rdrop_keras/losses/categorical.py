@@ -14,7 +14,10 @@ from rdrop_keras.losses.divergence import smallest_normal
 
 
 def categorical_consistency(
-    outputs: Sequence[Any], from_logits: bool = False, axis: int = -1
+    outputs: Sequence[Any],
+    from_logits: bool = False,
+    axis: int = -1,
+    stop_gradient: bool = False,
 ) -> Any:
     """Mean KL divergence over all ordered pairs of categorical outputs.
 
@@ -33,6 +36,8 @@ def categorical_consistency(
             should be. Probabilities are clipped from below at the smallest
             normal number, so that a zero costs at most 87 nats.
         axis: The axis that holds the classes.
+        stop_gradient: Whether the first argument of every KL term is a
+            constant target, so that gradients flow into the second only.
 
     Returns:
         A tensor with the shape of one output less the class axis, in nats.
@@ -64,7 +69,9 @@ def categorical_consistency(
             keras.ops.log(keras.ops.maximum(p, smallest_normal(p)))
             for p in outputs
         ]
-    terms = mean_pairwise_product(probabilities, log_probabilities, 0.5)
+    terms = mean_pairwise_product(
+        probabilities, log_probabilities, 0.5, stop_gradient
+    )
     return keras.ops.sum(terms, axis=axis)
 
 
@@ -117,7 +124,9 @@ class CategoricalConsistency(DistributionDivergence):
             dtype=dtype,
         )
 
-    def unreduced(self, outputs: Sequence[Any]) -> Any:
+    def unreduced(
+        self, outputs: Sequence[Any], stop_gradient: bool = False
+    ) -> Any:
         return categorical_consistency(
-            outputs, from_logits=self.from_logits, axis=self.axis
+            outputs, self.from_logits, self.axis, stop_gradient
         )

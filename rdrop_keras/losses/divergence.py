@@ -44,8 +44,16 @@ class Divergence(keras.losses.Loss):
             name=name, reduction=reduction, dtype=dtype or consistency_dtype()
         )
 
-    def unreduced(self, outputs: Sequence[Any]) -> Any:
-        """Returns the mean divergence over all pairs, one value an item."""
+    def unreduced(
+        self, outputs: Sequence[Any], stop_gradient: bool = False
+    ) -> Any:
+        """Returns the mean divergence over all pairs, one value an item.
+
+        Args:
+            outputs: Two or more outputs of one shape.
+            stop_gradient: Whether the first argument of each `D(o_i || o_j)`
+                is a constant target.
+        """
         raise NotImplementedError
 
     def call(self, y_true, y_pred):
@@ -93,7 +101,10 @@ def smallest_normal(tensor: Any) -> float:
 
 
 def mean_pairwise_product(
-    first: Sequence[Any], second: Sequence[Any], pair_weight: float
+    first: Sequence[Any],
+    second: Sequence[Any],
+    pair_weight: float,
+    stop_gradient: bool = False,
 ) -> Any:
     """Returns the mean of `w (a_i - a_j)(b_i - b_j)` over the pairs i < j.
 
@@ -104,8 +115,15 @@ def mean_pairwise_product(
     Where all `b` are equal their differences are set to zero, which they are,
     except that infinities would give NaN: a class masked with a logit of -inf
     contributes nothing.
+
+    With `stop_gradient` the `a` are constants. That makes the first argument
+    of every `D(o_i || o_j)` a constant target: what differs, the derivative of
+    `sum p_i log p_i` by the log-probabilities, is the sum of the
+    probabilities, which does not change.
     """
     count = len(first)
+    if stop_gradient:
+        first = [keras.ops.stop_gradient(a) for a in first]
     if count == 2:
         gap = keras.ops.where(
             second[0] == second[1], 0.0, second[0] - second[1]

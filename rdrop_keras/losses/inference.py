@@ -37,15 +37,15 @@ _FOR_TASK_LOSS = {
 
 
 def divergence_for(
-    task_loss: keras.losses.Loss | None,
+    task_loss: Any,
     divergence: str | Divergence = "auto",
     reduction: str | None = "sum_over_batch_size",
 ) -> Divergence:
     """Returns the divergence to use beside a task loss.
 
     Args:
-        task_loss: The loss compiled for one output, or None where the model
-            computes its loss itself.
+        task_loss: The loss compiled for one output, a `keras.losses.Loss` or
+            a function, or None where the model computes its loss itself.
         divergence: `"auto"`, one of the names in `DIVERGENCES`, or a
             `Divergence`. A name takes `from_logits` and `axis` from the task
             loss, so that the two always read the output the same way.
@@ -87,7 +87,7 @@ def divergence_for(
     return cls(reduction=reduction)
 
 
-def ignored_class(task_loss: keras.losses.Loss | None) -> int | None:
+def ignored_class(task_loss: Any) -> int | None:
     """Returns the class id that a task loss ignores, if it has one."""
     return _function_and_options(task_loss)[1].get("ignore_class")
 
@@ -96,6 +96,8 @@ def _function_and_options(task_loss: Any) -> tuple[Any, dict[str, Any]]:
     # Every built-in loss keeps its function as `fn`, be it compiled by name,
     # as a function or as an instance, and its options as attributes.
     function = getattr(task_loss, "fn", None)
+    if function is None and not isinstance(task_loss, keras.losses.Loss):
+        function = task_loss
     options = {
         name: getattr(task_loss, name)
         for name in ("from_logits", "axis", "ignore_class")
@@ -110,4 +112,5 @@ def _function_and_options(task_loss: Any) -> tuple[Any, dict[str, Any]]:
 def _describe(task_loss: Any) -> str:
     if task_loss is None:
         return "no compiled loss (the model computes its loss itself)"
-    return f"loss={getattr(task_loss, 'name', task_loss)!r}"
+    name = getattr(task_loss, "name", getattr(task_loss, "__name__", task_loss))
+    return f"loss={name!r}"

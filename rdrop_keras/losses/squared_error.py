@@ -12,7 +12,9 @@ from rdrop_keras.losses.divergence import check_outputs
 from rdrop_keras.losses.divergence import mean_pairwise_product
 
 
-def squared_error_consistency(outputs: Sequence[Any]) -> Any:
+def squared_error_consistency(
+    outputs: Sequence[Any], stop_gradient: bool = False
+) -> Any:
     """Mean squared error over all pairs of outputs.
 
     `1 / (m (m - 1)) * sum_{i != j} (o_i - o_j)^2`, averaged over the last
@@ -20,6 +22,8 @@ def squared_error_consistency(outputs: Sequence[Any]) -> Any:
 
     Args:
         outputs: Two or more tensors of one shape `(batch, ..., values)`.
+        stop_gradient: Whether the first output of every pair is a constant
+            target, which halves the gradient.
 
     Returns:
         A tensor with the shape of one output less the last axis, in the
@@ -40,7 +44,7 @@ def squared_error_consistency(outputs: Sequence[Any]) -> Any:
         Eq. 7.
     """
     outputs = check_outputs(outputs)
-    terms = mean_pairwise_product(outputs, outputs, 1.0)
+    terms = mean_pairwise_product(outputs, outputs, 1.0, stop_gradient)
     return keras.ops.mean(terms, axis=-1)
 
 
@@ -82,5 +86,7 @@ class SquaredErrorConsistency(Divergence):
     ):
         super().__init__(reduction=reduction, name=name, dtype=dtype)
 
-    def unreduced(self, outputs: Sequence[Any]) -> Any:
-        return squared_error_consistency(outputs)
+    def unreduced(
+        self, outputs: Sequence[Any], stop_gradient: bool = False
+    ) -> Any:
+        return squared_error_consistency(outputs, stop_gradient)

@@ -5,12 +5,23 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from typing import Any
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
+from rdrop_keras import _keras
 from rdrop_keras.dropout import explain_identical_passes
+from rdrop_keras.objective import Objective
 from rdrop_keras.trackers import Trackers
+
+
+class Step(NamedTuple):
+    """What one batch comes to, before the optimizer's step."""
+
+    objective: Objective
+    y_pred: Any
+    gradients: list[Any]
 
 
 def train_step(model: Any, data: Any, trackers: Trackers) -> dict[str, Any]:
@@ -29,34 +40,97 @@ def train_step(model: Any, data: Any, trackers: Trackers) -> dict[str, Any]:
         The logs: the model's own and the trackers'.
     """
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    with tf.GradientTape() as tape:
-        objective, y_pred = model._compute_objective(x, y, sample_weight)
-        loss = objective.loss
-        if model.optimizer is not None:
-            loss = model.optimizer.scale_loss(loss)
+
+    def with_rdrop():
+        return _differentiate(
+            model, model._compute_objective, x, y, sample_weight
+        )
+
+    def plain():
+        return _differentiate(
+            model, model._compute_plain_objective, x, y, sample_weight
+        )
+
+    if model.rdrop.every == 1:
+        step = with_rdrop()
+    else:
+        turn = model.optimizer.iterations % model.rdrop.every == 0
+        step = either(turn, with_rdrop, plain)
+    objective = _over_replicas(step.objective)
     batch_size = tf.shape(
         next(leaf for leaf in keras.tree.flatten(x) if leaf is not None)
     )[0]
     for metric in model.metrics:
         if metric.name == "loss":
-            metric.update_state(
-                _over_replicas(objective.loss), sample_weight=batch_size
-            )
+            metric.update_state(objective.loss, sample_weight=batch_size)
             break
-    trackers.update(
-        _over_replicas(objective.task_loss),
-        _over_replicas(objective.consistency.value),
-        objective.consistency,
-        batch_size,
-    )
+    trackers.update(objective, batch_size)
     weights = model.trainable_weights
     if weights:
-        gradients = tape.gradient(loss, weights)
-        model.optimizer.apply_gradients(zip(gradients, weights))
+        model.optimizer.apply_gradients(zip(step.gradients, weights))
     else:
         warnings.warn("The model does not have any trainable weights.")
-    logs = model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+    logs = model.compute_metrics(x, y, step.y_pred, sample_weight=sample_weight)
     return {**logs, **trackers.result()}
+
+
+def _differentiate(
+    model: Any,
+    compute: Callable[[Any, Any, Any], tuple[Objective, Any]],
+    x: Any,
+    y: Any,
+    sample_weight: Any,
+) -> Step:
+    with tf.GradientTape() as tape:
+        objective, y_pred = compute(x, y, sample_weight)
+        loss = objective.loss
+        if model.optimizer is not None:
+            loss = model.optimizer.scale_loss(loss)
+    weights = model.trainable_weights
+    gradients = tape.gradient(loss, weights) if weights else []
+    return Step(objective, y_pred, gradients)
+
+
+def either(
+    condition: Any, if_true: Callable[[], Step], if_false: Callable[[], Step]
+) -> Step:
+    """Returns one of two steps; the other one does not run.
+
+    The gradients are taken inside, rather than through the condition, so that
+    neither way keeps room for the activations of the other.
+
+    Args:
+        condition: A boolean scalar, known when the step runs.
+        if_true: Makes the one step.
+        if_false: Makes the other, of the same structure.
+    """
+    structures = []
+
+    def flat(make):
+        def branch():
+            step = make()
+            leaves = tf.nest.flatten(step)
+            masks = [_keras.mask_of(t) for t in tf.nest.flatten(step.y_pred)]
+            present = [value is not None for value in [*leaves, *masks]]
+            structures.append((step, present))
+            return [
+                tf.convert_to_tensor(value)
+                for value in [*leaves, *masks]
+                if value is not None
+            ]
+
+        return branch
+
+    if not tf.is_tensor(condition) or tf.executing_eagerly():
+        return if_true() if bool(condition) else if_false()
+    values = iter(tf.cond(condition, flat(if_true), flat(if_false)))
+    step, present = structures[0]
+    restored = [next(values) if there else None for there in present]
+    count = len(tf.nest.flatten(step))
+    step = tf.nest.pack_sequence_as(step, restored[:count])
+    for output, mask in zip(tf.nest.flatten(step.y_pred), restored[count:]):
+        _keras.carry_mask(output, mask)
+    return step
 
 
 def check_first_call(
@@ -109,12 +183,18 @@ _IMPROPER = (
 )
 
 
-def _over_replicas(loss: Any) -> Any:
+def _over_replicas(objective: Objective) -> Objective:
     """Undoes the division by replicas that Keras's losses make.
 
     Gradients are summed over replicas, so losses are divided by their number;
     what is reported must not be.
     """
-    return loss * tf.cast(
-        tf.distribute.get_strategy().num_replicas_in_sync, loss.dtype
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if replicas == 1:
+        return objective
+    consistency = objective.consistency
+    return objective._replace(
+        loss=objective.loss * replicas,
+        task_loss=objective.task_loss * replicas,
+        consistency=consistency._replace(value=consistency.value * replicas),
     )

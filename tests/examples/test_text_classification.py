@@ -19,6 +19,7 @@ from examples.common.errors import InputError
 from examples.common.history import read_history
 from examples.text_classification import __main__ as command
 from examples.text_classification import model as model_module
+from examples.text_classification import serve
 from examples.text_classification import train as train_module
 from examples.text_classification.__main__ import main
 from examples.text_classification.compare import compare
@@ -532,20 +533,15 @@ def test_demo_compares_and_then_serves(tmp_path, monkeypatch):
     assert compared[2:] == (("plain", "rdrop"), (4, 5), tmp_path, False)
 
 
-def test_served_texts_are_printed_with_their_label(compared):
+def test_served_texts_are_printed_with_their_label(compared, capsys):
     directory = run_directory(compared[0], "rdrop", 3)
-    served = subprocess.run(
-        [sys.executable, "-m", "examples.text_classification.serve"]
-        + [str(directory / runs.SAVED_MODEL), "čtvrtek", "lunedì"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    texts = ["čtvrtek", "lunedì"]
+    serve.main([str(directory / runs.SAVED_MODEL), *texts])
+    printed = capsys.readouterr().out.splitlines()
     reloaded = keras.models.load_model(directory / runs.MODEL)
-    best = reloaded.predict(["čtvrtek", "lunedì"], verbose=0).argmax(-1)
+    probabilities = keras.ops.softmax(reloaded.predict(texts, verbose=0))
     classes = load_languages().classes
-    for line, text, index in zip(
-        served.stdout.splitlines(), ("čtvrtek", "lunedì "), best
-    ):
-        assert line.startswith(f"{text}  {classes[index]} 0.")
+    assert printed == [
+        f"{text:<7}  {classes[np.argmax(row)]} {np.max(row):.2f}"
+        for text, row in zip(texts, probabilities)
+    ]
