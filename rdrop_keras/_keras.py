@@ -21,6 +21,7 @@ from keras.src.models.functional import Functional
 __all__ = [
     "Functional",
     "all_layers",
+    "carry_logits",
     "carry_mask",
     "compiled_loss",
     "computed_logits",
@@ -57,6 +58,12 @@ def computed_logits(tensor: Any) -> Any:
     Keras's own crossentropies prefer them to the rounded probabilities.
     """
     return getattr(tensor, "_keras_logits", None)
+
+
+def carry_logits(tensor: Any, logits: Any) -> Any:
+    """Attaches logits where Keras's crossentropies look for them."""
+    tensor._keras_logits = logits
+    return tensor
 
 
 def compiled_loss(model: keras.Model) -> Any:

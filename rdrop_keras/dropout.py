@@ -85,8 +85,9 @@ def explain_identical_passes(model: keras.Model) -> str:
             f"These layers have an active rate: {_names(active)}. Their "
             "randomness does not reach the output: check that `call` hands "
             "`training` on and does not say `training=False`, that no layer "
-            "draws with a fixed integer seed, and that what follows is not "
-            "dead (all zeros). "
+            "draws with a fixed integer seed or, with `passes='concat'`, one "
+            "mask for the whole batch (`noise_shape`), and that what follows "
+            "is not dead (all zeros). "
         )
     elif layers:
         cause = (

@@ -13,7 +13,7 @@ from rdrop_keras.objective import Objective
 from rdrop_keras.objective import combine
 from rdrop_keras.objective import measure_consistency
 from rdrop_keras.objective import plain_objective
-from rdrop_keras.passes import run_calls
+from rdrop_keras.passes import run_passes
 from rdrop_keras.plan import plan
 from rdrop_keras.rdrop import RDrop
 from rdrop_keras.trackers import Trackers
@@ -200,9 +200,7 @@ class RDropMixin:
         settings = self._rdrop
         checks.check_not_float8(self)
         outputs, task_losses = [], []
-        for output in run_calls(
-            self, x, settings.num_passes, settings.dropout_rates
-        ):
+        for output in run_passes(self, x, settings):
             task_losses.append(self._task_loss(x, y, output, sample_weight))
             outputs.append(output)
         consistency = measure_consistency(

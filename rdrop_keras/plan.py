@@ -30,7 +30,10 @@ def plan(model: Any) -> str:
 
 
 def _passes(settings: RDrop) -> str:
-    text = f"{settings.num_passes} passes as separate calls"
+    how = "separate calls"
+    if settings.passes == "concat":
+        how = "one call on the repeated batch"
+    text = f"{settings.num_passes} passes as {how}"
     if settings.every > 1:
         text += f" at every {settings.every}th update, one at the others"
     if settings.dropout_rates is not None:

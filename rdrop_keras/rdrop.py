@@ -12,6 +12,7 @@ import keras
 from rdrop_keras.losses.divergence import Divergence
 from rdrop_keras.losses.inference import DIVERGENCES
 
+PASSES = ("auto", "calls", "concat")
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 
 
@@ -55,6 +56,12 @@ class RDrop:
         dropout_rates: One dropout rate for each pass, in place of the model's
             own: every layer with a rate above 0 gets it for that pass
             (section 4.4; it finds equal rates best). None keeps the rates.
+        passes: How the passes run. `"calls"`: one call of the model each,
+            right for every model. `"concat"`: one call on the batch repeated
+            m times (the paper's Algorithm 1), half the graph to trace and
+            compile; needs dense inputs, and outputs with the batch as their
+            first axis, and batch normalization sees the repeated batch.
+            `"auto"` is `"calls"`.
         stop_gradient: Whether the first argument of each KL term is a
             constant target, so that each pass follows the others and gets no
             gradient for being followed. `consistency_loss` stays the same,
@@ -86,6 +93,7 @@ class RDrop:
     num_passes: int = 2
     every: int = 1
     dropout_rates: tuple[float, ...] | None = None
+    passes: str = "auto"
     stop_gradient: bool = False
     check_dropout: bool = True
 
@@ -98,6 +106,17 @@ class RDrop:
         if self.dropout_rates is not None:
             rates = _checked_rates(self.dropout_rates, self.num_passes)
             object.__setattr__(self, "dropout_rates", rates)
+        if self.passes not in PASSES:
+            raise ValueError(
+                f"Expected `passes` to be one of {PASSES}. Received: "
+                f"passes={self.passes!r}."
+            )
+        if self.passes == "concat" and self.dropout_rates is not None:
+            raise ValueError(
+                "Expected `passes='calls'` with `dropout_rates`: in one call "
+                "every layer has one rate. Received: passes='concat', "
+                f"dropout_rates={self.dropout_rates!r}."
+            )
         for name in ("stop_gradient", "check_dropout"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(

@@ -1,5 +1,28 @@
 """How one batch becomes the outputs of several training-mode passes."""
 
-from rdrop_keras.passes.calls import run_calls
+from __future__ import annotations
 
-__all__ = ["run_calls"]
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from rdrop_keras.passes.calls import run_calls
+from rdrop_keras.passes.concat import run_concat
+from rdrop_keras.rdrop import RDrop
+
+__all__ = ["run_calls", "run_concat", "run_passes"]
+
+
+def run_passes(model: keras.Model, x: Any, settings: RDrop) -> Iterator[Any]:
+    """Yields the outputs of each pass, the way the settings say.
+
+    Args:
+        model: A model whose `call` takes `training`.
+        x: A batch of inputs.
+        settings: The compiled settings. `"auto"` is `"calls"`, which is right
+            for every model.
+    """
+    if settings.passes == "concat":
+        return run_concat(model, x, settings.num_passes)
+    return run_calls(model, x, settings.num_passes, settings.dropout_rates)

@@ -1,0 +1,98 @@
+"""One call of the model on the batch repeated once for each pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from rdrop_keras import _keras
+
+ops = keras.ops
+
+
+def run_concat(model: keras.Model, x: Any, num_passes: int) -> Iterator[Any]:
+    """Yields the outputs of the passes of one call on `[x; ...; x]`.
+
+    The paper's Algorithm 1: the graph is traced and compiled once, and its
+    kernels are fewer and larger. Every row draws a mask of its own, so that
+    the repetitions are different sub-models. Masks that Keras attached to the
+    outputs, and the logits that softmax and sigmoid left there, are split and
+    attached to the parts.
+
+    Batch normalization sees the repeated batch, and advances its statistics
+    once. `add_loss` is called once: what sums over rows sums over all of them.
+
+    Args:
+        model: A model whose `call` takes `training`.
+        x: A batch of inputs, of any structure of dense tensors.
+        num_passes: How often to repeat the batch.
+
+    Raises:
+        ValueError: If an input is not a dense tensor, or an output does not
+            have the batch as its first axis.
+    """
+    rows = _rows(x)
+    repeated = keras.tree.map_structure(
+        lambda leaf: _repeat(leaf, num_passes), x
+    )
+    outputs = model(repeated, training=True)
+    for leaf in keras.tree.flatten(outputs):
+        _check_batch_axis(leaf, repeated)
+    for index in range(num_passes):
+        part = slice(index * rows, (index + 1) * rows)
+
+        def take(leaf, part=part):
+            taken = leaf[part]
+            mask = _keras.mask_of(leaf)
+            if mask is not None:
+                _keras.carry_mask(taken, mask[part])
+            logits = _keras.computed_logits(leaf)
+            if logits is not None:
+                _keras.carry_logits(taken, logits[part])
+            return taken
+
+        yield keras.tree.map_structure(take, outputs)
+
+
+def _rows(x: Any) -> Any:
+    leaves = [leaf for leaf in keras.tree.flatten(x) if leaf is not None]
+    for leaf in leaves:
+        # Ragged and sparse tensors, of any backend.
+        if hasattr(leaf, "row_splits") or hasattr(leaf, "dense_shape"):
+            raise ValueError(_NOT_DENSE.format(type(leaf).__name__))
+        if not len(leaf.shape):
+            raise ValueError(_NOT_DENSE.format("a scalar"))
+    return ops.shape(leaves[0])[0]
+
+
+def _repeat(leaf: Any, num_passes: int) -> Any:
+    if leaf is None:
+        return None
+    repeated = ops.concatenate([leaf] * num_passes, axis=0)
+    mask = _keras.mask_of(leaf)
+    if mask is not None:
+        _keras.carry_mask(repeated, ops.concatenate([mask] * num_passes))
+    return repeated
+
+
+def _check_batch_axis(leaf: Any, repeated: Any) -> None:
+    first = next(t for t in keras.tree.flatten(repeated) if t is not None)
+    shape = tuple(getattr(leaf, "shape", ()))
+    if not shape or (
+        None not in (shape[0], first.shape[0]) and shape[0] != first.shape[0]
+    ):
+        raise ValueError(
+            "Expected every output to have the batch as its first axis, to be "
+            f"cut into passes. Received: an output of shape {shape} for a "
+            f"repeated batch of {first.shape[0]} rows. Compile with "
+            "`rdrop=RDrop(..., passes='calls')`."
+        )
+
+
+_NOT_DENSE = (
+    "Expected every input to be a dense tensor with the batch as its first "
+    "axis, to be repeated. Received: {}. Compile with "
+    "`rdrop=RDrop(..., passes='calls')`."
+)
