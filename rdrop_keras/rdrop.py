@@ -13,6 +13,7 @@ from rdrop_keras.losses.divergence import Divergence
 from rdrop_keras.losses.inference import DIVERGENCES
 
 PASSES = ("auto", "calls", "concat")
+MOVING_STATISTICS = ("every_pass", "first_pass")
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 
 
@@ -62,6 +63,10 @@ class RDrop:
             compile; needs dense inputs, and outputs with the batch as their
             first axis, and batch normalization sees the repeated batch.
             `"auto"` is `"calls"`.
+        moving_statistics: What batch normalization remembers of a step:
+            `"every_pass"` advances its moving statistics at each pass, as
+            Keras does at each call, m times a step; `"first_pass"` leaves them
+            as one plain pass would.
         stop_gradient: Whether the first argument of each KL term is a
             constant target, so that each pass follows the others and gets no
             gradient for being followed. `consistency_loss` stays the same,
@@ -94,6 +99,7 @@ class RDrop:
     every: int = 1
     dropout_rates: tuple[float, ...] | None = None
     passes: str = "auto"
+    moving_statistics: str = "every_pass"
     stop_gradient: bool = False
     check_dropout: bool = True
 
@@ -106,16 +112,22 @@ class RDrop:
         if self.dropout_rates is not None:
             rates = _checked_rates(self.dropout_rates, self.num_passes)
             object.__setattr__(self, "dropout_rates", rates)
-        if self.passes not in PASSES:
-            raise ValueError(
-                f"Expected `passes` to be one of {PASSES}. Received: "
-                f"passes={self.passes!r}."
-            )
+        _check_choice("passes", self.passes, PASSES)
+        _check_choice(
+            "moving_statistics", self.moving_statistics, MOVING_STATISTICS
+        )
         if self.passes == "concat" and self.dropout_rates is not None:
             raise ValueError(
                 "Expected `passes='calls'` with `dropout_rates`: in one call "
                 "every layer has one rate. Received: passes='concat', "
                 f"dropout_rates={self.dropout_rates!r}."
+            )
+        if self.passes == "concat" and self.moving_statistics == "first_pass":
+            raise ValueError(
+                "Expected `passes='calls'` with "
+                "`moving_statistics='first_pass'`: in one call batch "
+                "normalization sees the repeated batch as a whole. Received: "
+                "passes='concat'."
             )
         for name in ("stop_gradient", "check_dropout"):
             if not isinstance(getattr(self, name), bool):
@@ -201,6 +213,14 @@ def _check_divergence(divergence: Any) -> None:
             "Expected `divergence` to be a string or a "
             "`rdrop_keras.losses.Divergence`. Received: "
             f"divergence={divergence!r}."
+        )
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(
+            f"Expected `{name}` to be one of {choices}. Received: "
+            f"{name}={value!r}."
         )
 
 

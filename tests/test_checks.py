@@ -311,6 +311,110 @@ def test_batch_norm_advances_once_a_pass(rng):
     )
 
 
+@pytest.mark.parametrize("settings", [{}, {"jit_compile": True}])
+@pytest.mark.parametrize("passes", [2, 3])
+def test_batch_norm_as_of_one_plain_pass(passes, settings, rng):
+    x = rng.normal(size=(16, 4)).astype("float32") + 1.0
+    masks = random_masks(rng, passes, 16, 4)
+    models = []
+    for cls in (keras.Model, RDropModel):
+        inputs = keras.Input((4,))
+        hidden = ScriptedDropout(masks)(inputs)
+        hidden = keras.layers.BatchNormalization(momentum=0.9)(hidden)
+        hidden = keras.Sequential([keras.layers.BatchNormalization()])(hidden)
+        model = cls(inputs, hidden)
+        arguments = dict(settings)
+        if cls is RDropModel:
+            arguments["rdrop"] = RDrop(
+                1.0, num_passes=passes, moving_statistics="first_pass"
+            )
+        model.compile(keras.optimizers.SGD(0.0), "mse", **arguments)
+        model.train_on_batch(x, x)
+        models.append(model)
+    names = [v.path for v in models[0].non_trainable_variables]
+    assert sum("moving" in name for name in names) == 4
+    for a, b in zip(*(model.non_trainable_variables for model in models)):
+        if "moving" in a.path:
+            np.testing.assert_allclose(np.array(a), np.array(b), rtol=1e-6)
+
+
+def test_batch_norm_settings():
+    with pytest.raises(ValueError, match=r"one of \('every_pass', 'first_"):
+        RDrop(moving_statistics="none")
+    with pytest.raises(ValueError, match="the repeated batch as a whole"):
+        RDrop(moving_statistics="first_pass", passes="concat")
+
+
+class Rematerialized(RDropModel):
+    """Recomputes its hidden layer, dropout and all, for the gradient."""
+
+    def __init__(self, with_dropout=True):
+        super().__init__()
+        self.hidden = keras.layers.Dense(8, activation="relu")
+        self.dropout = keras.layers.Dropout(0.5)
+        self.head = keras.layers.Dense(3)
+        self.with_dropout = with_dropout
+
+    def build(self, input_shape):
+        self.hidden.build(input_shape)
+        self.head.build((None, 8))
+
+    def call(self, inputs, training=None):
+        if self.with_dropout:
+            block = keras.remat(
+                lambda x: self.dropout(self.hidden(x), training=training)
+            )
+            return self.head(block(inputs))
+        hidden = keras.remat(self.hidden)(inputs)
+        return self.head(self.dropout(hidden, training=training))
+
+
+@pytest.mark.parametrize("settings", [{}, {"run_eagerly": True}])
+def test_rematerialized_dropout_is_refused(settings):
+    x, y = builders.data()
+    model = Rematerialized()
+    model(x)
+    model.compile("sgd", builders.cross_entropy(), **settings)
+    before = [np.array(w) for w in model.trainable_weights]
+    with pytest.raises(ValueError, match="draws? no random numbers"):
+        model.train_on_batch(x, y)
+    for old, weight in zip(before, model.trainable_weights):
+        np.testing.assert_array_equal(old, np.array(weight))
+    # Outside, drawing works as before.
+    assert keras.random.normal((2,)).shape == (2,)
+
+
+def test_rematerialized_layers_without_dropout_train():
+    """And with the very gradients of the model that keeps its activations."""
+    x, y = builders.data()
+    results = []
+    for remat in (True, False):
+        keras.utils.set_random_seed(5)
+        model = Rematerialized(with_dropout=False)
+        if not remat:
+            model.call = lambda inputs, training=None, m=model: m.head(
+                m.dropout(m.hidden(inputs), training=training)
+            )
+        model(x)
+        model.compile("sgd", builders.cross_entropy(), rdrop=5.0)
+        model.train_on_batch(x, y)
+        results.append([np.array(w) for w in model.trainable_weights])
+    for a, b in zip(*results):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_why_rematerialized_dropout_is_refused():
+    """If this fails, Keras recomputes with the same masks, and the refusal
+    should go."""
+    dropout = keras.layers.Dropout(0.5, seed=1)
+    x = tf.ones((1, 64))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = keras.remat(lambda z: dropout(z, training=True) * z)(x)
+    gradient = tape.gradient(y, x)
+    assert np.any((np.array(gradient) == 0) != (np.array(y) == 0))
+
+
 def test_other_backend_is_refused(monkeypatch):
     from rdrop_keras import trainers
 

@@ -25,4 +25,10 @@ def run_passes(model: keras.Model, x: Any, settings: RDrop) -> Iterator[Any]:
     """
     if settings.passes == "concat":
         return run_concat(model, x, settings.num_passes)
-    return run_calls(model, x, settings.num_passes, settings.dropout_rates)
+    return run_calls(
+        model,
+        x,
+        settings.num_passes,
+        settings.dropout_rates,
+        settings.moving_statistics,
+    )

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from rdrop_keras import _keras
 from rdrop_keras.dropout import dropout_at
 
 
@@ -16,6 +17,7 @@ def run_calls(
     x: Any,
     num_passes: int,
     dropout_rates: Sequence[float] | None = None,
+    moving_statistics: str = "every_pass",
 ) -> Iterator[Any]:
     """Yields the outputs of `num_passes` training-mode calls on one batch.
 
@@ -29,9 +31,26 @@ def run_calls(
         num_passes: How many calls to make.
         dropout_rates: The dropout rate of each call, or None for the model's
             own.
+        moving_statistics: As in `RDrop`.
     """
+    kept = []
     for index in range(num_passes):
         rate = None if dropout_rates is None else dropout_rates[index]
         with dropout_at(model, rate):
             output = model(x, training=True)
+        if moving_statistics == "first_pass":
+            if index == 0:
+                kept = [
+                    (variable, keras.ops.copy(variable))
+                    for variable in _moving_statistics(model)
+                ]
+            for variable, value in kept:
+                variable.assign(value)
         yield output
+
+
+def _moving_statistics(model: keras.Model) -> Iterator[keras.Variable]:
+    for layer in _keras.all_layers(model):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            yield layer.moving_mean
+            yield layer.moving_variance

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 from typing import NamedTuple
 
@@ -87,8 +89,40 @@ def _differentiate(
         if model.optimizer is not None:
             loss = model.optimizer.scale_loss(loss)
     weights = model.trainable_weights
-    gradients = tape.gradient(loss, weights) if weights else []
+    guard = contextlib.nullcontext()
+    if model.rdrop.check_dropout:
+        guard = no_new_draws()
+    with guard:
+        gradients = tape.gradient(loss, weights) if weights else []
     return Step(objective, y_pred, gradients)
+
+
+@contextlib.contextmanager
+def no_new_draws() -> Iterator[None]:
+    """Refuses random numbers while gradients are taken.
+
+    `keras.remat` runs its function again for the backward pass, and dropout in
+    it draws a new mask there: the gradient is that of another sub-model than
+    the loss. `tf.recompute_grad` keeps no random state, and
+    `SeedGenerator.next` advances its own.
+    """
+    draw = keras.random.SeedGenerator.next
+
+    def refuse(self, ordered=True):
+        raise ValueError(
+            "Expected the backward pass to draw no random numbers. Received a "
+            "recomputation that does, as `keras.remat` and `RematScope` make "
+            "of dropout: it would see other masks than the forward pass did, "
+            "and its gradients would be wrong, with R-Drop and without. Keep "
+            "dropout out of what is rematerialized. (If the draw is on "
+            "purpose: `rdrop=RDrop(..., check_dropout=False)`.)"
+        )
+
+    keras.random.SeedGenerator.next = refuse
+    try:
+        yield
+    finally:
+        keras.random.SeedGenerator.next = draw
 
 
 def either(

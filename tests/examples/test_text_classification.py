@@ -516,7 +516,7 @@ def test_command_hands_its_flags_on(tmp_path, monkeypatch, capsys):
     assert settings == Settings("plain", 3.0, 0.3, 7, 2, 8, 1e-3, None)
     assert rest == [output, True]
     assert calls[1][1].learning_rate == 0.5
-    assert calls[2][1].learning_rate == 2e-5
+    assert calls[2][1].learning_rate == 1e-5
     assert calls[2][1].preset == "dir"
 
 
