@@ -1,5 +1,6 @@
 """R-Drop for Keras: regularized dropout for neural networks."""
 
+from rdrop_keras import callbacks as callbacks
 from rdrop_keras import layers as layers
 from rdrop_keras import losses as losses
 from rdrop_keras._version import __version__ as __version__
@@ -12,6 +13,7 @@ __all__ = [
     "RDrop",
     "RDropMixin",
     "RDropModel",
+    "callbacks",
     "convert_alpha",
     "layers",
     "losses",

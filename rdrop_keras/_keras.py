@@ -11,11 +11,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+from keras.src.backend.common import global_state
+from keras.src.random import seed_generator
 
 # `keras.Model(inputs, outputs)` returns one, but no public name gives the
 # class, and `RDropModel(inputs, outputs)` has to be one from the start:
 # otherwise Keras rewrites `RDropModel.__bases__` for good, and no subclass of
 # it can be defined after that (keras-team/keras#17270).
+# isort: split
 from keras.src.models.functional import Functional
 
 __all__ = [
@@ -25,6 +28,7 @@ __all__ = [
     "carry_mask",
     "compiled_loss",
     "computed_logits",
+    "global_seed_generator",
     "mask_of",
     "with_losses",
 ]
@@ -69,6 +73,16 @@ def carry_logits(tensor: Any, logits: Any) -> Any:
 def compiled_loss(model: keras.Model) -> Any:
     """Returns the object that `compile(loss=...)` made, or None."""
     return getattr(model, "_compile_loss", None)
+
+
+def global_seed_generator() -> Any:
+    """Returns the generator of layers that have no seed of their own, or None.
+
+    No model owns it, so that nothing else leads to its state.
+    """
+    return global_state.get_global_attribute(
+        seed_generator.GLOBAL_SEED_GENERATOR
+    )
 
 
 def with_losses(

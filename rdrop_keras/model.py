@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import keras
@@ -11,6 +10,7 @@ from rdrop_keras import _keras
 from rdrop_keras import checks
 from rdrop_keras.objective import Objective
 from rdrop_keras.objective import combine
+from rdrop_keras.objective import loss_of_pass
 from rdrop_keras.objective import measure_consistency
 from rdrop_keras.objective import plain_objective
 from rdrop_keras.passes import run_passes
@@ -183,7 +183,7 @@ class RDropMixin:
         self._check_compiled()
         if self._rdrop is None:
             y_pred = self(x, training=True)
-            return self._task_loss(x, y, y_pred, sample_weight), y_pred
+            return loss_of_pass(self, x, y, y_pred, sample_weight), y_pred
         objective, y_pred = self._compute_objective(x, y, sample_weight)
         return objective.loss, y_pred
 
@@ -201,7 +201,7 @@ class RDropMixin:
         checks.check_not_float8(self)
         outputs, task_losses = [], []
         for output in run_passes(self, x, settings):
-            task_losses.append(self._task_loss(x, y, output, sample_weight))
+            task_losses.append(loss_of_pass(self, x, y, output, sample_weight))
             outputs.append(output)
         consistency = measure_consistency(
             _keras.compiled_loss(self),
@@ -219,14 +219,8 @@ class RDropMixin:
         self, x: Any, y: Any, sample_weight: Any
     ) -> tuple[Objective, Any]:
         y_pred = self(x, training=True)
-        task_loss = self._task_loss(x, y, y_pred, sample_weight)
-        return plain_objective(task_loss), y_pred
-
-    def _task_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any):
-        # Overrides from before Keras 3.3 do not take `training`.
-        parameters = inspect.signature(self.compute_loss).parameters
-        training = {"training": True} if "training" in parameters else {}
-        return self.compute_loss(x, y, y_pred, sample_weight, **training)
+        loss = loss_of_pass(self, x, y, y_pred, sample_weight)
+        return plain_objective(loss), y_pred
 
 
 class RDropModel(RDropMixin, keras.Model):

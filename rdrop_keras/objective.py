@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
@@ -56,6 +57,21 @@ def combine(
     task_loss = weighted_sum(task_losses, 0.0, 0.0)
     loss = weighted_sum(task_losses, consistency.value, alpha)
     return Objective(loss, task_loss, consistency, ops.ones((), "float32"))
+
+
+def loss_of_pass(
+    model: Any,
+    x: Any,
+    y: Any,
+    y_pred: Any,
+    sample_weight: Any,
+    training: bool = True,
+) -> Any:
+    """Returns what a model's `compute_loss` makes of one output."""
+    # Overrides from before Keras 3.3 do not take `training`.
+    parameters = inspect.signature(model.compute_loss).parameters
+    given = {"training": training} if "training" in parameters else {}
+    return model.compute_loss(x, y, y_pred, sample_weight, **given)
 
 
 def plain_objective(task_loss: Any) -> Objective:
@@ -114,7 +130,7 @@ def measure_consistency(
 
             def compare(y_true, y_pred, weight):
                 comparison = comparisons[id(y_pred)]
-                valid = _valid_positions(y_true, ignore, y_pred, chosen)
+                valid = valid_positions(y_true, ignore, y_pred, chosen)
                 return comparison.reduce(
                     chosen, weight, valid, name, stop_gradient
                 )
@@ -145,8 +161,10 @@ def _compare_all(
     )
 
 
-def _valid_positions(y_true, ignore_class, y_pred, divergence):
-    """Marks the positions that the task loss does not ignore."""
+def valid_positions(
+    y_true: Any, ignore_class: int | None, y_pred: Any, divergence: Divergence
+) -> Any:
+    """Marks the positions that the task loss does not ignore, or None."""
     if ignore_class is None:
         return None
     y_true = ops.convert_to_tensor(y_true)

@@ -107,8 +107,8 @@ class RDrop:
         if not isinstance(self.alpha, Schedule):
             object.__setattr__(self, "alpha", _checked_alpha(self.alpha))
         _check_divergence(self.divergence)
-        _check_whole("num_passes", self.num_passes, least=2)
-        _check_whole("every", self.every, least=1)
+        check_whole("num_passes", self.num_passes, least=2)
+        check_whole("every", self.every, least=1)
         if self.dropout_rates is not None:
             rates = _checked_rates(self.dropout_rates, self.num_passes)
             object.__setattr__(self, "dropout_rates", rates)
@@ -224,7 +224,8 @@ def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
         )
 
 
-def _check_whole(name: str, value: Any, least: int) -> None:
+def check_whole(name: str, value: Any, least: int) -> None:
+    """Raises if an argument is no whole number, or too small."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(
             f"Expected `{name}` to be a whole number. Received: "

@@ -31,10 +31,11 @@ def view_of(model: keras.Model) -> keras.Model:
         )
     if isinstance(model, RDropMixin):
         return model
-    return _same_state(model, _view_class(type(model)))
+    return same_state(model, _view_class(type(model)))
 
 
-def _same_state(model: keras.Model, cls: type) -> keras.Model:
+def same_state(model: keras.Model, cls: type) -> keras.Model:
+    """Returns an object of another class that shares a model's `__dict__`."""
     other = object.__new__(cls)
     object.__setattr__(other, "__dict__", model.__dict__)
     return other
@@ -69,4 +70,4 @@ class _View:
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Saves the plain model."""
-        return _same_state(self, type(self).__mro__[3]).save(*args, **kwargs)
+        return same_state(self, type(self).__mro__[3]).save(*args, **kwargs)

@@ -355,7 +355,7 @@ def test_gradient_is_parallel_for_regression(rows, rng):
     for source in ("authors_bert_regression", "paper"):
         alpha = convert_alpha(1.0, source)
         ours = our_gradient(outputs, y, alpha, loss)
-        check_parallel(theirs, ours, 2.0)
+        check_parallel(theirs, ours, convert.SOURCES[source].task_weight)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -86,3 +86,11 @@ def test_copied_loss_feeds_no_metric():
     value = _keras.with_losses(compiled, replace)(y, model(x), None)
     np.testing.assert_allclose(value, 14.0)
     assert [float(metric.result()) for metric in compiled.metrics] == before
+
+
+def test_global_seed_generator_is_the_one_that_draws():
+    keras.random.normal((1,))
+    generator = _keras.global_seed_generator()
+    before = np.array(generator.state)
+    keras.random.normal((1,))
+    assert not np.array_equal(before, np.array(generator.state))

@@ -289,6 +289,7 @@ def test_public_names():
         "RDrop",
         "RDropMixin",
         "RDropModel",
+        "callbacks",
         "convert_alpha",
         "layers",
         "losses",

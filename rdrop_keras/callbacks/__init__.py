@@ -1,0 +1,5 @@
+"""Keras callbacks."""
+
+from rdrop_keras.callbacks.consistency_monitor import ConsistencyMonitor
+
+__all__ = ["ConsistencyMonitor"]

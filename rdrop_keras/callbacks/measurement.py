@@ -1,0 +1,219 @@
+"""What `ConsistencyMonitor` measures of one batch, and on which model."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from rdrop_keras import _keras
+from rdrop_keras.losses.bernoulli import BernoulliConsistency
+from rdrop_keras.losses.categorical import CategoricalConsistency
+from rdrop_keras.losses.divergence import Divergence
+from rdrop_keras.losses.inference import divergence_for
+from rdrop_keras.losses.inference import ignored_class
+from rdrop_keras.losses.reduction import common_mask
+from rdrop_keras.losses.reduction import reduce_values
+from rdrop_keras.objective import loss_of_pass
+from rdrop_keras.objective import measure_consistency
+from rdrop_keras.objective import valid_positions
+from rdrop_keras.view import same_state
+
+ops = keras.ops
+
+
+class Measurement:
+    """One model as it is compiled, made ready to be measured.
+
+    A second object of a derived class shares the model's `__dict__` and has a
+    `test_step` of its own, so that the model's `evaluate` brings the data:
+    its preprocessing, its kinds of data, its strategy, compiled once.
+    """
+
+    def __init__(self, model: keras.Model, divergence: str | Divergence):
+        self.model = model
+        self.compiled_loss = _keras.compiled_loss(model)
+        self.divergence = divergence
+        self.function = None
+        self.has_classes = False
+        strategy = getattr(model, "distribute_strategy", None)
+        with strategy.scope() if strategy else contextlib.nullcontext():
+            self.divergences = keras.metrics.Mean(name="submodel_kl")
+            self.agreements = keras.metrics.Mean(name="submodel_agreement")
+            self.gaps = keras.metrics.Mean(name="inference_gap")
+        cls = type(model)
+        members = {"measurement": self}
+        view = type(f"Measured{cls.__name__}", (_MeasuringStep, cls), members)
+        self.view = same_state(model, view)
+
+    def is_of(self, model: keras.Model, divergence: str | Divergence) -> bool:
+        """Whether the model is this one and was not compiled anew."""
+        return (
+            model is self.model
+            and _keras.compiled_loss(model) is self.compiled_loss
+            and divergence == self.divergence
+        )
+
+    def reset(self) -> None:
+        for metric in (self.divergences, self.agreements, self.gaps):
+            metric.reset_state()
+
+    def update(self, model: keras.Model, x: Any, y: Any, weight: Any) -> None:
+        """Adds one batch."""
+        # With several replicas Keras divides every loss by their number.
+        share = reduce_values(ops.ones((1,)))
+        losses, outputs = [], []
+        for training in (False, True, True):
+            output = _call(model, x, training)
+            loss = loss_of_pass(model, x, y, output, weight, training=False)
+            losses.append(loss / share)
+            outputs.append(output)
+        agreeing, total = self._count_agreeing(y, outputs[1:], weight)
+        consistency = measure_consistency(
+            self.compiled_loss, self.divergence, y, outputs[1:], weight
+        )
+        rows = ops.shape(
+            next(leaf for leaf in keras.tree.flatten(x) if leaf is not None)
+        )[0]
+        self.divergences.update_state(consistency.value / share, rows)
+        gap = losses[0] - (losses[1] + losses[2]) / 2
+        self.gaps.update_state(gap, rows)
+        if self.has_classes:
+            self.agreements.update_state(
+                ops.divide_no_nan(agreeing, total), total
+            )
+
+    def result(self) -> dict[str, Any]:
+        results = {
+            "submodel_kl": self.divergences.result(),
+            "inference_gap": ops.abs(self.gaps.result()),
+        }
+        if self.has_classes:
+            results["submodel_agreement"] = self.agreements.result()
+        return results
+
+    def _count_agreeing(self, y: Any, outputs: Sequence[Any], weight: Any):
+        """Returns the weight of the items that agree, and that of all."""
+        pairs = list(zip(*(keras.tree.flatten(output) for output in outputs)))
+        counts = []
+
+        def count(task_loss, y_true, pair, weight):
+            divergence = self._divergence_for(task_loss)
+            same = _agreement(divergence, pair)
+            if same is None:
+                return
+            valid = valid_positions(
+                y_true, ignored_class(task_loss), pair[0], divergence
+            )
+            mask = common_mask(pair, valid)
+            counts.append(
+                [
+                    reduce_values(values, "sum", weight, mask)
+                    for values in (same, ops.ones_like(same))
+                ]
+            )
+
+        if self.compiled_loss is None:
+            weights = [weight] * len(pairs)
+            if keras.tree.is_nested(weight):
+                weights = keras.tree.flatten(weight)
+            for pair, each in zip(pairs, weights):
+                count(None, None, pair, each)
+        else:
+            if not self.compiled_loss.built:
+                # A custom `compute_loss` that does not use the compiled loss.
+                self.compiled_loss(y, outputs[0], weight)
+            found = {id(pair[0]): pair for pair in pairs}
+
+            def replace(task_loss, name):
+                def compare(y_true, y_pred, weight):
+                    count(task_loss, y_true, found[id(y_pred)], weight)
+                    return ops.zeros(())
+
+                return compare
+
+            _keras.with_losses(self.compiled_loss, replace)(
+                y, outputs[0], weight
+            )
+        self.has_classes = bool(counts)
+        return [sum(parts) for parts in zip(*counts)] or [None, None]
+
+    def _divergence_for(self, task_loss: Any) -> Divergence:
+        try:
+            return divergence_for(task_loss, self.divergence)
+        except ValueError as error:
+            raise ValueError(
+                "Expected a task loss whose consistency can be inferred. "
+                f"Received: loss={getattr(task_loss, 'name', task_loss)!r}. "
+                "Say how the outputs of two sub-models are to be compared: "
+                "`ConsistencyMonitor(..., divergence=...)`."
+            ) from error
+
+
+class _MeasuringStep:
+    """What differs between a model and the one that measures it."""
+
+    measurement: Measurement
+
+    @property
+    def test_function(self) -> Any:
+        return self.measurement.function
+
+    @test_function.setter
+    def test_function(self, function: Any) -> None:
+        self.measurement.function = function
+
+    def reset_metrics(self) -> None:
+        self.measurement.reset()
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        return self.measurement.result()
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        self.measurement.update(self, x, y, sample_weight)
+        return self.measurement.result()
+
+
+def _call(model: keras.Model, x: Any, training: bool) -> Any:
+    # As Keras's own training step does: a model whose `call` does not take
+    # `training` trains with dropout off.
+    if "training" in inspect.signature(model.call).parameters:
+        return model(x, training=training)
+    return model(x)
+
+
+def _agreement(divergence: Divergence, pair: Sequence[Any]) -> Any:
+    """Returns the share of each item that two outputs decide alike."""
+    if isinstance(divergence, CategoricalConsistency):
+        first, second = (ops.argmax(o, axis=divergence.axis) for o in pair)
+        return ops.cast(first == second, "float32")
+    if isinstance(divergence, BernoulliConsistency):
+        even = 0.0 if divergence.from_logits else 0.5
+        same = ops.cast((pair[0] > even) == (pair[1] > even), "float32")
+        return ops.mean(same, axis=divergence.axis)
+    return None
+
+
+@contextlib.contextmanager
+def unchanged(model: keras.Model) -> Iterator[None]:
+    """Gives all variables of a model their values back."""
+    variables = [*model.variables, *model.metrics_variables]
+    generator = _keras.global_seed_generator()
+    if generator is not None:
+        variables.append(generator.state)
+    before = [(variable, ops.copy(variable)) for variable in variables]
+    metrics = {id(metric) for metric in model.metrics}
+    try:
+        yield
+    finally:
+        for variable, value in before:
+            variable.assign(value)
+        # The first loss of a model with several outputs makes one for each.
+        for metric in model.metrics:
+            if id(metric) not in metrics:
+                metric.reset_state()
