@@ -211,7 +211,7 @@ def test_curves_show_every_run(tmp_path):
         plot_curves([(arm, history) for arm in arms], "a title", path)
         content = path.read_bytes()
         assert content[:8] == b"\x89PNG\r\n\x1a\n"
-        assert struct.unpack(">2I", content[16:24]) == (1320, 540)
+        assert struct.unpack(">2I", content[16:24]) == (1320, 600)
         sizes.append(len(content))
     assert sizes[0] > 10_000
     assert sizes[0] != sizes[1]

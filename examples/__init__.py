@@ -1,0 +1,1 @@
+"""Runnable examples of R-Drop, a package each."""

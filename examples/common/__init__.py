@@ -1,0 +1,1 @@
+"""What all examples share: arms, flags, run directories, plots, tables."""

@@ -1,0 +1,117 @@
+"""What several arms, trained on the same seeds, come to."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number of each run: where `metrics.json` has it, and how it reads."""
+
+    part: str
+    name: str
+    title: str
+    scale: float = 1.0
+    digits: int = 2
+
+
+def summarize(
+    runs: dict[str, list[dict[str, Any]]], measures: list[Measure]
+) -> dict[str, Any]:
+    """Computes mean, spread and paired difference for each arm.
+
+    Args:
+        runs: For each arm the metrics of its runs, all on the same seeds in
+            the same order. The first arm is what the others are compared with.
+        measures: What to compare.
+
+    Returns:
+        By arm and measure (as `part_name`): `values`, `mean`, `spread` (the
+        sample standard deviation over seeds, None for one seed), and, for all
+        arms but the first, `difference` and `difference_spread`, those of the
+        values minus the first arm's on the same seed.
+    """
+    reference = next(iter(runs))
+    summary: dict[str, Any] = {}
+    for arm in runs:
+        summary[arm] = {}
+        for measure in measures:
+            values = _values(runs[arm], measure)
+            entry = {"values": values, **_moments(values, "mean", "spread")}
+            if arm != reference:
+                pairs = zip(values, _values(runs[reference], measure))
+                entry |= _moments(
+                    [ours - theirs for ours, theirs in pairs],
+                    "difference",
+                    "difference_spread",
+                )
+            summary[arm][f"{measure.part}_{measure.name}"] = entry
+    return summary
+
+
+def print_summary(
+    summary: dict[str, Any],
+    measures: list[Measure],
+    title: str,
+    console: Console | None = None,
+) -> None:
+    """Prints a table: an arm a row, and under it the paired differences."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("arm", no_wrap=True)
+    for measure in measures:
+        table.add_column(measure.title, justify="right", no_wrap=True)
+    reference = next(iter(summary))
+    for arm, entries in summary.items():
+        values = [entries[f"{m.part}_{m.name}"] for m in measures]
+        table.add_row(
+            arm,
+            *(
+                _show(value["mean"], value["spread"], measure)
+                for value, measure in zip(values, measures)
+            ),
+        )
+        if arm != reference:
+            table.add_row(
+                f"  minus {reference}",
+                *(
+                    _show(
+                        value["difference"],
+                        value["difference_spread"],
+                        measure,
+                        sign="+",
+                    )
+                    for value, measure in zip(values, measures)
+                ),
+                style="bold" if arm == "rdrop" else None,
+            )
+    table.caption = "mean ± standard deviation over seeds"
+    table.caption_justify = "left"
+    (console or Console()).print(table)
+
+
+def _values(runs: list[dict[str, Any]], measure: Measure) -> list[float]:
+    return [metrics[measure.part][measure.name] for metrics in runs]
+
+
+def _moments(
+    values: list[float], mean: str, spread: str
+) -> dict[str, float | None]:
+    return {
+        mean: statistics.fmean(values),
+        spread: statistics.stdev(values) if len(values) > 1 else None,
+    }
+
+
+def _show(
+    mean: float, spread: float | None, measure: Measure, sign: str = ""
+) -> str:
+    text = f"{mean * measure.scale:{sign}.{measure.digits}f}"
+    if spread is None:
+        return text
+    return f"{text} ± {spread * measure.scale:.{measure.digits}f}"
