@@ -52,7 +52,8 @@ docs-check: install
 	RDROP_KERAS_INSTALLED=1 $(BIN)/pytest tests/test_docs.py
 
 demo: $(READY)
-	$(BIN)/python -m examples.text_classification --demo --output runs/demo
+	$(BIN)/python -m examples.text_classification --demo --epochs 30 \
+	  --output runs/demo
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
