@@ -1,5 +1,6 @@
-"""The authors' formula, by PyTorch's own operations."""
+"""The authors' formulas, by PyTorch's own operations."""
 
+import builders
 import keras
 import numpy as np
 import pytest
@@ -11,62 +12,122 @@ from rdrop_keras import RDropModel
 torch = pytest.importorskip("torch")
 functional = torch.nn.functional
 
+FEATURES, CLASSES = 4, 7
 
-def authors_loss(logits, other, y, pad_mask, alpha):
-    """Summed over tokens as in translation_rdrop, divided by the tokens:
-    CE_1 + CE_2 + alpha * (KL(p || q) + KL(q || p)) / 2."""
+
+def categorical(p, q, y):
+    """As in translation_rdrop: for each token CE_1 + CE_2, and the mean of
+    `kl_div` in both directions, summed over the vocabulary."""
 
     def nll(z):
-        losses = functional.cross_entropy(
+        return functional.cross_entropy(
             z.flatten(0, -2), y.flatten(), reduction="none"
-        )
-        return losses.masked_fill(pad_mask.flatten(), 0.0).sum()
+        ).reshape(y.shape)
 
     def kl(a, b):
-        values = functional.kl_div(
+        return functional.kl_div(
             functional.log_softmax(a, dim=-1),
             functional.softmax(b, dim=-1),
             reduction="none",
+        ).sum(-1)
+
+    return nll(p) + nll(q), (kl(p, q) + kl(q, p)) / 2
+
+
+def bernoulli(p, q, y):
+    """The same over the two outcomes of each label, averaged over labels."""
+
+    def nll(z):
+        return functional.binary_cross_entropy_with_logits(
+            z, y, reduction="none"
+        ).mean(-1)
+
+    def kl(a, b):
+        def log_outcomes(z):
+            return torch.stack(
+                [functional.logsigmoid(z), functional.logsigmoid(-z)], -1
+            )
+
+        return (
+            functional.kl_div(
+                log_outcomes(a),
+                log_outcomes(b),
+                reduction="none",
+                log_target=True,
+            )
+            .sum(-1)
+            .mean(-1)
         )
-        return values.masked_fill(pad_mask.unsqueeze(-1), 0.0).sum()
 
-    tokens = (~pad_mask).sum()
-    divergence = (kl(logits, other) + kl(other, logits)) / 2
-    return (nll(logits) + nll(other) + alpha * divergence) / tokens
+    return nll(p) + nll(q), (kl(p, q) + kl(q, p)) / 2
 
 
+def squared_error(p, q, y):
+    """As in their `modeling_bert.py` for STS-B: MSE_1 + MSE_2, and the MSE
+    between the passes."""
+
+    def mse(a, b):
+        return functional.mse_loss(a, b, reduction="none").mean(-1)
+
+    return mse(p, y) + mse(q, y), mse(p, q)
+
+
+FORMULAS = {
+    "categorical": (categorical, builders.cross_entropy),
+    "bernoulli": (
+        bernoulli,
+        lambda: keras.losses.BinaryCrossentropy(from_logits=True),
+    ),
+    "squared_error": (squared_error, keras.losses.MeanSquaredError),
+}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("alpha", [0.7, 5.0])
-@pytest.mark.parametrize("shape", [(6, 5), (1, 3), (4, 1)])
-def test_half_the_authors_loss_and_gradient(shape, alpha, rng):
-    batch, time = shape
-    features, classes = 4, 7
-    x = rng.normal(size=(*shape, features)).astype("float32")
-    valid = np.arange(time) < rng.integers(1, time + 1, (batch, 1))
-    x[~valid] = 0
-    y = rng.integers(0, classes, shape)
-    masks = random_masks(rng, 2, batch, features)
-    inputs = keras.Input((time, features))
-    hidden = ScriptedDropout(masks)(keras.layers.Masking()(inputs))
-    model = RDropModel(inputs, keras.layers.Dense(classes)(hidden))
-    model.compile(
-        keras.optimizers.SGD(1.0),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        rdrop=alpha,
-    )
-    kernel = torch.tensor(
-        np.float64(model.trainable_weights[0]), requires_grad=True
-    )
-    bias = torch.tensor(np.float64(model.trainable_weights[1]))
+@pytest.mark.parametrize("shape", [(6, 5), (1, 3), (4, 1), (5,)], ids=str)
+@pytest.mark.parametrize("kind", FORMULAS)
+def test_half_the_authors_loss_and_gradient(kind, shape, alpha, weighted, rng):
+    """They add what we average, so that theirs is twice ours: summed over the
+    items that count, with their weights, and divided by their number."""
+    formula, make_loss = FORMULAS[kind]
+    sequence = len(shape) == 2
+    x = rng.normal(size=(*shape, FEATURES)).astype("float32")
+    valid = np.ones(shape, bool)
+    if sequence:
+        lengths = rng.integers(1, shape[1] + 1, (shape[0], 1))
+        valid = np.arange(shape[1]) < lengths
+        x[~valid] = 0
+    y = {
+        "categorical": lambda: rng.integers(0, CLASSES, shape),
+        "bernoulli": lambda: rng.integers(0, 2, (*shape, CLASSES)) * 1.0,
+        "squared_error": lambda: rng.normal(size=(*shape, CLASSES)),
+    }[kind]()
+    weights = rng.random(shape) if weighted else np.ones(shape)
+    masks = random_masks(rng, 2, shape[0], FEATURES)
+
+    inputs = keras.Input(x.shape[1:])
+    hidden = keras.layers.Masking()(inputs) if sequence else inputs
+    hidden = ScriptedDropout(masks)(hidden)
+    model = RDropModel(inputs, keras.layers.Dense(CLASSES)(hidden))
+    model.compile(keras.optimizers.SGD(1.0), make_loss(), rdrop=alpha)
+    before = np.array(model.trainable_weights[0], "float64")
+    kernel = torch.tensor(before, requires_grad=True)
+    bias = torch.tensor(np.array(model.trainable_weights[1], "float64"))
+    lifted = masks[:, :, None] if sequence else masks
     outputs = [
-        torch.tensor(np.float64(x) * mask[:, None]) @ kernel + bias
-        for mask in np.float64(masks)
+        torch.tensor(np.float64(x) * np.float64(mask)) @ kernel + bias
+        for mask in lifted
     ]
-    loss = authors_loss(*outputs, torch.tensor(y), torch.tensor(~valid), alpha)
+    task, divergence = formula(*outputs, torch.tensor(y))
+    counted = torch.tensor(weights * valid)
+    loss = ((task + alpha * divergence) * counted).sum() / valid.sum()
     loss.backward()
-    before = np.float64(model.trainable_weights[0])
-    logs = model.train_on_batch(x, y, return_dict=True)
+
+    logs = model.train_on_batch(
+        x, y, weights if weighted else None, return_dict=True
+    )
     np.testing.assert_allclose(2 * logs["loss"], loss.item(), rtol=1e-5)
-    step = before - np.float64(model.trainable_weights[0])
+    step = before - np.array(model.trainable_weights[0], "float64")
     np.testing.assert_allclose(
         2 * step, kernel.grad.numpy(), rtol=1e-4, atol=1e-6
     )

@@ -37,7 +37,9 @@ class Consistency(keras.layers.Layer):
             probabilities, `"squared_error"`, or a
             `rdrop_keras.losses.Divergence`, for instance
             `CategoricalConsistency(from_logits=True)`.
-        **kwargs: Other arguments of `keras.layers.Layer`, such as `name`.
+        **kwargs: Other arguments of `keras.layers.Layer`. Where the layer is
+            the last one, Keras names outputs and their losses in the logs by
+            its `name`.
 
     Call arguments:
         inputs: A list or tuple of two or more tensors of one shape,
