@@ -43,7 +43,17 @@ def same_state(model: keras.Model, cls: type) -> keras.Model:
 
 @functools.cache
 def _view_class(cls: type) -> type:
-    return type(f"RDrop{cls.__name__}", (_View, RDropMixin, cls), {})
+    # Under the name of the class it derives from, by which Keras files refer to
+    # classes: whatever saves the view saves a model of that class.
+    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
+    view = type(cls.__name__, (_View, RDropMixin, cls), names)
+    registered = keras.saving.get_registered_name(cls)
+    if ">" in registered:
+        package, name = registered.split(">", 1)
+        # The name then writes of both and, registered last, reads the class.
+        for each in (view, cls):
+            keras.saving.register_keras_serializable(package, name)(each)
+    return view
 
 
 class _View:
@@ -67,6 +77,10 @@ class _View:
         super().compile(*args, **kwargs)
         self.__dict__["train_function"] = None
         self.train_function = None
+
+    def get_compile_config(self) -> dict[str, Any]:
+        # The plain model, which the file is of, does not take `rdrop`.
+        return super(RDropMixin, self).get_compile_config()
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Saves the plain model."""
