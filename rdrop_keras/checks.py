@@ -9,6 +9,11 @@ from typing import Any
 import keras
 
 from rdrop_keras import _keras
+from rdrop_keras.items import check_ignored
+from rdrop_keras.losses.inference import ignored_class
+from rdrop_keras.outputs import check_names
+from rdrop_keras.outputs import check_same_for_all
+from rdrop_keras.rdrop import RDrop
 
 
 def is_from_keras(method: Callable[..., Any]) -> bool:
@@ -61,6 +66,40 @@ def check_model(model: Any, mixin: type) -> None:
             "`compute_rdrop_loss` in a class derived from this one."
         )
     check_not_float8(model)
+
+
+def check_loss(
+    compile: Callable[..., None],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    settings: RDrop,
+) -> None:
+    """Raises if settings contradict the loss that they are compiled with.
+
+    As far as it is known before there is data: the names of outputs are not
+    unless the loss is a dict, and KerasHub chooses some losses itself.
+
+    Args:
+        compile: The model's own `compile`.
+        args: Its arguments.
+        kwargs: Its keyword arguments.
+        settings: The settings.
+    """
+    bound = inspect.signature(compile).bind_partial(*args, **kwargs)
+    loss = bound.arguments.get("loss")
+    if loss is None:
+        if "loss" in inspect.signature(compile).parameters:
+            check_same_for_all(settings)
+            check_ignored(settings, [])
+        return
+    entries = keras.tree.flatten(loss)
+    if isinstance(loss, dict) and len(entries) == len(loss):
+        check_names(settings, [k for k, v in loss.items() if v is not None])
+    try:
+        losses = [keras.losses.get(entry) for entry in entries]
+    except ValueError:
+        return
+    check_ignored(settings, [ignored_class(each) for each in losses])
 
 
 def check_not_float8(model: keras.Model) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import numbers
+
+from rdrop_keras.arguments import check_number
+from rdrop_keras.arguments import check_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,9 +181,11 @@ def convert_alpha(
         [Liang et al., 2021](https://arxiv.org/abs/2106.14448), section 2.1,
         Eq. 4.
     """
-    _check_value(value)
-    _check_count("batch_size", batch_size, 1)
-    _check_count("num_classes", num_classes, 2)
+    check_number("value", value, "To convert a schedule, convert its values.")
+    if batch_size is not None:
+        check_whole("batch_size", batch_size, least=1)
+    if num_classes is not None:
+        check_whole("num_classes", num_classes, least=2)
     if isinstance(source, str) and source in WITHOUT_EQUIVALENT:
         raise ValueError(
             "Expected `source` to be an implementation that our alpha can "
@@ -210,30 +213,3 @@ def convert_alpha(
             "num_classes=None. Pass the size of the output's last axis."
         )
     return float(entry.alpha(float(value), batch_size, num_classes))
-
-
-def _check_value(value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(
-            "Expected `value` to be a number. Received: "
-            f"value={value!r}. To convert a schedule, convert its values."
-        )
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(
-            "Expected `value` to be finite and >= 0. Received: "
-            f"value={value!r}."
-        )
-
-
-def _check_count(name: str, count: int | None, least: int) -> None:
-    if count is None:
-        return
-    if isinstance(count, bool) or not isinstance(count, numbers.Integral):
-        raise TypeError(
-            f"Expected `{name}` to be an integer. Received: {name}={count!r}."
-        )
-    if count < least:
-        raise ValueError(
-            f"Expected `{name}` to be at least {least}. Received: "
-            f"{name}={count!r}."
-        )

@@ -83,6 +83,7 @@ class RDropMixin:
         rdrop = RDrop.from_argument(rdrop)
         if rdrop is not None:
             checks.check_model(self, RDropMixin)
+            checks.check_loss(super().compile, args, kwargs, rdrop)
         super().compile(*args, **kwargs)
         self._set_rdrop(rdrop)
 
@@ -203,17 +204,16 @@ class RDropMixin:
         for output in run_passes(self, x, settings):
             task_losses.append(loss_of_pass(self, x, y, output, sample_weight))
             outputs.append(output)
+        iterations = 0 if self.optimizer is None else self.optimizer.iterations
         consistency = measure_consistency(
             _keras.compiled_loss(self),
-            settings.divergence,
+            settings,
             y,
             outputs,
             sample_weight,
-            settings.stop_gradient,
+            settings.alpha_at(iterations),
         )
-        iterations = 0 if self.optimizer is None else self.optimizer.iterations
-        alpha = settings.alpha_at(iterations)
-        return combine(task_losses, consistency, alpha), outputs[0]
+        return combine(task_losses, consistency), outputs[0]
 
     def _compute_plain_objective(
         self, x: Any, y: Any, sample_weight: Any

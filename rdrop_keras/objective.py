@@ -11,11 +11,16 @@ import keras
 
 from rdrop_keras import _keras
 from rdrop_keras.comparison import Comparison
-from rdrop_keras.losses.divergence import Divergence
+from rdrop_keras.items import check_ignored
+from rdrop_keras.items import counted_items
 from rdrop_keras.losses.divergence import consistency_dtype
 from rdrop_keras.losses.functional import weighted_sum
 from rdrop_keras.losses.inference import divergence_for
 from rdrop_keras.losses.inference import ignored_class
+from rdrop_keras.outputs import check_names
+from rdrop_keras.outputs import check_same_for_all
+from rdrop_keras.outputs import of_output
+from rdrop_keras.rdrop import RDrop
 
 ops = keras.ops
 
@@ -25,11 +30,13 @@ class Consistency(NamedTuple):
 
     Attributes:
         value: The divergence, a scalar.
+        weighted: The same times alpha, each output times its own.
         identical: 1.0 if all passes gave the same outputs, else 0.0.
         improper: 1.0 if outputs that are read as probabilities are none.
     """
 
     value: Any
+    weighted: Any
     identical: Any
     improper: Any
 
@@ -38,7 +45,7 @@ class Objective(NamedTuple):
     """The loss of one batch and its parts.
 
     Attributes:
-        loss: What is minimised, `task_loss + alpha / m * consistency.value`.
+        loss: What is minimised, `task_loss + consistency.weighted / m`.
         task_loss: Mean over the passes of what `compute_loss` returned.
         consistency: The `Consistency` of the passes, unweighted.
         active: 1.0, or 0.0 where there was one pass and no consistency.
@@ -50,12 +57,10 @@ class Objective(NamedTuple):
     active: Any
 
 
-def combine(
-    task_losses: Sequence[Any], consistency: Consistency, alpha: Any
-) -> Objective:
+def combine(task_losses: Sequence[Any], consistency: Consistency) -> Objective:
     """Returns the loss of several passes and its parts."""
     task_loss = weighted_sum(task_losses, 0.0, 0.0)
-    loss = weighted_sum(task_losses, consistency.value, alpha)
+    loss = weighted_sum(task_losses, consistency.weighted, 1.0)
     return Objective(loss, task_loss, consistency, ops.ones((), "float32"))
 
 
@@ -78,17 +83,18 @@ def plain_objective(task_loss: Any) -> Objective:
     """Returns the objective of a step that has one pass."""
     zero = ops.zeros((), "float32")
     task_loss = ops.cast(task_loss, consistency_dtype())
-    nothing = Consistency(ops.zeros_like(task_loss), zero, zero)
+    nothing = ops.zeros_like(task_loss)
+    nothing = Consistency(nothing, nothing, zero, zero)
     return Objective(task_loss, task_loss, nothing, zero)
 
 
 def measure_consistency(
     compiled_loss: Any,
-    divergence: str | Divergence,
+    settings: RDrop,
     y: Any,
     outputs: Sequence[Any],
     sample_weight: Any = None,
-    stop_gradient: bool = False,
+    alpha: Any = 1.0,
 ) -> Consistency:
     """Returns the divergence between the outputs of several passes.
 
@@ -98,13 +104,13 @@ def measure_consistency(
 
     Args:
         compiled_loss: What `compile(loss=...)` made, or None for a model that
-            computes its loss itself; `divergence` then applies to every
-            output.
-        divergence: As in `RDrop`.
+            computes its loss itself; the divergence of the settings then
+            applies to every output.
+        settings: How to compare.
         y: The targets, of any structure.
         outputs: The outputs of each pass, of any structure.
         sample_weight: Sample weights, as `fit` hands them over.
-        stop_gradient: As in `RDrop`.
+        alpha: What `RDrop.alpha_at` returned.
 
     Returns:
         A `Consistency`.
@@ -115,63 +121,86 @@ def measure_consistency(
     # Keras hands the very tensors of the first pass to its losses, so that
     # their identity finds the same output of the other passes.
     comparisons = {id(leaves[0]): Comparison(leaves) for leaves in zip(*flat)}
+    batch = (y, outputs[0], sample_weight)
     if compiled_loss is None:
-        value = _compare_all(
-            comparisons, divergence, outputs, sample_weight, stop_gradient
-        )
+        check_same_for_all(settings)
+        check_ignored(settings, [])
+        value = _compare_all(comparisons, settings, batch)
+        weighted = _weigh(alpha, value)
     else:
         if not compiled_loss.built:
             # A custom `compute_loss` that does not use the compiled loss.
-            compiled_loss(y, outputs[0], sample_weight)
-
-        def replace(task_loss, name):
-            chosen = divergence_for(task_loss, divergence)
-            ignore = ignored_class(task_loss)
-
-            def compare(y_true, y_pred, weight):
-                comparison = comparisons[id(y_pred)]
-                valid = valid_positions(y_true, ignore, y_pred, chosen)
-                return comparison.reduce(
-                    chosen, weight, valid, name, stop_gradient
-                )
-
-            return compare
-
-        compare_outputs = _keras.with_losses(compiled_loss, replace)
-        value = compare_outputs(y, outputs[0], sample_weight)
+            compiled_loss(*batch)
+        value, weighted = _compare_each(
+            compiled_loss, comparisons, settings, batch, alpha
+        )
     seen = [c for c in comparisons.values() if c.identical is not None]
     return Consistency(
         value=ops.cast(value, consistency_dtype()),
+        weighted=ops.cast(weighted, consistency_dtype()),
         identical=_product([c.identical for c in seen]),
         improper=sum(c.improper for c in seen),
     )
 
 
-def _compare_all(
-    comparisons, divergence, outputs, sample_weight, stop_gradient
-):
+def _compare_each(compiled_loss, comparisons, settings, batch, alpha):
+    names, ignored, values = [], [], []
+
+    def measure(task_loss, name):
+        kind = of_output(settings.divergence, name, "auto")
+        divergence = divergence_for(task_loss, kind)
+        ignore = ignored_class(task_loss)
+        names.append(name)
+        ignored.append(ignore)
+
+        def compare(y_true, y_pred, weight):
+            valid, weight = counted_items(
+                settings, ignore, y_true, y_pred, weight, divergence
+            )
+            value = comparisons[id(y_pred)].reduce(
+                divergence, weight, valid, name, settings.stop_gradient
+            )
+            values.append(value)
+            return value
+
+        return compare
+
+    compare_outputs = _keras.with_losses(compiled_loss, measure)
+    check_names(settings, names)
+    check_ignored(settings, ignored)
+    value = compare_outputs(*batch)
+    if not isinstance(alpha, dict):
+        return value, _weigh(alpha, value)
+    remaining = iter(values)
+
+    def weigh(task_loss, name):
+        return lambda *batch: _weigh(alpha[name], next(remaining))
+
+    # Once more through Keras's code, which multiplies the loss weights.
+    return value, _keras.with_losses(compiled_loss, weigh)(*batch)
+
+
+def _compare_all(comparisons, settings, batch):
+    _, y_pred, sample_weight = batch
     weights = [sample_weight] * len(comparisons)
     if keras.tree.is_nested(sample_weight):
-        keras.tree.assert_same_structure(outputs[0], sample_weight)
+        keras.tree.assert_same_structure(y_pred, sample_weight)
         weights = keras.tree.flatten(sample_weight)
-    chosen = divergence_for(None, divergence)
-    return sum(
-        comparison.reduce(chosen, weight, stop_gradient=stop_gradient)
-        for comparison, weight in zip(comparisons.values(), weights)
-    )
+    divergence = divergence_for(None, settings.divergence)
+    total = 0.0
+    for comparison, weight in zip(comparisons.values(), weights):
+        valid, weight = counted_items(
+            settings, None, None, comparison.outputs[0], weight, divergence
+        )
+        total += comparison.reduce(
+            divergence, weight, valid, stop_gradient=settings.stop_gradient
+        )
+    return total
 
 
-def valid_positions(
-    y_true: Any, ignore_class: int | None, y_pred: Any, divergence: Divergence
-) -> Any:
-    """Marks the positions that the task loss does not ignore, or None."""
-    if ignore_class is None:
-        return None
-    y_true = ops.convert_to_tensor(y_true)
-    axis = getattr(divergence, "axis", -1)
-    if len(y_true.shape) == len(y_pred.shape) and y_true.shape[axis] == 1:
-        y_true = ops.squeeze(y_true, axis=axis)
-    return ops.not_equal(y_true, ops.cast(ignore_class, y_true.dtype))
+def _weigh(alpha, value):
+    dtype = consistency_dtype()
+    return ops.cast(alpha, dtype) * ops.cast(value, dtype)
 
 
 def _product(factors):

@@ -8,6 +8,8 @@ import keras
 
 from rdrop_keras.losses.divergence import DistributionDivergence
 from rdrop_keras.losses.inference import divergence_for
+from rdrop_keras.outputs import of_output
+from rdrop_keras.rdrop import ZERO_WEIGHT
 from rdrop_keras.rdrop import RDrop
 
 
@@ -24,7 +26,8 @@ def plan(model: Any) -> str:
         [
             _passes(settings),
             _alpha(settings),
-            *_divergences(model.loss, settings),
+            *_divergences(model, settings),
+            *_unlabeled(settings),
         ]
     )
 
@@ -43,28 +46,57 @@ def _passes(settings: RDrop) -> str:
 
 
 def _alpha(settings: RDrop) -> str:
-    if not isinstance(settings.alpha, float):
-        return f"alpha by {type(settings.alpha).__name__}"
     if settings.alpha == 0.0:
         return "alpha 0: the passes are averaged, nothing is made to agree"
     side = ", constant targets" if settings.stop_gradient else ""
-    return f"alpha {settings.alpha:g}{side}"
+    if isinstance(settings.alpha, dict):
+        each = (f"{k}: {_one_alpha(a)}" for k, a in settings.alpha.items())
+        return f"alpha {', '.join(each)}{side}"
+    return f"alpha {_one_alpha(settings.alpha)}{side}"
 
 
-def _divergences(loss: Any, settings: RDrop) -> list[str]:
+def _one_alpha(alpha: Any) -> str:
+    if isinstance(alpha, float):
+        return f"{alpha:g}"
+    return f"by {type(alpha).__name__}"
+
+
+def _divergences(model: Any, settings: RDrop) -> list[str]:
+    loss = model.loss
     if loss is None:
         return [_describe(divergence_for(None, settings.divergence), None)]
     found = []
-    for entry in keras.tree.flatten(loss):
+    for name, entry in _named(loss, getattr(model, "output_names", None)):
         if entry is None:
             continue
         if str(entry).lower() in ("crossentropy", "ce"):
             found.append("divergence by the shape of outputs and targets")
             continue
         task_loss = keras.losses.get(entry)
-        divergence = divergence_for(task_loss, settings.divergence)
-        found.append(_describe(divergence, task_loss))
+        kind = of_output(settings.divergence, name, "auto")
+        found.append(_describe(divergence_for(task_loss, kind), task_loss))
     return list(dict.fromkeys(found))
+
+
+def _named(loss: Any, output_names: Any) -> list[tuple[str | None, Any]]:
+    entries = keras.tree.flatten(loss)
+    if isinstance(loss, dict) and len(loss) == len(entries):
+        return list(loss.items())
+    if output_names is not None and len(output_names) == len(entries):
+        return list(zip(output_names, entries))
+    return [(None, entry) for entry in entries]
+
+
+def _unlabeled(settings: RDrop) -> list[str]:
+    if settings.unlabeled is None:
+        return []
+    which = f"class {settings.unlabeled}"
+    if settings.unlabeled == ZERO_WEIGHT:
+        which = "sample weight 0"
+    weight = ""
+    if settings.unlabeled_weight != 1.0:
+        weight = f", at weight {settings.unlabeled_weight:g}"
+    return [f"unlabeled items ({which}) by consistency alone{weight}"]
 
 
 def _describe(divergence: Any, task_loss: Any) -> str:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import numbers
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 
+from rdrop_keras import arguments
+from rdrop_keras.arguments import Schedule
 from rdrop_keras.losses.divergence import Divergence
-from rdrop_keras.losses.inference import DIVERGENCES
 
 PASSES = ("auto", "calls", "concat")
 MOVING_STATISTICS = ("every_pass", "first_pass")
-Schedule = keras.optimizers.schedules.LearningRateSchedule
+ZERO_WEIGHT = "zero_weight"
 
 
 @keras.saving.register_keras_serializable(package="rdrop_keras")
@@ -40,14 +41,17 @@ class RDrop:
             the optimizer's iterations. The paper uses 5 for translation, 0.7
             for summarization, 1 for language modelling, 0.1 to 1 for GLUE
             and 0.6 for images. With 0 the two passes are still averaged,
-            which is the paper's control without KL.
+            which is the paper's control without KL. For a model with several
+            outputs, a dict of either by output name: every output that has a
+            loss, by the name under which `fit` logs it, less `_loss`.
         divergence: How outputs are compared. `"auto"` follows the compiled
             loss: KL divergence between categorical distributions beside
             categorical crossentropies, between Bernoulli distributions beside
             binary crossentropy, squared error beside MSE, MAE, Huber and
             log-cosh. `"categorical"`, `"bernoulli"`, `"squared_error"` or a
             `rdrop_keras.losses.Divergence` says it for losses that leave
-            room for doubt.
+            room for doubt. A dict says it by output name; outputs that it
+            does not name follow their loss.
         num_passes: How many times each batch runs through the model, m >= 2
             (the paper's section 4.3; it finds 2 enough).
         every: The passes beyond the first and the consistency are made at
@@ -72,6 +76,13 @@ class RDrop:
             gradient for being followed. `consistency_loss` stays the same,
             its gradient is that of one side. The paper's objective has
             gradients on both sides.
+        unlabeled: What marks items, rows or positions, without a label, which
+            train on the consistency alone (semi-supervised R-Drop): the class
+            id that the loss ignores, compiled with the same `ignore_class`;
+            or `"zero_weight"`, for items of sample weight 0. By default what
+            the task loss leaves out is left out of the consistency too.
+        unlabeled_weight: The sample weight of unlabeled items in the
+            consistency, where those of labeled items are 1 by default.
         check_dropout: Whether the first training step may fail because both
             passes gave identical outputs, that is because no dropout was
             active and R-Drop would cost double for nothing.
@@ -92,8 +103,8 @@ class RDrop:
         and 4.
     """
 
-    alpha: float | Schedule = 1.0
-    divergence: str | Divergence = "auto"
+    alpha: float | Schedule | Mapping[str, float | Schedule] = 1.0
+    divergence: str | Divergence | Mapping[str, str | Divergence] = "auto"
     _: dataclasses.KW_ONLY
     num_passes: int = 2
     every: int = 1
@@ -101,21 +112,40 @@ class RDrop:
     passes: str = "auto"
     moving_statistics: str = "every_pass"
     stop_gradient: bool = False
+    unlabeled: int | str | None = None
+    unlabeled_weight: float = 1.0
     check_dropout: bool = True
 
     def __post_init__(self):
-        if not isinstance(self.alpha, Schedule):
-            object.__setattr__(self, "alpha", _checked_alpha(self.alpha))
-        _check_divergence(self.divergence)
-        check_whole("num_passes", self.num_passes, least=2)
-        check_whole("every", self.every, least=1)
+        def keep(name, value):
+            object.__setattr__(self, name, value)
+
+        keep("alpha", arguments.checked_alpha(self.alpha))
+        keep("divergence", arguments.checked_divergence(self.divergence))
+        arguments.check_whole("num_passes", self.num_passes, least=2)
+        arguments.check_whole("every", self.every, least=1)
         if self.dropout_rates is not None:
-            rates = _checked_rates(self.dropout_rates, self.num_passes)
-            object.__setattr__(self, "dropout_rates", rates)
-        _check_choice("passes", self.passes, PASSES)
-        _check_choice(
+            keep(
+                "dropout_rates",
+                arguments.checked_rates(self.dropout_rates, self.num_passes),
+            )
+        arguments.check_choice("passes", self.passes, PASSES)
+        arguments.check_choice(
             "moving_statistics", self.moving_statistics, MOVING_STATISTICS
         )
+        if self.unlabeled not in (None, ZERO_WEIGHT):
+            if isinstance(self.unlabeled, str):
+                raise ValueError(
+                    "Expected `unlabeled` to be a class id or "
+                    f"'{ZERO_WEIGHT}'. Received: unlabeled={self.unlabeled!r}."
+                )
+            arguments.check_whole("unlabeled", self.unlabeled)
+        arguments.check_number("unlabeled_weight", self.unlabeled_weight)
+        for name in ("stop_gradient", "check_dropout"):
+            arguments.check_bool(name, getattr(self, name))
+        self._check_together()
+
+    def _check_together(self) -> None:
         if self.passes == "concat" and self.dropout_rates is not None:
             raise ValueError(
                 "Expected `passes='calls'` with `dropout_rates`: in one call "
@@ -129,26 +159,34 @@ class RDrop:
                 "normalization sees the repeated batch as a whole. Received: "
                 "passes='concat'."
             )
-        for name in ("stop_gradient", "check_dropout"):
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(
-                    f"Expected `{name}` to be True or False. Received: "
-                    f"{name}={getattr(self, name)!r}."
-                )
+        if self.unlabeled is None and self.unlabeled_weight != 1.0:
+            raise ValueError(
+                "Expected `unlabeled` with `unlabeled_weight`: a class id or "
+                f"'{ZERO_WEIGHT}' says which items are unlabeled. Received: "
+                f"unlabeled=None, unlabeled_weight={self.unlabeled_weight!r}."
+            )
 
     def alpha_at(self, iterations: Any) -> Any:
-        """Returns alpha at a number of optimizer updates."""
-        if isinstance(self.alpha, Schedule):
-            return self.alpha(iterations)
-        return self.alpha
+        """Returns alpha at a number of optimizer updates.
+
+        A number or scalar tensor, or a dict of them by output name.
+        """
+
+        def at(alpha):
+            return alpha(iterations) if isinstance(alpha, Schedule) else alpha
+
+        if isinstance(self.alpha, dict):
+            return {name: at(alpha) for name, alpha in self.alpha.items()}
+        return at(self.alpha)
 
     @classmethod
     def from_argument(cls, rdrop: Any) -> RDrop | None:
         """Reads what `compile(rdrop=...)` accepts.
 
         Args:
-            rdrop: An `RDrop`, a number or schedule (alpha), True (alpha 1),
-                or None or False for plain training.
+            rdrop: An `RDrop`; alpha as a number, a schedule or a dict of
+                them by output; True (alpha 1); or None or False for plain
+                training.
 
         Returns:
             An `RDrop`, or None for plain training.
@@ -162,7 +200,7 @@ class RDrop:
             return rdrop
         if rdrop is True:
             return cls()
-        if isinstance(rdrop, (numbers.Real, Schedule)):
+        if isinstance(rdrop, (numbers.Real, Schedule, Mapping)):
             return cls(alpha=rdrop)
         raise TypeError(
             "Expected `rdrop` to be a number (alpha), an `RDrop`, or None "
@@ -182,79 +220,3 @@ class RDrop:
         """Restores the settings that `get_config` returned."""
         deserialize = keras.saving.deserialize_keras_object
         return cls(**{key: deserialize(v) for key, v in config.items()})
-
-
-def _checked_alpha(alpha: Any) -> float:
-    if isinstance(alpha, bool) or not isinstance(alpha, numbers.Real):
-        raise TypeError(
-            "Expected `alpha` to be a number or a "
-            "`keras.optimizers.schedules.LearningRateSchedule`. "
-            f"Received: alpha={alpha!r}."
-        )
-    if not (math.isfinite(alpha) and alpha >= 0):
-        raise ValueError(
-            "Expected `alpha` to be finite and >= 0. Received: "
-            f"alpha={alpha!r}. To train without R-Drop, compile with "
-            "`rdrop=None`."
-        )
-    return float(alpha)
-
-
-def _check_divergence(divergence: Any) -> None:
-    known = ["auto", *DIVERGENCES]
-    if isinstance(divergence, str) and divergence not in known:
-        raise ValueError(
-            f"Expected `divergence` to be one of {known} or a "
-            "`rdrop_keras.losses.Divergence`. Received: "
-            f"divergence={divergence!r}."
-        )
-    if not isinstance(divergence, (str, Divergence)):
-        raise TypeError(
-            "Expected `divergence` to be a string or a "
-            "`rdrop_keras.losses.Divergence`. Received: "
-            f"divergence={divergence!r}."
-        )
-
-
-def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(
-            f"Expected `{name}` to be one of {choices}. Received: "
-            f"{name}={value!r}."
-        )
-
-
-def check_whole(name: str, value: Any, least: int) -> None:
-    """Raises if an argument is no whole number, or too small."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(
-            f"Expected `{name}` to be a whole number. Received: "
-            f"{name}={value!r}."
-        )
-    if value < least:
-        raise ValueError(
-            f"Expected `{name}` to be at least {least}. Received: "
-            f"{name}={value!r}."
-            + (
-                " One pass is plain training: `rdrop=None`."
-                if name == "num_passes"
-                else ""
-            )
-        )
-
-
-def _checked_rates(rates: Any, num_passes: int) -> tuple[float, ...]:
-    if not isinstance(rates, (list, tuple)) or not all(
-        isinstance(r, numbers.Real) and not isinstance(r, bool) for r in rates
-    ):
-        raise TypeError(
-            "Expected `dropout_rates` to be one number for each pass. "
-            f"Received: dropout_rates={rates!r}."
-        )
-    if len(rates) != num_passes or not all(0 <= rate < 1 for rate in rates):
-        raise ValueError(
-            f"Expected `dropout_rates` to be {num_passes} rates, one for each "
-            "of `num_passes`, at least 0 and below 1. Received: "
-            f"dropout_rates={rates!r}."
-        )
-    return tuple(float(rate) for rate in rates)

@@ -432,8 +432,8 @@ def test_needed_sizes_are_asked_for():
         ((True, "paper"), TypeError, "`value` to be a number"),
         (("5", "paper"), TypeError, "`value` to be a number"),
         ((1.0, "authors_vit", 0), ValueError, "`batch_size` to be at least 1"),
-        ((1.0, "authors_vit", 2.5), TypeError, "`batch_size` to be an integer"),
-        ((1.0, "authors_vit", True), TypeError, "to be an integer"),
+        ((1.0, "authors_vit", 2.5), TypeError, "`batch_size` to be a whole"),
+        ((1.0, "authors_vit", True), TypeError, "to be a whole number"),
         ((1.0, "bert4torch", None, 1), ValueError, "`num_classes` to be at"),
     ],
 )

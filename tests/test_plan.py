@@ -42,7 +42,7 @@ def planned(loss, rdrop):
                 stop_gradient=True,
             ),
             "2 passes as separate calls, at dropout rates 0.1, 0.25; alpha by "
-            "CosineDecay; squared_error_consistency, beside "
+            "CosineDecay, constant targets; squared_error_consistency, beside "
             "mean_squared_error",
         ),
         (

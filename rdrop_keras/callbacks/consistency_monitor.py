@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 
+from rdrop_keras.arguments import check_whole
 from rdrop_keras.callbacks.measurement import Measurement
 from rdrop_keras.callbacks.measurement import unchanged
 from rdrop_keras.losses.divergence import Divergence
 from rdrop_keras.rdrop import RDrop
-from rdrop_keras.rdrop import check_whole
 
 
 class ConsistencyMonitor(keras.callbacks.Callback):
@@ -81,7 +82,7 @@ class ConsistencyMonitor(keras.callbacks.Callback):
         batch_size: int = 32,
         steps: int | None = None,
         prefix: str = "",
-        divergence: str | Divergence | None = None,
+        divergence: str | Divergence | Mapping[str, Any] | None = None,
     ):
         super().__init__()
         check_whole("every", every, least=1)
@@ -95,7 +96,7 @@ class ConsistencyMonitor(keras.callbacks.Callback):
                 f"prefix={prefix!r}."
             )
         if divergence is not None:
-            RDrop(divergence=divergence)
+            divergence = RDrop(divergence=divergence).divergence
         self.data = data
         self.every = every
         self.batch_size = batch_size

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from rdrop_keras import _keras
+from rdrop_keras.items import valid_positions
 from rdrop_keras.losses.bernoulli import BernoulliConsistency
 from rdrop_keras.losses.categorical import CategoricalConsistency
 from rdrop_keras.losses.divergence import Divergence
@@ -20,7 +21,8 @@ from rdrop_keras.losses.reduction import common_mask
 from rdrop_keras.losses.reduction import reduce_values
 from rdrop_keras.objective import loss_of_pass
 from rdrop_keras.objective import measure_consistency
-from rdrop_keras.objective import valid_positions
+from rdrop_keras.outputs import of_output
+from rdrop_keras.rdrop import RDrop
 from rdrop_keras.view import same_state
 
 ops = keras.ops
@@ -34,7 +36,7 @@ class Measurement:
     its preprocessing, its kinds of data, its strategy, compiled once.
     """
 
-    def __init__(self, model: keras.Model, divergence: str | Divergence):
+    def __init__(self, model: keras.Model, divergence: Any):
         self.model = model
         self.compiled_loss = _keras.compiled_loss(model)
         self.divergence = divergence
@@ -50,7 +52,7 @@ class Measurement:
         view = type(f"Measured{cls.__name__}", (_MeasuringStep, cls), members)
         self.view = same_state(model, view)
 
-    def is_of(self, model: keras.Model, divergence: str | Divergence) -> bool:
+    def is_of(self, model: keras.Model, divergence: Any) -> bool:
         """Whether the model is this one and was not compiled anew."""
         return (
             model is self.model
@@ -73,8 +75,9 @@ class Measurement:
             losses.append(loss / share)
             outputs.append(output)
         agreeing, total = self._count_agreeing(y, outputs[1:], weight)
+        settings = RDrop(divergence=self.divergence)
         consistency = measure_consistency(
-            self.compiled_loss, self.divergence, y, outputs[1:], weight
+            self.compiled_loss, settings, y, outputs[1:], weight
         )
         rows = ops.shape(
             next(leaf for leaf in keras.tree.flatten(x) if leaf is not None)
@@ -101,8 +104,8 @@ class Measurement:
         pairs = list(zip(*(keras.tree.flatten(output) for output in outputs)))
         counts = []
 
-        def count(task_loss, y_true, pair, weight):
-            divergence = self._divergence_for(task_loss)
+        def count(task_loss, name, y_true, pair, weight):
+            divergence = self._divergence_for(task_loss, name)
             same = _agreement(divergence, pair)
             if same is None:
                 return
@@ -122,7 +125,7 @@ class Measurement:
             if keras.tree.is_nested(weight):
                 weights = keras.tree.flatten(weight)
             for pair, each in zip(pairs, weights):
-                count(None, None, pair, each)
+                count(None, None, None, pair, each)
         else:
             if not self.compiled_loss.built:
                 # A custom `compute_loss` that does not use the compiled loss.
@@ -131,7 +134,7 @@ class Measurement:
 
             def replace(task_loss, name):
                 def compare(y_true, y_pred, weight):
-                    count(task_loss, y_true, found[id(y_pred)], weight)
+                    count(task_loss, name, y_true, found[id(y_pred)], weight)
                     return ops.zeros(())
 
                 return compare
@@ -142,9 +145,10 @@ class Measurement:
         self.has_classes = bool(counts)
         return [sum(parts) for parts in zip(*counts)] or [None, None]
 
-    def _divergence_for(self, task_loss: Any) -> Divergence:
+    def _divergence_for(self, task_loss: Any, name: str | None) -> Divergence:
         try:
-            return divergence_for(task_loss, self.divergence)
+            kind = of_output(self.divergence, name, "auto")
+            return divergence_for(task_loss, kind)
         except ValueError as error:
             raise ValueError(
                 "Expected a task loss whose consistency can be inferred. "
