@@ -1,5 +1,7 @@
 """Training does all that plain Keras training does, next to R-Drop."""
 
+import inspect
+
 import builders
 import keras
 import numpy as np
@@ -481,6 +483,62 @@ def test_terminate_on_nan_stops(rng):
     ).history
     assert len(history["loss"]) == 1
     assert np.isnan(history["loss"][0])
+
+
+@pytest.mark.skipif(
+    "raise_error"
+    not in inspect.signature(keras.callbacks.TerminateOnNaN).parameters,
+    reason="this Keras stops gracefully only",
+)
+def test_terminate_on_nan_writes_nothing(tmp_path):
+    """Of the epoch with the NaN: what was written before it stays."""
+    x, y = builders.data()
+    bad = x.copy()
+    bad[0, 0] = np.nan
+    model = builders.functional()
+    model.compile("sgd", builders.cross_entropy(), rdrop=1.0)
+    rows = np.concatenate([x, bad, x]), np.tile(y, 3)
+    batches = tf.data.Dataset.from_tensor_slices(rows).batch(len(x))
+    paths = {
+        "every": tmp_path / "every.keras",
+        "best": tmp_path / "best.keras",
+        "backup": tmp_path / "backup" / "latest.weights.h5",
+        "log": tmp_path / "log.csv",
+    }
+    log = keras.callbacks.CSVLogger(paths["log"])
+    seen = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                log.csv_file.flush()
+                seen.extend(path.read_bytes() for path in paths.values())
+
+    with pytest.raises(RuntimeError, match="NaN or Inf loss"):
+        model.fit(
+            batches,
+            epochs=3,
+            steps_per_epoch=1,
+            shuffle=False,
+            validation_data=(x, y),
+            verbose=0,
+            callbacks=[
+                keras.callbacks.TerminateOnNaN(raise_error=True),
+                keras.callbacks.ModelCheckpoint(paths["every"]),
+                keras.callbacks.ModelCheckpoint(
+                    paths["best"], save_best_only=True
+                ),
+                keras.callbacks.BackupAndRestore(paths["backup"].parent),
+                log,
+                Watch(),
+            ],
+        )
+    log.csv_file.close()
+    assert len(seen) == 4
+    assert [path.read_bytes() for path in paths.values()] == seen
+    assert np.isnan(model.trainable_weights[0]).any()
+    good = keras.saving.load_model(paths["best"])
+    assert np.isfinite(good.predict(x, verbose=0)).all()
 
 
 def test_backup_and_restore_goes_on(tmp_path):
