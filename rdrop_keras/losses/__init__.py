@@ -1,4 +1,4 @@
-"""Divergences between the outputs of several passes."""
+"""Divergences between passes, and the losses that stand beside them."""
 
 from rdrop_keras.losses.bernoulli import BernoulliConsistency
 from rdrop_keras.losses.bernoulli import bernoulli_consistency
@@ -6,6 +6,7 @@ from rdrop_keras.losses.categorical import CategoricalConsistency
 from rdrop_keras.losses.categorical import categorical_consistency
 from rdrop_keras.losses.divergence import Divergence
 from rdrop_keras.losses.functional import rdrop_loss
+from rdrop_keras.losses.smoothed import LabelSmoothedCrossentropy
 from rdrop_keras.losses.squared_error import SquaredErrorConsistency
 from rdrop_keras.losses.squared_error import squared_error_consistency
 
@@ -13,6 +14,7 @@ __all__ = [
     "BernoulliConsistency",
     "CategoricalConsistency",
     "Divergence",
+    "LabelSmoothedCrossentropy",
     "SquaredErrorConsistency",
     "bernoulli_consistency",
     "categorical_consistency",

@@ -11,6 +11,7 @@ from rdrop_keras.losses.bernoulli import BernoulliConsistency
 from rdrop_keras.losses.categorical import CategoricalConsistency
 from rdrop_keras.losses.divergence import DistributionDivergence
 from rdrop_keras.losses.divergence import Divergence
+from rdrop_keras.losses.smoothed import label_smoothed_crossentropy
 from rdrop_keras.losses.squared_error import SquaredErrorConsistency
 
 DIVERGENCES = {
@@ -27,6 +28,7 @@ _FOR_TASK_LOSS = {
     keras.losses.sparse_categorical_crossentropy: "categorical",
     keras.losses.categorical_focal_crossentropy: "categorical",
     keras.losses.kl_divergence: "categorical",
+    label_smoothed_crossentropy: "categorical",
     keras.losses.binary_crossentropy: "bernoulli",
     keras.losses.binary_focal_crossentropy: "bernoulli",
     keras.losses.mean_squared_error: "squared_error",
