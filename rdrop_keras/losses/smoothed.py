@@ -47,8 +47,9 @@ def label_smoothed_crossentropy(
 def _of_class(logits: Any, y: Any) -> Any:
     # Of all ways to gather this has the cheapest gradient on TensorFlow, where
     # `take_along_axis` takes twice as long as the crossentropy itself.
-    rows = ops.arange(ops.size(y), dtype="int32") * logits.shape[-1]
-    indices = rows + ops.reshape(y, (-1,))
+    # 64 bits: 70,000 tokens of 32,000 words are more than 32 can count.
+    rows = ops.arange(ops.size(y), dtype="int64") * logits.shape[-1]
+    indices = rows + ops.cast(ops.reshape(y, (-1,)), "int64")
     return ops.reshape(
         ops.take(ops.reshape(logits, (-1,)), indices), ops.shape(y)
     )
