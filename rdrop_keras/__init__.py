@@ -3,6 +3,7 @@
 from rdrop_keras import callbacks as callbacks
 from rdrop_keras import layers as layers
 from rdrop_keras import losses as losses
+from rdrop_keras import recipes as recipes
 from rdrop_keras._version import __version__ as __version__
 from rdrop_keras.convert import convert_alpha as convert_alpha
 from rdrop_keras.model import RDropMixin as RDropMixin
@@ -17,4 +18,5 @@ __all__ = [
     "convert_alpha",
     "layers",
     "losses",
+    "recipes",
 ]

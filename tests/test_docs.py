@@ -33,6 +33,12 @@ PUBLIC = [
     rdrop_keras.callbacks.ConsistencyMonitor,
     *(getattr(rdrop_keras.losses, name) for name in rdrop_keras.losses.__all__),
     *(getattr(rdrop_keras.layers, name) for name in rdrop_keras.layers.__all__),
+    rdrop_keras.recipes.Recipe,
+    rdrop_keras.recipes.get,
+    rdrop_keras.recipes.names,
+    rdrop_keras.recipes.InverseSquareRoot,
+    rdrop_keras.recipes.LinearWarmup,
+    rdrop_keras.recipes.PerUpdate,
 ]
 
 
