@@ -6,6 +6,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
+import scipy.stats
 from rich.console import Console
 from rich.table import Table
 
@@ -34,8 +35,10 @@ def summarize(
     Returns:
         By arm and measure (as `part_name`): `values`, `mean`, `spread` (the
         sample standard deviation over seeds, None for one seed), and, for all
-        arms but the first, `difference` and `difference_spread`, those of the
-        values minus the first arm's on the same seed.
+        arms but the first, those of the values minus the first arm's on the
+        same seed: `difference`, `difference_spread` and
+        `difference_interval`, the 95 % interval of Student's t for their mean
+        (None for one seed).
     """
     reference = next(iter(runs))
     summary: dict[str, Any] = {}
@@ -46,11 +49,11 @@ def summarize(
             entry = {"values": values, **_moments(values, "mean", "spread")}
             if arm != reference:
                 pairs = zip(values, _values(runs[reference], measure))
+                differences = [ours - theirs for ours, theirs in pairs]
                 entry |= _moments(
-                    [ours - theirs for ours, theirs in pairs],
-                    "difference",
-                    "difference_spread",
+                    differences, "difference", "difference_spread"
                 )
+                entry["difference_interval"] = _interval(differences)
             summary[arm][f"{measure.part}_{measure.name}"] = entry
     return summary
 
@@ -72,7 +75,7 @@ def print_summary(
         table.add_row(
             arm,
             *(
-                _show(value["mean"], value["spread"], measure)
+                _show(value, measure)
                 for value, measure in zip(values, measures)
             ),
         )
@@ -80,17 +83,15 @@ def print_summary(
             table.add_row(
                 f"  minus {reference}",
                 *(
-                    _show(
-                        value["difference"],
-                        value["difference_spread"],
-                        measure,
-                        sign="+",
-                    )
+                    _show_difference(value, measure)
                     for value, measure in zip(values, measures)
                 ),
                 style="bold" if arm == "rdrop" else None,
             )
-    table.caption = "mean ± standard deviation over seeds"
+    table.caption = (
+        "mean ± standard deviation over seeds; differences with the 95 % "
+        "interval of Student's t"
+    )
     table.caption_justify = "left"
     (console or Console()).print(table)
 
@@ -108,10 +109,28 @@ def _moments(
     }
 
 
-def _show(
-    mean: float, spread: float | None, measure: Measure, sign: str = ""
-) -> str:
-    text = f"{mean * measure.scale:{sign}.{measure.digits}f}"
-    if spread is None:
+def _interval(values: list[float]) -> tuple[float, float] | None:
+    if len(values) < 2:
+        return None
+    mean = statistics.fmean(values)
+    error = statistics.stdev(values) / len(values) ** 0.5
+    half = float(scipy.stats.t.ppf(0.975, len(values) - 1)) * error
+    return mean - half, mean + half
+
+
+def _show(value: dict[str, Any], measure: Measure) -> str:
+    text = f"{value['mean'] * measure.scale:.{measure.digits}f}"
+    if value["spread"] is None:
         return text
-    return f"{text} ± {spread * measure.scale:.{measure.digits}f}"
+    return f"{text} ± {value['spread'] * measure.scale:.{measure.digits}f}"
+
+
+def _show_difference(value: dict[str, Any], measure: Measure) -> str:
+    def signed(number: float) -> str:
+        return f"{number * measure.scale:+.{measure.digits}f}"
+
+    text = signed(value["difference"])
+    if value["difference_interval"] is None:
+        return text
+    low, high = value["difference_interval"]
+    return f"{text} ({signed(low)} to {signed(high)})"

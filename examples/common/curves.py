@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -19,31 +20,48 @@ COLORS = {
 }
 
 
+@dataclass(frozen=True)
+class Score:
+    """A quantity of the history to draw, and what it is called."""
+
+    name: str
+    title: str
+
+
+ACCURACY = Score("accuracy", "accuracy")
+
+
 def plot_curves(
-    runs: list[tuple[str, dict[str, Curve]]], title: str, path: Path
+    runs: list[tuple[str, dict[str, Curve]]],
+    title: str,
+    path: Path,
+    score: Score = ACCURACY,
 ) -> None:
-    """Draws training and validation loss of all runs, and their accuracy.
+    """Draws training and validation loss of all runs, and one more score.
 
     Args:
         runs: For each run its arm and its history. Runs of one arm, with
             different seeds, share a colour and a legend entry.
         title: What was trained.
         path: The picture to write, a PNG.
+        score: What to draw beside the loss, in training and validation, as far
+            as the history has it.
     """
     # Figure, not pyplot: no display and no state of the whole process.
     figure = Figure(figsize=(11, 5), layout="constrained")
     FigureCanvasAgg(figure)
-    loss, accuracy = figure.subplots(1, 2)
+    loss, scores = figure.subplots(1, 2)
     figure.suptitle(title)
     for arm, history in runs:
         # `loss` holds R-Drop's own term; `task_loss` compares between arms.
         train = history.get("task_loss", history.get("loss", []))
         _draw(loss, arm, "train", train)
         _draw(loss, arm, "validation", history.get("val_loss", []))
-        _draw(accuracy, arm, "train", history.get("accuracy", []))
-        _draw(accuracy, arm, "validation", history.get("val_accuracy", []))
+        validated = history.get(f"val_{score.name}", [])
+        _draw(scores, arm, "train", history.get(score.name, []))
+        _draw(scores, arm, "validation", validated)
     _finish(loss, "task loss (cross-entropy, nats)")
-    _finish(accuracy, "accuracy")
+    _finish(scores, score.title)
     # Outside: with four arms it would cover where the curves part.
     handles, labels = loss.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4)

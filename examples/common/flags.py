@@ -15,12 +15,18 @@ Number = TypeVar("Number", int, float)
 
 @dataclass(frozen=True)
 class Defaults:
-    """What an example uses where a flag is not given."""
+    """What an example uses where a flag is not given.
+
+    Attributes:
+        dropout: None if it belongs to the size of the model.
+        batch_size: None if the example counts batches in something else, and
+            has a flag of its own.
+    """
 
     alpha: float
-    dropout: float
+    dropout: float | None
     epochs: int
-    batch_size: int
+    batch_size: int | None
     seeds: tuple[int, ...]
     output: str
 
@@ -46,9 +52,11 @@ def add_training_flags(
     )
     group.add_argument(
         "--dropout",
-        type=_rate,
+        type=rate,
         default=defaults.dropout,
-        help="dropout rate of all layers (default: %(default)s)",
+        help="dropout rate of all layers (default: "
+        + ("the model's own" if defaults.dropout is None else "%(default)s")
+        + ")",
     )
     group.add_argument(
         "--seed",
@@ -63,12 +71,13 @@ def add_training_flags(
         default=defaults.epochs,
         help="(default: %(default)s)",
     )
-    group.add_argument(
-        "--batch-size",
-        type=at_least(1),
-        default=defaults.batch_size,
-        help="(default: %(default)s)",
-    )
+    if defaults.batch_size is not None:
+        group.add_argument(
+            "--batch-size",
+            type=at_least(1),
+            default=defaults.batch_size,
+            help="(default: %(default)s)",
+        )
     group.add_argument(
         "--learning-rate",
         type=_positive,
@@ -131,7 +140,8 @@ def _positive(text: str) -> float:
     return value
 
 
-def _rate(text: str) -> float:
+def rate(text: str) -> float:
+    """A type for `argparse`: numbers from 0 on, below 1."""
     value = float(text)
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(

@@ -21,6 +21,7 @@ MODEL = "model.keras"
 SAVED_MODEL = "saved_model"
 TENSORBOARD = "tensorboard"
 BACKUP = "backup"
+CHECKPOINTS = "checkpoints"
 
 
 def claim(
@@ -122,5 +123,5 @@ def _check_same(
 def _remove_earlier(directory: Path) -> None:
     for name in (METRICS, CURVES, HISTORY, MODEL):
         (directory / name).unlink(missing_ok=True)
-    for name in (SAVED_MODEL, TENSORBOARD, BACKUP):
+    for name in (SAVED_MODEL, TENSORBOARD, BACKUP, CHECKPOINTS):
         shutil.rmtree(directory / name, ignore_errors=True)

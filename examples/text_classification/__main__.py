@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from examples.common import runs
+from examples.common.compare import run_directory
 from examples.common.errors import InputError
 from examples.common.flags import Defaults
 from examples.common.flags import add_training_flags
 from examples.text_classification.compare import compare
-from examples.text_classification.compare import run_directory
 from examples.text_classification.data import Dataset
 from examples.text_classification.languages import load_languages
 from examples.text_classification.tables import load_tables

@@ -182,6 +182,12 @@ def test_summary_has_means_spreads_and_paired_differences():
     # Of 0.05 and 0.03: the seeds differ by far more than the arms.
     numbers = [rdrop["difference"], rdrop["difference_spread"]]
     np.testing.assert_allclose(numbers, [0.04, 0.02 / 2**0.5])
+    # 12.706 is in every table of t, for 95 % and one degree of freedom.
+    np.testing.assert_allclose(
+        rdrop["difference_interval"],
+        [0.04 - 12.706 * 0.01, 0.04 + 12.706 * 0.01],
+        rtol=1e-3,
+    )
 
 
 def test_summary_of_one_seed_has_no_spread():
@@ -189,6 +195,7 @@ def test_summary_of_one_seed_has_no_spread():
     entry = summary["rdrop"]["test_accuracy"]
     assert entry["difference"] == 0.125
     assert entry["spread"] is entry["difference_spread"] is None
+    assert entry["difference_interval"] is None
 
 
 def test_summary_prints():
@@ -198,7 +205,12 @@ def test_summary_prints():
     console = Console(file=io.StringIO(), width=80)
     print_summary(summary, MEASURES, "a title", console)
     printed = console.file.getvalue()
-    for text in ("a title", "60.0 ± 14.1", "minus plain", "+4.0 ± 1.4"):
+    for text in (
+        "a title",
+        "60.0 ± 14.1",
+        "minus plain",
+        "+4.0 (-8.7 to +16.7)",
+    ):
         assert text in printed
 
 

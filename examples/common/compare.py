@@ -1,0 +1,82 @@
+"""Arms trained on the same seeds, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from examples.common import runs
+from examples.common.comparison import Measure
+from examples.common.comparison import print_summary
+from examples.common.comparison import summarize
+from examples.common.curves import Score
+from examples.common.curves import plot_curves
+from examples.common.history import read_history
+
+# Given arm, seed and directory, trains and returns the metrics.
+Train = Callable[[str, int, Path], dict[str, Any]]
+
+
+def run_directory(output: Path, arm: str, seed: int) -> Path:
+    """Returns where a comparison puts one of its runs."""
+    return output / f"{arm}-seed-{seed}"
+
+
+def compare_arms(
+    train: Train,
+    program: str,
+    settings: dict[str, Any],
+    arms: tuple[str, ...],
+    seeds: tuple[int, ...],
+    output: Path,
+    measures: list[Measure],
+    title: str,
+    score: Score,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Trains every arm on every seed, then writes and prints what came out.
+
+    Args:
+        train: Trains one arm on one seed.
+        program: The name of the example.
+        settings: What all runs share, as JSON values.
+        arms: The arms; the first is what the others are compared with.
+        seeds: The seeds.
+        output: The directory to write: a directory for each run, and the
+            picture and numbers of all.
+        measures: What to compare.
+        title: What was trained, and how.
+        score: What the picture shows beside the loss.
+        resume: Whether to go on with what is there.
+
+    Returns:
+        What `metrics.json` holds: `arms`, a summary of each, and `runs`.
+    """
+    shared = settings | {"arm": arms, "seed": seeds}
+    runs.claim(output, program, shared, resume)
+    # Seeds outside, arms inside: cut short, it still has whole pairs.
+    measured: dict[str, list[dict[str, Any]]] = {arm: [] for arm in arms}
+    for seed in seeds:
+        for arm in arms:
+            print(f"{arm}, seed {seed}", flush=True)
+            metrics = train(arm, seed, run_directory(output, arm, seed))
+            measured[arm].append(metrics)
+    summary = summarize(measured, measures)
+    histories = [
+        (arm, read_history(run_directory(output, arm, seed) / runs.HISTORY))
+        for arm in arms
+        for seed in seeds
+    ]
+    updates = measured[arms[0]][0]["updates"]
+    title = f"{title}: {len(seeds)} seed(s), {updates} updates"
+    plot_curves(histories, title, output / runs.CURVES, score)
+    result = {
+        "settings": shared,
+        "updates": updates,
+        "arms": summary,
+        "runs": measured,
+    }
+    runs.write_json(output / runs.METRICS, result)
+    print_summary(summary, measures, title)
+    return result
