@@ -22,6 +22,7 @@ from examples.common.arms import batches_of
 from examples.common.arms import rdrop_of
 from examples.common.backup import BackupAndRestore
 from examples.common.curves import plot_curves
+from examples.common.diverged import StopDiverged
 from examples.common.history import read_history
 from examples.text_classification.data import Dataset
 from examples.text_classification.data import Part
@@ -73,6 +74,7 @@ def train(
     facts = dataset.facts()
     runs.claim(output, PROGRAM, {**asdict(settings), "data": facts}, resume)
     if runs.is_finished(output):
+        _remove_backup(output)
         return runs.read_json(output / runs.METRICS)
 
     keras.utils.clear_session()
@@ -86,6 +88,8 @@ def train(
     title = f"{dataset.name}: {settings.arm}, seed {settings.seed}"
     plot_curves([(settings.arm, history)], title, output / runs.CURVES)
     classifier.save(output / runs.MODEL)
+    # What an interrupted export left there would stay among the new files.
+    shutil.rmtree(output / runs.SAVED_MODEL, ignore_errors=True)
     export_classifier(classifier, dataset.classes, output / runs.SAVED_MODEL)
     metrics = {
         "settings": asdict(settings),
@@ -106,8 +110,12 @@ def train(
     }
     runs.write_json(output / runs.METRICS, metrics)
     # Not before: a run cut off while it exports resumes after its last epoch.
-    shutil.rmtree(output / runs.BACKUP, ignore_errors=True)
+    _remove_backup(output)
     return metrics
+
+
+def _remove_backup(output: Path) -> None:
+    shutil.rmtree(output / runs.BACKUP, ignore_errors=True)
 
 
 def _fit(
@@ -178,13 +186,16 @@ def _compile(
 
 
 def _callbacks(output: Path) -> list[keras.callbacks.Callback]:
+    history = output / runs.HISTORY
     return [
-        keras.callbacks.CSVLogger(str(output / runs.HISTORY), append=True),
+        # First, so that the others write nothing of an epoch that it ends.
+        StopDiverged(),
+        keras.callbacks.CSVLogger(str(history), append=True),
         keras.callbacks.TensorBoard(
             str(output / runs.TENSORBOARD), write_graph=False
         ),
         # Last, so that an epoch it counts as done is in the logs.
-        BackupAndRestore(output / runs.BACKUP),
+        BackupAndRestore(output / runs.BACKUP, logs=[history]),
     ]
 
 

@@ -23,7 +23,7 @@ from examples.text_classification import serve
 from examples.text_classification import train as train_module
 from examples.text_classification.__main__ import main
 from examples.text_classification.compare import compare
-from examples.text_classification.compare import run_directory
+from examples.common.compare import run_directory
 from examples.text_classification.languages import load_languages
 from examples.text_classification.languages import unambiguous_names
 from examples.text_classification.model import RDropBertTextClassifier
@@ -501,6 +501,49 @@ def test_command_refuses_what_is_no_bert_preset(
     )
     assert status == 2
     assert message in capsys.readouterr().err
+
+
+# Keras's CSVLogger leaves its file open when an exception ends `fit`.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_command_stops_when_the_loss_is_no_number(
+    tiny, tmp_path, monkeypatch, capsys
+):
+    class Spoil(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            # In the second epoch, before its second update.
+            if self.model.optimizer.iterations == 5:
+                weight = self.model.trainable_variables[-1]
+                weight.assign(weight * np.nan)
+
+    callbacks = train_module._callbacks
+    monkeypatch.setattr(
+        train_module,
+        "_callbacks",
+        lambda output: [*callbacks(output), Spoil()],
+    )
+    monkeypatch.setattr(command, "load_languages", lambda: tiny)
+    status = main(["--epochs=3", f"--output={tmp_path}"])
+    assert status == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: Expected a finite training loss. Received")
+    assert "after update 6." in line and "lower --learning-rate" in line
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "run.json",
+        "history.csv",
+        "tensorboard",
+        "backup",
+    }
+    ((epochs, _),) = read_history(tmp_path / runs.HISTORY)["loss"]
+    assert epochs == 1
+    (backup,) = (tmp_path / runs.BACKUP).iterdir()
+    assert backup.name == "epoch-1"
+    model = train_module._build(tiny, SETTINGS)
+    train_module._compile(model, SETTINGS, UPDATES)
+    model.optimizer.build(model.trainable_variables)
+    model.load_weights(backup / "latest.weights.h5")
+    assert int(model.optimizer.iterations.numpy()) == 4
+    for variable in [*model.weights, *model.optimizer.variables]:
+        assert np.isfinite(variable).all()
 
 
 def test_command_hands_its_flags_on(tmp_path, monkeypatch, capsys):
