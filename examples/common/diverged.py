@@ -43,5 +43,5 @@ class StopDiverged(keras.callbacks.Callback):
         raise InputError(
             f"Expected {expected}. Received: {received}, after update "
             f"{update}. Nothing was written of this epoch. Start over with a "
-            "lower --learning-rate or --alpha, or a larger --batch-size."
+            "lower --learning-rate or --alpha, or larger batches."
         )

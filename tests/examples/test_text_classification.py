@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from examples.common import runs
 from examples.common.arms import ARMS
+from examples.common.compare import run_directory
 from examples.common.errors import InputError
 from examples.common.history import read_history
 from examples.text_classification import __main__ as command
@@ -23,7 +24,6 @@ from examples.text_classification import serve
 from examples.text_classification import train as train_module
 from examples.text_classification.__main__ import main
 from examples.text_classification.compare import compare
-from examples.common.compare import run_directory
 from examples.text_classification.languages import load_languages
 from examples.text_classification.languages import unambiguous_names
 from examples.text_classification.model import RDropBertTextClassifier

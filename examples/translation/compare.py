@@ -1,0 +1,66 @@
+"""Arms trained on the same seeds, side by side."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from examples.common.compare import compare_arms
+from examples.common.comparison import Measure
+from examples.translation.corpus import Corpus
+from examples.translation.train import BLEU
+from examples.translation.train import PROGRAM
+from examples.translation.train import Settings
+from examples.translation.train import train
+
+MEASURES = [
+    Measure("valid", "bleu", "validation BLEU"),
+    Measure("test", "bleu", "test BLEU"),
+    Measure("test", "chrf", "test chrF"),
+    Measure("test", "loss", "test loss, nats", digits=3),
+]
+
+
+def compare(
+    corpus: Corpus,
+    settings: Settings,
+    arms: tuple[str, ...],
+    seeds: tuple[int, ...],
+    output: Path,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Trains every arm on every seed, then writes and prints what came out.
+
+    Args:
+        corpus: What to learn.
+        settings: How to, but for arm and seed.
+        arms: The arms; the first is what the others are compared with.
+        seeds: The seeds.
+        output: The directory to write.
+        resume: Whether to go on with what is there.
+
+    Returns:
+        What `compare_arms` returns.
+    """
+
+    def train_one(arm: str, seed: int, directory: Path) -> dict[str, Any]:
+        one = replace(settings, arm=arm, seed=seed)
+        return train(corpus, one, directory, resume)
+
+    direction = f"{corpus.source_language}-{corpus.target_language}"
+    measures = [m for m in MEASURES if corpus.test or m.part != "test"]
+    return compare_arms(
+        train_one,
+        PROGRAM,
+        asdict(settings) | {"data": corpus.facts()},
+        arms,
+        seeds,
+        output,
+        measures,
+        f"{corpus.name} {direction}, alpha {settings.alpha:g}, dropout "
+        f"{settings.configuration.dropout:g}",
+        BLEU,
+        resume,
+    )

@@ -1,0 +1,343 @@
+"""The command line of the translation example."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from examples.common.errors import InputError
+from examples.common.flags import Defaults
+from examples.common.flags import add_training_flags
+from examples.common.flags import at_least
+from examples.common.flags import rate
+from examples.translation.configurations import CONFIGURATIONS
+from examples.translation.train import POLICIES
+from rdrop_keras import recipes
+
+DEFAULTS = Defaults(
+    alpha=5.0,
+    dropout=None,
+    epochs=60,
+    batch_size=None,
+    seeds=(1, 2, 3, 4, 5),
+    output="runs/translation",
+)
+# So few that a tiny model over-fits them: what R-Drop is there for.
+TRAIN_PAIRS = 600
+RATES = ("dropout", "attention_dropout", "activation_dropout")
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line.
+
+    A recipe sets the defaults of all flags that it has something to say about.
+
+    Raises:
+        InputError: If there is no such recipe for translation.
+    """
+    parser, train = _parsers()
+    flags = parser.parse_args(arguments)
+    if flags.command == "train" and flags.recipe is not None:
+        if flags.data is None:
+            parser.error("--recipe needs --data DIR, where its dataset is")
+        train.set_defaults(**recipe_flags(flags.recipe))
+        flags = parser.parse_args(arguments)
+    if flags.command == "train":
+        _check_files(parser, flags)
+    return flags
+
+
+def recipe_flags(name: str) -> dict[str, Any]:
+    """Returns the flags that make a run of a recipe, by name."""
+    names = recipes.names("translation")
+    if name not in names:
+        raise InputError(
+            f"--recipe {name}: expected one of {', '.join(names)}."
+        )
+    recipe = recipes.get(name)
+    _, source, target = name.split("_")
+    optimizer, schedule = recipe.optimizer_settings, recipe.schedule
+    dropout, batch = recipe.dropout, recipe.batch
+    flags = {
+        "alpha": recipe.alpha,
+        "source_language": source,
+        "target_language": target,
+        "configuration": "iwslt" if name.startswith("iwslt") else "big",
+        "dropout": dropout.rate,
+        "attention_dropout": dropout.attention,
+        "activation_dropout": dropout.activation,
+        "vocabulary_size": recipe.vocabulary.size,
+        "separate_vocabularies": recipe.vocabulary.joint is False,
+        "max_tokens": batch.tokens,
+        # On one device, what the paper spread over several.
+        "accumulate": (batch.gradient_accumulation_steps or 1)
+        * (batch.devices or 1),
+        "learning_rate": schedule.learning_rate,
+        "warm_up": schedule.warmup_updates,
+        "updates": schedule.total_updates,
+        "weight_decay": optimizer.weight_decay,
+        "label_smoothing": recipe.label_smoothing,
+        "beam_size": recipe.decoding.beam_size,
+        "length_penalty": recipe.decoding.length_penalty,
+        "max_ratio": 1.5,
+    }
+    return {name: value for name, value in flags.items() if value is not None}
+
+
+def _check_files(
+    parser: argparse.ArgumentParser, flags: argparse.Namespace
+) -> None:
+    files = [
+        getattr(flags, f"{part}_{side}")
+        for part in ("train", "valid")
+        for side in ("source", "target")
+    ]
+    if any(files) and not all(files):
+        parser.error(
+            "--train-source, --train-target, --valid-source and "
+            "--valid-target come together"
+        )
+    tables = (flags.train_tsv, flags.valid_tsv)
+    if any(tables) and not all(tables):
+        parser.error("--train-tsv and --valid-tsv come together")
+    if sum(map(bool, (any(files), any(tables), flags.data))) > 1:
+        parser.error("give parallel files, or TSV files, or --data")
+    for name, needs in (
+        ("test_source", "train_source"),
+        ("test_target", "train_source"),
+        ("test_tsv", "train_tsv"),
+    ):
+        if getattr(flags, name) and not getattr(flags, needs):
+            parser.error(
+                f"--{name.replace('_', '-')} needs --{needs.replace('_', '-')}"
+            )
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.translation",
+        description="Machine translation with a Transformer, plain and with "
+        "R-Drop",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    train = commands.add_parser(
+        "train", help="train, score, save and export a translator"
+    )
+    _add_data_flags(train)
+    _add_model_flags(train)
+    add_training_flags(train, DEFAULTS)
+    _add_more_training_flags(train)
+    for name, text in (
+        ("translate", "translate lines"),
+        ("score", "translate a file and score it with sacreBLEU"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument(
+            "--model",
+            type=Path,
+            required=True,
+            metavar="DIR",
+            help="the --output of a training",
+        )
+        _add_decoding_flags(command)
+        if name == "translate":
+            command.add_argument(
+                "--source",
+                type=Path,
+                metavar="FILE",
+                help="one sentence a line (default: standard input)",
+            )
+        else:
+            for side in ("source", "reference"):
+                command.add_argument(
+                    f"--{side}", type=Path, required=True, metavar="FILE"
+                )
+    return parser, train
+
+
+def _add_data_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "data (default: localized text of the CLDR, no download)"
+    )
+    for part in ("train", "valid", "test"):
+        for side in ("source", "target"):
+            group.add_argument(
+                f"--{part}-{side}",
+                type=Path,
+                metavar="FILE",
+                help="UTF-8, one sentence a line",
+            )
+        group.add_argument(
+            f"--{part}-tsv",
+            type=Path,
+            metavar="FILE",
+            help="UTF-8, two columns: source and target",
+        )
+    group.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="a directory of train.de, train.en, valid.de ... as fairseq's "
+        "prepare-iwslt14.sh leaves it",
+    )
+    group.add_argument(
+        "--source-language", default="en", metavar="CODE", help="(default: en)"
+    )
+    group.add_argument(
+        "--target-language",
+        "--target",
+        default="de",
+        metavar="CODE",
+        help="(default: de)",
+    )
+    group.add_argument(
+        "--train-pairs",
+        type=at_least(1),
+        default=TRAIN_PAIRS,
+        help="how many training pairs of the default corpus to use "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help="the paper's configuration for one of its datasets, to be given "
+        "by --data: "
+        + ", ".join(recipes.names("translation"))
+        + ". Other flags change it",
+    )
+
+
+def _add_model_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--configuration",
+        choices=list(CONFIGURATIONS),
+        default="tiny",
+        help="its size (default: %(default)s)",
+    )
+    for name in RATES[1:]:
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=rate,
+            help="(default: the configuration's)",
+        )
+    group.add_argument(
+        "--vocabulary-size",
+        type=at_least(1),
+        default=500,
+        help="how many subwords (default: %(default)s)",
+    )
+    group.add_argument(
+        "--separate-vocabularies",
+        action="store_true",
+        help="subwords and embeddings of its own for each side",
+    )
+
+
+def _add_more_training_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("batches and schedule")
+    group.add_argument(
+        "--max-tokens",
+        type=at_least(1),
+        default=256,
+        help="the most subwords of a side of a batch, padding included "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-length",
+        type=at_least(1),
+        default=175,
+        help="leave out training pairs with more subwords on a side "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-ratio",
+        type=at_least(1.0),
+        help="leave out training pairs of which one side is so many times as "
+        "long as the other (default: none)",
+    )
+    group.add_argument(
+        "--accumulate",
+        type=at_least(1),
+        default=1,
+        help="batches in an update (default: %(default)s)",
+    )
+    group.add_argument(
+        "--updates",
+        type=at_least(1),
+        help="train for at least so many updates, in whole epochs, in place "
+        "of --epochs",
+    )
+    group.add_argument(
+        "--warm-up",
+        type=at_least(1),
+        default=200,
+        help="updates in which the learning rate rises (default: %(default)s)",
+    )
+    group.add_argument(
+        "--weight-decay", type=at_least(0.0), default=0.0, help="(default: 0)"
+    )
+    group.add_argument(
+        "--label-smoothing", type=rate, default=0.1, help="(default: 0.1)"
+    )
+    group.add_argument(
+        "--mixed-precision",
+        choices=list(POLICIES),
+        help="compute in half precision (default: no)",
+    )
+    group.add_argument(
+        "--jit-compile",
+        choices=["auto", "yes", "no"],
+        default="auto",
+        help="compile the training step by XLA (default: on a GPU)",
+    )
+    group = parser.add_argument_group("choice of weights")
+    group.add_argument(
+        "--validate-every",
+        type=at_least(1),
+        default=5,
+        metavar="EPOCHS",
+        help="translate the validation part so often (default: %(default)s)",
+    )
+    group.add_argument(
+        "--patience",
+        type=at_least(1),
+        help="stop after so many validations without a better BLEU "
+        "(default: never)",
+    )
+    group.add_argument(
+        "--average",
+        type=at_least(0),
+        default=0,
+        metavar="N",
+        help="average the weights of the last N validated epochs (default: "
+        "take those of the best validation BLEU)",
+    )
+    _add_decoding_flags(parser, beam_size=5, length_penalty=1.0)
+    parser.add_argument(
+        "--demo",
+        action="store_true",
+        help="--compare plain and rdrop on one seed, then translate a few "
+        "sentences in another process",
+    )
+
+
+def _add_decoding_flags(
+    parser: argparse.ArgumentParser, **defaults: Any
+) -> None:
+    group = parser.add_argument_group("decoding")
+    theirs = "%(default)s" if defaults else "that of the training"
+    group.add_argument(
+        "--beam-size",
+        type=at_least(1),
+        default=defaults.get("beam_size"),
+        help=f"1 is greedy (default: {theirs})",
+    )
+    group.add_argument(
+        "--length-penalty",
+        type=float,
+        default=defaults.get("length_penalty"),
+        help="the power of the length by which scores are divided "
+        f"(default: {theirs})",
+    )

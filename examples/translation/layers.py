@@ -1,0 +1,359 @@
+"""The layers of the Transformer, with dropout in all its places.
+
+KerasHub's encoder and decoder layers have one dropout rate and none for
+feed-forward activations. Its attention, which is Keras's, draws its kernels
+from a far smaller range than Xavier's: Keras takes a kernel of three axes,
+width, heads and size, for that of a convolution.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from typing import NamedTuple
+
+import keras
+
+from examples.translation.configurations import Configuration
+
+ops = keras.ops
+
+# What fairseq and PyTorch have, not Keras's 1e-3.
+NORM_EPSILON = 1e-5
+# Far below any score, and finite in float32: a row without a single key to
+# attend to gets equal weights, not NaN.
+MASKED_SCORE = -1e9
+
+
+class KeysAndValues(NamedTuple):
+    """What attention looks up, `(..., heads, time, width / heads)` each."""
+
+    keys: Any
+    values: Any
+
+
+class Attention(keras.layers.Layer):
+    """Multi-head scaled dot-product attention.
+
+    Args:
+        num_heads: How many heads.
+        width: The size of inputs and outputs.
+        dropout: The rate for attention probabilities.
+        **kwargs: As for `keras.layers.Layer`.
+    """
+
+    def __init__(
+        self, num_heads: int, width: int, dropout: float, **kwargs: Any
+    ):
+        super().__init__(**kwargs)
+        if width % num_heads:
+            raise ValueError(
+                "Expected a `width` that `num_heads` divides. Received: "
+                f"width={width}, num_heads={num_heads}."
+            )
+        self.num_heads = num_heads
+        self.width = width
+
+        def dense(name, scale):
+            return keras.layers.Dense(
+                width,
+                kernel_initializer=keras.initializers.VarianceScaling(
+                    scale, "fan_avg", "uniform"
+                ),
+                dtype=self.dtype_policy,
+                name=name,
+            )
+
+        # Xavier's range for the three as one kernel, as fairseq and PyTorch
+        # draw them.
+        self.query = dense("query", 0.5)
+        self.key = dense("key", 0.5)
+        self.value = dense("value", 0.5)
+        self.output_dense = dense("output", 1.0)
+        self.dropout = keras.layers.Dropout(
+            dropout, dtype=self.dtype_policy, name="attention_dropout"
+        )
+
+    def build(self, *_: Any) -> None:
+        for dense in (self.query, self.key, self.value, self.output_dense):
+            dense.build((None, None, self.width))
+
+    def keys_and_values(self, memory: Any) -> KeysAndValues:
+        """Projects a memory, `(..., time, width)`."""
+        return KeysAndValues(
+            self._split(self.key(memory)), self._split(self.value(memory))
+        )
+
+    def call(
+        self,
+        inputs: Any,
+        memory: KeysAndValues,
+        visible: Any,
+        training: bool | None = None,
+    ) -> Any:
+        """Attends to a memory.
+
+        Args:
+            inputs: The queries, `(..., queries, width)`.
+            memory: What `keys_and_values` returned.
+            visible: Boolean, broadcasts to `(..., heads, queries, time)`.
+            training: Whether dropout is on.
+
+        Returns:
+            As `inputs`.
+        """
+        query = self._split(self.query(inputs))
+        query = query * (self.width // self.num_heads) ** -0.5
+        scores = ops.matmul(query, ops.swapaxes(memory.keys, -1, -2))
+        scores = ops.cast(scores, "float32")
+        if scores.shape[-1] == 1:
+            # `ops.softmax` warns of a choice of one.
+            weights = ops.ones_like(scores)
+        else:
+            weights = ops.softmax(ops.where(visible, scores, MASKED_SCORE))
+        weights = ops.cast(weights, memory.values.dtype)
+        weights = self.dropout(weights, training=training)
+        heads = ops.swapaxes(ops.matmul(weights, memory.values), -2, -3)
+        merged = ops.reshape(heads, ops.shape(heads)[:-2] + (self.width,))
+        return self.output_dense(merged)
+
+    def _split(self, x: Any) -> Any:
+        heads = (self.num_heads, self.width // self.num_heads)
+        x = ops.reshape(x, ops.shape(x)[:-1] + heads)
+        return ops.swapaxes(x, -2, -3)
+
+
+class FeedForward(keras.layers.Layer):
+    """Two dense layers, with ReLU and dropout between.
+
+    Args:
+        width: The size of inputs and outputs.
+        feed_forward: The size between.
+        dropout: The rate for activations.
+        **kwargs: As for `keras.layers.Layer`.
+    """
+
+    def __init__(
+        self, width: int, feed_forward: int, dropout: float, **kwargs: Any
+    ):
+        super().__init__(**kwargs)
+        self.width = width
+        self.inner = keras.layers.Dense(
+            feed_forward,
+            activation="relu",
+            dtype=self.dtype_policy,
+            name="inner",
+        )
+        self.outer = keras.layers.Dense(
+            width, dtype=self.dtype_policy, name="outer"
+        )
+        self.dropout = keras.layers.Dropout(
+            dropout, dtype=self.dtype_policy, name="activation_dropout"
+        )
+
+    def build(self, *_: Any) -> None:
+        self.inner.build((None, None, self.width))
+        self.outer.build((None, None, self.inner.units))
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        hidden = self.dropout(self.inner(inputs), training=training)
+        return self.outer(hidden)
+
+
+class Residual(keras.layers.Layer):
+    """`norm(inputs + dropout(branch))`.
+
+    Args:
+        width: The size of both inputs.
+        dropout: The rate for the branch.
+        **kwargs: As for `keras.layers.Layer`.
+    """
+
+    def __init__(self, width: int, dropout: float, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.width = width
+        self.norm = keras.layers.LayerNormalization(
+            epsilon=NORM_EPSILON, dtype=self.dtype_policy, name="norm"
+        )
+        self.dropout = keras.layers.Dropout(
+            dropout, dtype=self.dtype_policy, name="residual_dropout"
+        )
+
+    def build(self, *_: Any) -> None:
+        self.norm.build((None, None, self.width))
+
+    def call(
+        self, inputs: Any, branch: Any, training: bool | None = None
+    ) -> Any:
+        return self.norm(inputs + self.dropout(branch, training=training))
+
+
+class EncoderLayer(keras.layers.Layer):
+    """Self-attention and feed-forward, normalised after each residual.
+
+    Args:
+        configuration: The sizes and dropout rates.
+        **kwargs: As for `keras.layers.Layer`.
+    """
+
+    def __init__(self, configuration: Configuration, **kwargs: Any):
+        super().__init__(**kwargs)
+        make = _Sublayers(configuration, self.dtype_policy)
+        self.attention = make.attention("attention")
+        self.attention_residual = make.residual("attention_residual")
+        self.feed_forward = make.feed_forward("feed_forward")
+        self.feed_forward_residual = make.residual("feed_forward_residual")
+
+    def build(self, *_: Any) -> None:
+        self.attention.build()
+        self.attention_residual.build()
+        self.feed_forward.build()
+        self.feed_forward_residual.build()
+
+    def call(
+        self, inputs: Any, visible: Any, training: bool | None = None
+    ) -> Any:
+        """Encodes a source.
+
+        Args:
+            inputs: Hidden states, `(batch, source_time, width)`.
+            visible: Boolean, `(batch, 1, 1, source_time)`.
+            training: Whether dropout is on.
+
+        Returns:
+            As `inputs`.
+        """
+        memory = self.attention.keys_and_values(inputs)
+        branch = self.attention(inputs, memory, visible, training=training)
+        hidden = self.attention_residual(inputs, branch, training=training)
+        branch = self.feed_forward(hidden, training=training)
+        return self.feed_forward_residual(hidden, branch, training=training)
+
+
+class DecoderLayer(keras.layers.Layer):
+    """Attention to the target so far, to the source, and feed-forward.
+
+    Args:
+        configuration: The sizes and dropout rates.
+        **kwargs: As for `keras.layers.Layer`.
+    """
+
+    def __init__(self, configuration: Configuration, **kwargs: Any):
+        super().__init__(**kwargs)
+        make = _Sublayers(configuration, self.dtype_policy)
+        self.attention = make.attention("attention")
+        self.attention_residual = make.residual("attention_residual")
+        self.source_attention = make.attention("source_attention")
+        self.source_residual = make.residual("source_residual")
+        self.feed_forward = make.feed_forward("feed_forward")
+        self.feed_forward_residual = make.residual("feed_forward_residual")
+
+    def build(self, *_: Any) -> None:
+        self.attention.build()
+        self.attention_residual.build()
+        self.source_attention.build()
+        self.source_residual.build()
+        self.feed_forward.build()
+        self.feed_forward_residual.build()
+
+    def call(
+        self,
+        inputs: Any,
+        source: KeysAndValues,
+        visible: Any,
+        visible_source: Any,
+        training: bool | None = None,
+    ) -> Any:
+        """Decodes all positions at once.
+
+        Args:
+            inputs: Hidden states, `(batch, target_time, width)`.
+            source: The encoder's memory, as `source_attention` projects it.
+            visible: Boolean, `(target_time, target_time)`.
+            visible_source: Boolean, `(batch, 1, 1, source_time)`.
+            training: Whether dropout is on.
+
+        Returns:
+            As `inputs`.
+        """
+        memory = self.attention.keys_and_values(inputs)
+        branch = self.attention(inputs, memory, visible, training=training)
+        hidden = self.attention_residual(inputs, branch, training=training)
+        return self._after_self_attention(
+            hidden, source, visible_source, training
+        )
+
+    def step(
+        self,
+        inputs: Any,
+        index: Any,
+        cache: KeysAndValues,
+        source: KeysAndValues,
+        visible_source: Any,
+    ) -> tuple[Any, KeysAndValues]:
+        """Decodes one position of every hypothesis.
+
+        Args:
+            inputs: Hidden states, `(batch, beam, width)`.
+            index: The position, a scalar.
+            cache: Those of the positions before, each
+                `(batch, beam, heads, time, width / heads)`.
+            source: As in `call`: the hypotheses of a sentence share it.
+            visible_source: As in `call`.
+
+        Returns:
+            Hidden states, as `inputs`, and the cache with this position.
+        """
+        queries = ops.expand_dims(inputs, 2)
+        new = self.attention.keys_and_values(queries)
+        start = (0, 0, 0, index, 0)
+        cache = KeysAndValues(
+            ops.slice_update(cache.keys, start, new.keys),
+            ops.slice_update(cache.values, start, new.values),
+        )
+        visible = ops.arange(ops.shape(cache.keys)[-2]) <= index
+        branch = self.attention(queries, cache, visible, training=False)
+        hidden = self.attention_residual(
+            inputs, ops.squeeze(branch, 2), training=False
+        )
+        # To the source, hypotheses are what positions are in training.
+        hidden = self._after_self_attention(
+            hidden, source, visible_source, training=False
+        )
+        return hidden, cache
+
+    def _after_self_attention(self, hidden, source, visible_source, training):
+        branch = self.source_attention(
+            hidden, source, visible_source, training=training
+        )
+        hidden = self.source_residual(hidden, branch, training=training)
+        branch = self.feed_forward(hidden, training=training)
+        return self.feed_forward_residual(hidden, branch, training=training)
+
+
+class _Sublayers(NamedTuple):
+    configuration: Configuration
+    dtype: Any
+
+    def attention(self, name):
+        sizes = self.configuration
+        return Attention(
+            sizes.num_heads,
+            sizes.width,
+            sizes.attention_dropout,
+            name=name,
+            dtype=self.dtype,
+        )
+
+    def feed_forward(self, name):
+        sizes = self.configuration
+        return FeedForward(
+            sizes.width,
+            sizes.feed_forward,
+            sizes.activation_dropout,
+            name=name,
+            dtype=self.dtype,
+        )
+
+    def residual(self, name):
+        sizes = self.configuration
+        return Residual(sizes.width, sizes.dropout, name=name, dtype=self.dtype)

@@ -1,0 +1,369 @@
+"""What the phrases of the CLDR corpus say, before any language says it.
+
+A draft is a phrase to be: what it says, and a function that says it in a given
+locale. Calling the function for two locales makes a pair.
+"""
+
+from __future__ import annotations
+
+import datetime
+import random
+import re
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from decimal import Decimal
+from functools import partial
+from typing import Any
+from typing import NamedTuple
+from typing import TypeVar
+
+import babel
+from babel import dates
+from babel import lists
+from babel import localedata
+from babel import numbers
+from babel import units
+
+Option = TypeVar("Option")
+Render = Callable[[babel.Locale], str]
+Tables = dict[str, list[Any]]
+# Combination, words and rendering of a draft.
+Drawn = tuple[str, list[str], Render]
+
+RATES = ("digital", "energy", "length", "mass", "volume")
+PER = ("second", "minute", "hour", "day", "week", "month", "year")
+DATE_FORMATS = ("full", "long", "medium")
+DATE_SKELETONS = ("yMMMEd", "MMMEd", "MMMMd")
+INTERVAL_SKELETONS = ("yMMMd", "MMMd", "yMMMEd", "MMMEd")
+CLOCK_SKELETONS = ("Bhm", "EBhm")
+# No weeks: how they are numbered depends on the territory.
+PERIOD_SKELETONS = ("yQQQQ", "yMMMM")
+STYLES = ("standard", "or")
+# What names are listed; all but months and weekdays come in hundreds.
+LISTED = (
+    "territories",
+    "territories",
+    "languages",
+    "currencies",
+    "months",
+    "days",
+)
+# In seconds, and how many of them make one of the next, as Babel reckons.
+RELATIVE = {
+    "second": (1, 60),
+    "minute": (60, 60),
+    "hour": (3600, 24),
+    "day": (86_400, 7),
+    "week": (604_800, 4),
+    "month": (2_592_000, 12),
+    "year": (31_536_000, 100),
+}
+# Those in use on this day. Babel's default, today, would change the corpus.
+CURRENCIES_ON = datetime.date(2020, 1, 1)
+
+
+class Draft(NamedTuple):
+    """A phrase to be.
+
+    Attributes:
+        kind: What it is, such as "rate".
+        combination: What it says, in whatever format.
+        words: What must be known to say it in another language.
+        render: Writes it in a locale. Raises `LookupError` or Babel's
+            `UnknownUnitError` if the CLDR lacks
+            something in this locale.
+    """
+
+    kind: str
+    combination: str
+    words: list[str]
+    render: Render
+
+
+def drafts() -> Iterator[Draft]:
+    """Yields all drafts, always the same in the same order."""
+    tables = _tables()
+    for table in dict.fromkeys(LISTED):
+        for code in tables[table]:
+            word = f"{table}/{code}"
+            yield Draft("name", word, [word], partial(_name, table, code))
+    for identifier in _identifiers():
+        language, territory = identifier.split("_")
+        yield Draft(
+            "territorial",
+            f"territorial/{identifier}",
+            [f"languages/{language}", f"territories/{territory}"],
+            partial(_territorial, language, territory),
+        )
+    for kind, (count, draw) in DRAWN.items():
+        one_of = _Choices(kind, tables)
+        for _ in range(count):
+            yield Draft(kind, *draw(one_of))
+
+
+class _Choices:
+    """Draws that are the same in every release of Python.
+
+    Of all in `random`, only `random()` itself promises that.
+    """
+
+    def __init__(self, kind: str, tables: Tables):
+        self._random = random.Random(kind)
+        self.tables = tables
+
+    def __call__(self, options: Sequence[Option]) -> Option:
+        return options[int(self._random.random() * len(options))]
+
+    def different(self, options: Sequence[Option], count: int) -> list[Option]:
+        """Returns so many different ones."""
+        chosen: list[Option] = []
+        while len(chosen) < count:
+            option = self(options)
+            if option not in chosen:
+                chosen.append(option)
+        return chosen
+
+    def number(self) -> Decimal:
+        """Returns an amount, small ones more often."""
+        largest = self((10, 100, 1000, 100_000))
+        number = Decimal(self(range(1, largest)))
+        return number / 10 if self(range(4)) == 0 else number
+
+    def moment(self) -> datetime.datetime:
+        """Returns a minute of one of forty years."""
+        return datetime.datetime(1990, 1, 1) + datetime.timedelta(
+            minutes=self(range(40 * 365 * 24 * 60))
+        )
+
+
+def _tables() -> Tables:
+    """The codes of everything whose name is translated."""
+    english = babel.Locale("en")
+    territories = sorted(code for code in english.territories if len(code) == 2)
+    currencies = {
+        code
+        for territory in territories
+        for code in numbers.get_territory_currencies(
+            territory, CURRENCIES_ON, CURRENCIES_ON
+        )
+    }
+    spoken = {identifier.split("_")[0] for identifier in _identifiers()}
+    return {
+        "territories": territories,
+        "languages": sorted(spoken & english.languages.keys()),
+        "currencies": sorted(currencies),
+        "months": list(range(1, 13)),
+        "days": list(range(7)),
+        "units": sorted(english.unit_display_names),
+    }
+
+
+def _identifiers() -> list[str]:
+    """Languages of territories, `de_AT`, as they are really spoken."""
+    return sorted(
+        identifier
+        for identifier in localedata.locale_identifiers()
+        if re.fullmatch("[a-z]+_[A-Z]{2}", identifier)
+        # A hundred territories have English, which teaches one word.
+        and not identifier.startswith("en_")
+    )
+
+
+def _name(table: str, code: str | int, locale: babel.Locale) -> str:
+    if table in ("months", "days"):
+        return getattr(locale, table)["stand-alone"]["wide"][code]
+    return getattr(locale, table)[code]
+
+
+def _territorial(language: str, territory: str, locale: babel.Locale) -> str:
+    # Looked up first: Babel leaves out what has no name.
+    _name("languages", language, locale)
+    _name("territories", territory, locale)
+    return babel.Locale(language, territory).get_display_name(locale)
+
+
+def _quantity(one_of: _Choices) -> Drawn:
+    number, unit = one_of.number(), one_of(one_of.tables["units"])
+    return (
+        f"quantity/{number}/{unit}",
+        [f"units/{unit}"],
+        lambda locale: _written(number, unit, locale),
+    )
+
+
+def _several(one_of: _Choices) -> Drawn:
+    count, style = one_of((2, 2, 3)), one_of(STYLES)
+    amounts = [one_of.number() for _ in range(count)]
+    chosen = one_of.different(one_of.tables["units"], count)
+    pairs = list(zip(amounts, chosen))
+    return (
+        f"several/{sorted(pairs, key=str)}",
+        [f"units/{unit}" for unit in chosen],
+        lambda locale: lists.format_list(
+            [_written(*pair, locale) for pair in pairs], style, locale
+        ),
+    )
+
+
+def _written(number: Decimal, unit: str, locale: babel.Locale) -> str:
+    return _named(units.format_unit(number, unit, locale=locale), unit)
+
+
+def _rate(one_of: _Choices) -> Drawn:
+    number = one_of.number()
+    unit = one_of(
+        [u for u in one_of.tables["units"] if u.split("-")[0] in RATES]
+    )
+    per = f"duration-{one_of(PER)}"
+
+    def render(locale):
+        text = units.format_compound_unit(
+            number, unit, denominator_unit=per, locale=locale
+        )
+        return _named(text, unit, per)
+
+    return f"rate/{number}/{unit}/{per}", [f"units/{unit}", per], render
+
+
+def _named(text: str | None, *unit_ids: str) -> str:
+    # What Babel writes for a unit that has no name is the unit's id.
+    if text is None or any(unit in text for unit in unit_ids):
+        raise LookupError(f"no name for one of {unit_ids}")
+    return text
+
+
+def _money(one_of: _Choices) -> Drawn:
+    # From 1 on: less than half a yen is written as none.
+    number = max(one_of.number(), Decimal(1))
+    code = one_of(one_of.tables["currencies"])
+    return (
+        f"money/{number}/{code}",
+        [f"money/{code}"],
+        lambda locale: numbers.format_currency(
+            number, code, locale=locale, format_type="name"
+        ),
+    )
+
+
+def _compact(one_of: _Choices) -> Drawn:
+    # From 2 on: Babel writes "1 Millionen" in German.
+    exponent, tenths = one_of((3, 6, 9, 12)), one_of(range(20, 1000))
+    return (
+        f"compact/{tenths}/{exponent}",
+        [f"compact/{exponent}"],
+        lambda locale: numbers.format_compact_decimal(
+            tenths * 10 ** (exponent - 1),
+            format_type="long",
+            locale=locale,
+            fraction_digits=1,
+        ),
+    )
+
+
+def _relative(one_of: _Choices) -> Drawn:
+    unit = one_of(list(RELATIVE))
+    seconds, limit = RELATIVE[unit]
+    count = one_of(range(1, limit)) * one_of((1, -1))
+    return (
+        f"relative/{count}/{unit}",
+        [f"relative/{unit}/{count > 0}"],
+        lambda locale: dates.format_timedelta(
+            count * seconds,
+            granularity=unit,
+            # Not "0.85 of an hour is an hour".
+            threshold=1,
+            add_direction=True,
+            locale=locale,
+        ),
+    )
+
+
+def _date(one_of: _Choices) -> Drawn:
+    day, style = one_of.moment().date(), one_of(DATE_FORMATS)
+    if style in DATE_SKELETONS:
+        render = partial(dates.format_skeleton, style, day)
+    else:
+        render = partial(dates.format_date, day, style)
+    return (
+        f"date/{_known(day, style)}",
+        [style, f"{style}/{day:%m}", f"{style}/{day.weekday()}"],
+        lambda locale: render(locale=locale),
+    )
+
+
+def _interval(one_of: _Choices) -> Drawn:
+    first, skeleton = one_of.moment().date(), one_of(INTERVAL_SKELETONS)
+    last = first + datetime.timedelta(one_of(range(1, 80)))
+    words = [skeleton, f"{skeleton}/{first.month == last.month}"]
+    for day in (first, last):
+        words += [f"{skeleton}/{day:%m}", f"{skeleton}/{day.weekday()}"]
+    return (
+        f"interval/{_known(first, skeleton)}/{_known(last, skeleton)}",
+        words,
+        lambda locale: dates.format_interval(
+            first, last, skeleton, locale=locale
+        ),
+    )
+
+
+def _clock(one_of: _Choices) -> Drawn:
+    moment, skeleton = one_of.moment(), one_of(CLOCK_SKELETONS)
+    weekday = f"/{moment.weekday()}" if "E" in skeleton else ""
+    return (
+        f"clock/{moment:%H:%M}{weekday}",
+        [f"clock/{moment:%H}", f"clock{weekday}"],
+        lambda locale: dates.format_skeleton(skeleton, moment, locale=locale),
+    )
+
+
+def _moment(one_of: _Choices) -> Drawn:
+    moment = one_of.moment()
+    return (
+        f"date/{_known(moment.date(), 'y')}",
+        ["moment", f"moment/{moment:%m}"],
+        lambda locale: dates.format_datetime(moment, "medium", locale=locale),
+    )
+
+
+def _period(one_of: _Choices) -> Drawn:
+    moment, skeleton = one_of.moment(), one_of(PERIOD_SKELETONS)
+    part = moment.month if "M" in skeleton else (moment.month + 2) // 3
+    return (
+        f"period/{skeleton}/{moment.year}/{part}",
+        [f"{skeleton}/{part}"],
+        lambda locale: dates.format_skeleton(skeleton, moment, locale=locale),
+    )
+
+
+def _known(day: datetime.date, style: str) -> str:
+    return day.isoformat() if "y" in style else f"{day:%m-%d}"
+
+
+def _enumeration(one_of: _Choices) -> Drawn:
+    table, style = one_of(LISTED), one_of(STYLES)
+    codes = one_of.different(one_of.tables[table], one_of((2, 3, 4)))
+    return (
+        f"enumeration/{table}/{sorted(codes)}",
+        [f"{table}/{code}" for code in codes],
+        lambda locale: lists.format_list(
+            [_name(table, code, locale) for code in codes], style, locale
+        ),
+    )
+
+
+# How many drafts of each kind there are, and what draws one.
+DRAWN: dict[str, tuple[int, Callable[[_Choices], Drawn]]] = {
+    "quantity": (1000, _quantity),
+    "several": (800, _several),
+    "rate": (600, _rate),
+    "money": (800, _money),
+    "compact": (200, _compact),
+    "relative": (300, _relative),
+    "date": (1000, _date),
+    "interval": (600, _interval),
+    "clock": (600, _clock),
+    "moment": (300, _moment),
+    "period": (300, _period),
+    "enumeration": (1200, _enumeration),
+}
