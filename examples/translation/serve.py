@@ -2,8 +2,8 @@
 
     python -m examples.translation.serve DIR TEXT [TEXT ...]
 
-Needs tensorflow and tensorflow_text, neither KerasHub nor R-Drop: subwords, model
-and beam search are inside the SavedModel.
+Needs tensorflow and tensorflow_text, neither KerasHub nor R-Drop: subwords,
+model and beam search are inside the SavedModel.
 """
 
 import argparse

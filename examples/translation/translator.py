@@ -78,7 +78,7 @@ class Translator(tf.Module):
         return translations
 
     def save(self, directory: Path) -> None:
-        """Writes what `load` reads, and `saved_model`, for TensorFlow and its Text.
+        """Writes what `load` reads, and a SavedModel, which needs none of it.
 
         The SavedModel's endpoint "serve" takes a batch of strings and returns
         for each its `translation` and `score`, the mean log-probability by
