@@ -6,6 +6,8 @@ a Keras release takes one of them away.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
@@ -29,7 +31,11 @@ __all__ = [
     "compiled_loss",
     "computed_logits",
     "global_seed_generator",
+    "graph_of",
     "mask_of",
+    "nodes",
+    "operation_of",
+    "replacing_operations",
     "with_losses",
 ]
 
@@ -83,6 +89,72 @@ def global_seed_generator() -> Any:
     return global_state.get_global_attribute(
         seed_generator.GLOBAL_SEED_GENERATOR
     )
+
+
+def graph_of(model: keras.Model) -> keras.Model | None:
+    """Returns the functional model whose graph a model runs, or None.
+
+    None if the model does anything else in its `call`. A sequential model has
+    a functional one inside, which no public name gives.
+    """
+    if type(model).call is Functional.call:
+        return model
+    if type(model).call is keras.Sequential.call:
+        return model._functional
+    return None
+
+
+def nodes(model: keras.Model) -> Iterator[Any]:
+    """Yields the calls that a functional model makes, in their order.
+
+    `Model.operations` has the operations in order, but not which of their
+    calls belong to this model, nor on which tensors.
+    """
+    for depth in sorted(model._nodes_by_depth, reverse=True):
+        for node in model._nodes_by_depth[depth]:
+            if node.operation and not node.is_input:
+                yield node
+
+
+@contextlib.contextmanager
+def replacing_operations(
+    model: keras.Model, replace: Callable[[int, Callable], Callable]
+) -> Iterator[None]:
+    """Lets a functional model call something else than its operations.
+
+    `keras.Model(intermediate, outputs)` would be the public way to run a part
+    of a graph. It fails where a layer is called on both sides of the cut, or
+    an output is itself one of the inputs (Keras 3.15), and it adds nodes to
+    the layers, after which their `output` is ambiguous.
+
+    Args:
+        model: What `graph_of` finds a graph for.
+        replace: Given the position of a call among `nodes`, and the
+            operation, returns what to call.
+    """
+    graph = graph_of(model)
+    run = graph._run_through_graph
+
+    def run_replaced(inputs, operation_fn, **kwargs):
+        positions = itertools.count()
+        return run(
+            inputs,
+            operation_fn=lambda operation: replace(
+                next(positions), operation_fn(operation)
+            ),
+            **kwargs,
+        )
+
+    graph._run_through_graph = run_replaced
+    try:
+        yield
+    finally:
+        del graph._run_through_graph
+
+
+def operation_of(tensor: Any) -> Any:
+    """Returns the operation that made a symbolic tensor."""
+    return tensor._keras_history.operation
 
 
 def with_losses(

@@ -18,19 +18,21 @@ _NOISE = ("stddev",)
 
 
 def stochastic_layers(
-    model: keras.Model,
+    model: keras.layers.Layer, include_self: bool = False
 ) -> list[tuple[keras.layers.Layer, dict[str, float]]]:
     """Returns the layers that may draw random numbers, and their rates.
 
     Args:
-        model: Any Keras model.
+        model: Any Keras model, or a layer.
+        include_self: Whether to look at the model or layer itself too.
 
     Returns:
         Pairs of a layer and its rates by attribute name. A layer that owns a
         `keras.random.SeedGenerator` and no rate that is known has none.
     """
     found = []
-    for layer in _keras.all_layers(model):
+    layers = [model] if include_self else []
+    for layer in [*layers, *_keras.all_layers(model)]:
         rates = {
             name: float(getattr(layer, name))
             for name in (*_RATES, *_NOISE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -14,6 +15,7 @@ from rdrop_keras.objective import loss_of_pass
 from rdrop_keras.objective import measure_consistency
 from rdrop_keras.objective import plain_objective
 from rdrop_keras.passes import run_passes
+from rdrop_keras.passes.shared_prefix import Once
 from rdrop_keras.plan import plan
 from rdrop_keras.rdrop import RDrop
 from rdrop_keras.trackers import Trackers
@@ -56,6 +58,7 @@ class RDropMixin:
     _rdrop: RDrop | None = None
     _rdrop_trackers: Trackers | None = None
     _rdrop_checked: bool = False
+    _rdrop_once: Once | None = None
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -149,6 +152,38 @@ class RDropMixin:
         """
         self._check_compiled()
         return plan(self)
+
+    def compute_once(
+        self, function: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Computes in `call` what no dropout reaches, once for all passes.
+
+        With `RDrop(passes="shared_prefix")` the first pass of a training step
+        computes it and the others take its result. Otherwise it is computed
+        at every call.
+
+        Args:
+            function: A layer or function that draws no random numbers.
+            *args: Its arguments.
+            **kwargs: Its keyword arguments.
+
+        Returns:
+            What the function returns: tensors, of any structure.
+
+        Example:
+
+        ```python
+        def call(self, inputs, training=None):
+            features = self.compute_once(self.encoder, inputs)
+            return self.head(self.dropout(features, training=training))
+        ```
+        """
+
+        def compute():
+            return function(*args, **kwargs)
+
+        once = self._rdrop_once
+        return compute() if once is None else once(compute)
 
     def compute_rdrop_loss(
         self, x: Any, y: Any = None, sample_weight: Any = None

@@ -9,6 +9,7 @@ import keras
 from rdrop_keras.losses.divergence import DistributionDivergence
 from rdrop_keras.losses.inference import divergence_for
 from rdrop_keras.outputs import of_output
+from rdrop_keras.passes.shared_prefix import cut
 from rdrop_keras.rdrop import ZERO_WEIGHT
 from rdrop_keras.rdrop import RDrop
 
@@ -24,7 +25,7 @@ def plan(model: Any) -> str:
         return "plain Keras training: one pass, since rdrop=None"
     return "; ".join(
         [
-            _passes(settings),
+            _passes(model, settings),
             _alpha(settings),
             *_divergences(model, settings),
             *_unlabeled(settings),
@@ -32,10 +33,12 @@ def plan(model: Any) -> str:
     )
 
 
-def _passes(settings: RDrop) -> str:
+def _passes(model: Any, settings: RDrop) -> str:
     how = "separate calls"
     if settings.passes == "concat":
         how = "one call on the repeated batch"
+    elif settings.passes == "shared_prefix":
+        how = _shared(model)
     text = f"{settings.num_passes} passes as {how}"
     if settings.every > 1:
         text += f" at every {settings.every}th update, one at the others"
@@ -43,6 +46,16 @@ def _passes(settings: RDrop) -> str:
         rates = ", ".join(f"{rate:g}" for rate in settings.dropout_rates)
         text += f", at dropout rates {rates}"
     return text
+
+
+def _shared(model: Any) -> str:
+    found = cut(model)
+    if found is None:
+        return "separate calls that share what `compute_once` computes"
+    return (
+        f"separate runs from {', '.join(found.frontier)} on, what comes before "
+        f"once; first stochastic layer: {found.stochastic}"
+    )
 
 
 def _alpha(settings: RDrop) -> str:

@@ -13,7 +13,7 @@ from rdrop_keras import arguments
 from rdrop_keras.arguments import Schedule
 from rdrop_keras.losses.divergence import Divergence
 
-PASSES = ("auto", "calls", "concat")
+PASSES = ("auto", "calls", "concat", "shared_prefix")
 MOVING_STATISTICS = ("every_pass", "first_pass")
 ZERO_WEIGHT = "zero_weight"
 
@@ -66,6 +66,9 @@ class RDrop:
             m times (the paper's Algorithm 1), half the graph to trace and
             compile; needs dense inputs, and outputs with the batch as their
             first axis, and batch normalization sees the repeated batch.
+            `"shared_prefix"`: what comes before the first dropout runs once,
+            and the rest once for each pass; for functional and sequential
+            models, and for others that say what it is by `compute_once`.
             `"auto"` is `"calls"`.
         moving_statistics: What batch normalization remembers of a step:
             `"every_pass"` advances its moving statistics at each pass, as

@@ -3,6 +3,7 @@
 import builders
 import keras
 import numpy as np
+import pytest
 
 from rdrop_keras import _keras
 
@@ -94,3 +95,37 @@ def test_global_seed_generator_is_the_one_that_draws():
     before = np.array(generator.state)
     keras.random.normal((1,))
     assert not np.array_equal(before, np.array(generator.state))
+
+
+@pytest.mark.parametrize("kind", ["functional", "sequential"])
+def test_operations_of_a_graph_can_be_replaced(kind):
+    model = keras.Model(*builders.graph())
+    if kind == "sequential":
+        model = keras.Sequential([keras.Input((5,)), *builders.layer_stack()])
+    graph = _keras.graph_of(model)
+    names = [node.operation.name for node in _keras.nodes(graph)]
+    assert [name.split("_")[0] for name in names] == [
+        "dense",
+        "dropout",
+        "dense",
+    ]
+    made_by = _keras.operation_of(graph.outputs[0])
+    assert made_by.name == names[-1]
+    x, _ = builders.data(4)
+    expected = model(x)
+    called = []
+
+    def replace(position, operation):
+        called.append(position)
+        if position == 1:
+            return lambda inputs, **_: 2.0 * inputs
+        return operation
+
+    with _keras.replacing_operations(model, replace):
+        doubled = model(x)
+    assert called == [0, 1, 2]
+    first, _, last = (node.operation for node in _keras.nodes(graph))
+    np.testing.assert_allclose(doubled, last(2.0 * first(x)), rtol=1e-5)
+    np.testing.assert_allclose(model(x), expected)
+    assert not np.allclose(doubled, expected)
+    assert _keras.graph_of(builders.Subclassed()) is None

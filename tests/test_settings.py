@@ -345,7 +345,9 @@ def test_masks_of_a_pass_have_its_rate(rng):
     from rdrop_keras.passes import run_calls
 
     x = np.ones((200, 200), "float32")
-    outputs = list(run_calls(model, x, 2, (0.1, 0.7)))
+    outputs = list(
+        run_calls(model, lambda _: model(x, training=True), 2, (0.1, 0.7))
+    )
     shares = [float(np.mean(np.asarray(o) == 0)) for o in outputs]
     np.testing.assert_allclose(shares, [0.1, 0.7], atol=0.02)
     # Inverted dropout: what is kept is scaled by its own rate.

@@ -9,9 +9,10 @@ import keras
 
 from rdrop_keras.passes.calls import run_calls
 from rdrop_keras.passes.concat import run_concat
+from rdrop_keras.passes.shared_prefix import shared_calls
 from rdrop_keras.rdrop import RDrop
 
-__all__ = ["run_calls", "run_concat", "run_passes"]
+__all__ = ["run_calls", "run_concat", "run_passes", "shared_calls"]
 
 
 def run_passes(model: keras.Model, x: Any, settings: RDrop) -> Iterator[Any]:
@@ -25,9 +26,16 @@ def run_passes(model: keras.Model, x: Any, settings: RDrop) -> Iterator[Any]:
     """
     if settings.passes == "concat":
         return run_concat(model, x, settings.num_passes)
+    if settings.passes == "shared_prefix":
+        call = shared_calls(model, x)
+    else:
+
+        def call(index):
+            return model(x, training=True)
+
     return run_calls(
         model,
-        x,
+        call,
         settings.num_passes,
         settings.dropout_rates,
         settings.moving_statistics,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -14,12 +15,12 @@ from rdrop_keras.dropout import dropout_at
 
 def run_calls(
     model: keras.Model,
-    x: Any,
+    call: Callable[[int], Any],
     num_passes: int,
     dropout_rates: Sequence[float] | None = None,
     moving_statistics: str = "every_pass",
 ) -> Iterator[Any]:
-    """Yields the outputs of `num_passes` training-mode calls on one batch.
+    """Yields the outputs of `num_passes` calls on one batch.
 
     Lazily, because `model.losses` holds the `add_loss` terms of the latest
     call only: the task loss of a pass has to be taken before the next pass
@@ -27,7 +28,7 @@ def run_calls(
 
     Args:
         model: A model whose `call` takes `training`.
-        x: A batch of inputs, of any structure.
+        call: Runs the model in training mode, given the number of the pass.
         num_passes: How many calls to make.
         dropout_rates: The dropout rate of each call, or None for the model's
             own.
@@ -37,7 +38,7 @@ def run_calls(
     for index in range(num_passes):
         rate = None if dropout_rates is None else dropout_rates[index]
         with dropout_at(model, rate):
-            output = model(x, training=True)
+            output = call(index)
         if moving_statistics == "first_pass":
             if index == 0:
                 kept = [
