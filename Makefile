@@ -1,6 +1,6 @@
 # `make demo` and `make test` set up everything they need, in .venv.
 #
-#   make demo         train plain and with R-Drop, compare, export, serve
+#   make demo         train a translator plain and with R-Drop, compare, export
 #   make test         lint and run every test against the built wheel
 #   make lint         ruff only
 #   make docs-check   run the examples of README, docs and docstrings
@@ -52,7 +52,7 @@ docs-check: install
 	RDROP_KERAS_INSTALLED=1 $(BIN)/pytest tests/test_docs.py
 
 demo: $(READY)
-	$(BIN)/python -m examples.text_classification --demo --epochs 30 \
+	$(BIN)/python -m examples.translation train --demo --epochs 50 \
 	  --output runs/demo
 
 clean:

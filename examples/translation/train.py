@@ -139,6 +139,8 @@ def train(
     checkpoints = _fit(model, corpus, prepared, settings, output)
     seconds = time.monotonic() - started
 
+    # Before a checkpoint is loaded, and with it the optimizer's count.
+    updates = int(model.optimizer.iterations.numpy())
     chosen = checkpoints.last(settings.average) or [checkpoints.best()]
     checkpoints.load(chosen)
     translator = Translator(
@@ -153,7 +155,7 @@ def train(
         "data": facts | {"dropped": prepared.dropped},
         "vocabulary": prepared.target.vocabulary_size,
         "parameters": model.count_params(),
-        "updates": int(model.optimizer.iterations.numpy()),
+        "updates": updates,
         "epochs": len(history["loss"]),
         "chosen_epochs": [entry["epoch"] for entry in chosen],
         "train_seconds": round(seconds, 2),

@@ -87,6 +87,9 @@ def test_arms_differ_by_their_arm_alone(compared):
         metrics = runs.read_json(directory / runs.METRICS)
         assert metrics == result["runs"][arm][0]
         assert metrics["settings"]["arm"] == arm
+        # Those trained, whichever epoch was the best.
+        batches = -(-metrics["updates"] // SETTINGS.epochs)
+        assert metrics["updates"] == batches * SETTINGS.epochs
         assert metrics["updates"] == result["updates"]
         history = read_history(directory / runs.HISTORY)
         assert len(history["val_loss"]) == SETTINGS.epochs
@@ -348,6 +351,7 @@ def test_settings_reach_the_model(corpus, tmp_path, monkeypatch, no_export):
     assert model.dtype_policy.name == "mixed_bfloat16"
     assert model.rdrop.alpha == 2.0
     assert metrics["chosen_epochs"] == [1, 2]
+    assert metrics["epochs"] == 2
     assert not model.configuration.shared_embeddings
     assert (tmp_path / "source_subwords.model").exists()
     translator = Translator.load(tmp_path, beam_size=1)
