@@ -187,9 +187,8 @@ class RDrop:
         """Reads what `compile(rdrop=...)` accepts.
 
         Args:
-            rdrop: An `RDrop`; alpha as a number, a schedule or a dict of
-                them by output; True (alpha 1); or None or False for plain
-                training.
+            rdrop: An `RDrop`, a number or schedule (alpha), True (alpha 1),
+                or None or False for plain training.
 
         Returns:
             An `RDrop`, or None for plain training.
@@ -203,7 +202,7 @@ class RDrop:
             return rdrop
         if rdrop is True:
             return cls()
-        if isinstance(rdrop, (numbers.Real, Schedule, Mapping)):
+        if isinstance(rdrop, (numbers.Real, Schedule)):
             return cls(alpha=rdrop)
         raise TypeError(
             "Expected `rdrop` to be a number (alpha), an `RDrop`, or None "

@@ -293,6 +293,7 @@ def test_public_names():
         "convert_alpha",
         "layers",
         "losses",
+        "recipes",
     ]
     assert rdrop_keras.layers.__all__ == ["Consistency"]
     for name in rdrop_keras.__all__:

@@ -140,7 +140,7 @@ def test_schedules_by_output(problem):
     model.compile(
         keras.optimizers.SGD(0.0),
         {"label": cross_entropy(), "value": "mse"},
-        rdrop={"label": decay, "value": 1.0},
+        rdrop=RDrop({"label": decay, "value": 1.0}),
     )
     first = model.train_on_batch(x, y, return_dict=True)
     first_gap = first["loss"] - first["task_loss"]
@@ -278,6 +278,6 @@ def test_plan_names_each_alpha():
     model.compile(
         "sgd",
         {"label": cross_entropy(), "value": "mse"},
-        rdrop={"label": 5, "value": decay},
+        rdrop=RDrop({"label": 5, "value": decay}),
     )
     assert "; alpha label: 5, value: by CosineDecay; " in model.rdrop_plan()
