@@ -323,6 +323,9 @@ def test_half_precision(policy, rng, tmp_path):
     x, y = batch(rng, (400, 300, 5), (350, 390, 6))
     logits = half(x)
     assert keras.backend.standardize_dtype(logits.dtype) == "float32"
+    # As decoding calls it, outside of the model's own call.
+    direct = half.logits(half.hidden_states(x))
+    assert keras.backend.standardize_dtype(direct.dtype) == "float32"
     words = x["target_ids"] != PAD
     np.testing.assert_array_equal(logits._keras_mask, words)
     difference = np.abs(np.array(logits) - np.array(model(x)))[words]
