@@ -32,6 +32,8 @@ __all__ = [
     "computed_logits",
     "global_seed_generator",
     "graph_of",
+    "has_built_metrics",
+    "logs_of_training",
     "mask_of",
     "nodes",
     "operation_of",
@@ -74,6 +76,32 @@ def carry_logits(tensor: Any, logits: Any) -> Any:
     """Attaches logits where Keras's crossentropies look for them."""
     tensor._keras_logits = logits
     return tensor
+
+
+def has_built_metrics(model: keras.Model) -> bool:
+    """Whether the compiled metrics have seen an output yet, or there are none.
+
+    Their result raises before.
+    """
+    compiled = model._compile_metrics
+    return compiled is None or compiled.built
+
+
+def logs_of_training(model: keras.Model) -> dict[str, Any]:
+    """Returns the logs of all metrics but the compiled ones.
+
+    `Model.get_metrics_result` has them all, and no public name tells them
+    apart.
+    """
+    compiled = model._compile_metrics
+    logs = {}
+    for metric in model.metrics:
+        if metric is not compiled:
+            result = metric.result()
+            logs.update(
+                result if isinstance(result, dict) else {metric.name: result}
+            )
+    return logs
 
 
 def compiled_loss(model: keras.Model) -> Any:
@@ -134,6 +162,7 @@ def replacing_operations(
     """
     graph = graph_of(model)
     run = graph._run_through_graph
+    replaced = graph.__dict__.get("_run_through_graph")
 
     def run_replaced(inputs, operation_fn, **kwargs):
         positions = itertools.count()
@@ -149,7 +178,10 @@ def replacing_operations(
     try:
         yield
     finally:
-        del graph._run_through_graph
+        if replaced is None:
+            del graph._run_through_graph
+        else:
+            graph._run_through_graph = replaced
 
 
 def operation_of(tensor: Any) -> Any:
@@ -158,18 +190,21 @@ def operation_of(tensor: Any) -> Any:
 
 
 def with_losses(
-    compiled: Any, replace: Callable[[keras.losses.Loss, str], Any]
+    compiled: Any,
+    replace: Callable[[keras.losses.Loss, str], Any],
+    feed_metrics: bool = False,
 ) -> Callable[[Any, Any, Any], Any]:
     """Returns a copy of a built compiled loss with every loss replaced.
 
     The copy pairs outputs with targets, sample weights and loss weights
     exactly as the task loss does, for any nesting, since it is the same code.
-    It feeds no metrics.
 
     Args:
         compiled: What `compiled_loss` returned, after its first call.
         replace: Given a loss and its output's name, returns a callable
             `(y_true, y_pred, sample_weight)`.
+        feed_metrics: Whether what these return goes into the metrics that
+            Keras keeps for the loss of each output.
     """
     # `copy.copy` would go through the saving hooks of `keras.losses.Loss`.
     clone = object.__new__(type(compiled))
@@ -178,6 +213,7 @@ def with_losses(
         entry._replace(loss=replace(entry.loss, entry.name))
         for entry in compiled._flat_losses
     ]
-    # One falsy entry for each loss: Keras zips losses with metrics.
-    clone._metrics = [None] * len(clone._flat_losses)
+    if not feed_metrics:
+        # One falsy entry for each loss: Keras zips losses with metrics.
+        clone._metrics = [None] * len(clone._flat_losses)
     return clone

@@ -9,7 +9,9 @@ from typing import Any
 import keras
 
 from rdrop_keras import _keras
+from rdrop_keras.fusion import fusion_for
 from rdrop_keras.items import check_ignored
+from rdrop_keras.losses.inference import divergence_for
 from rdrop_keras.losses.inference import ignored_class
 from rdrop_keras.outputs import check_names
 from rdrop_keras.outputs import check_same_for_all
@@ -20,6 +22,38 @@ def is_from_keras(method: Callable[..., Any]) -> bool:
     """Whether a method is Keras's own rather than a user's override."""
     function = inspect.unwrap(getattr(method, "__func__", method))
     return function.__module__.split(".")[0] == "keras"
+
+
+def check_chunks(model: Any) -> None:
+    """Raises if a loss cannot be computed without the model's output."""
+    if _keras.compiled_loss(model) is None or not is_from_keras(
+        model.compute_loss
+    ):
+        raise ValueError(
+            "Expected a compiled loss and Keras's own `compute_loss` with "
+            "`vocabulary_chunk`: the logits that an override would read never "
+            "exist. Received: loss="
+            f"{model.loss!r}, compute_loss of {type(model).__name__}. Compile "
+            "with `rdrop=RDrop(..., vocabulary_chunk=None)`."
+        )
+    entries = keras.tree.flatten(model.loss)
+    if len(entries) != 1:
+        raise ValueError(
+            "Expected one loss, that of one output, with `vocabulary_chunk`. "
+            f"Received: {len(entries)} losses. Compile with "
+            "`rdrop=RDrop(..., vocabulary_chunk=None)`."
+        )
+    loss = keras.losses.get(entries[0])
+    kind = model.rdrop.divergence
+    kind = "auto" if isinstance(kind, dict) else kind
+    fusion = fusion_for(loss, divergence_for(loss, kind))
+    if fusion is None or fusion.dense:
+        raise ValueError(
+            "Expected a loss of class ids with `vocabulary_chunk`: "
+            "`keras.losses.SparseCategoricalCrossentropy` or "
+            "`rdrop_keras.losses.LabelSmoothedCrossentropy`, compared by KL "
+            f"divergence. Received: loss={entries[0]!r}, divergence={kind!r}."
+        )
 
 
 def check_mixin_order(cls: type, mixin: type) -> None:

@@ -8,9 +8,13 @@ from typing import Any
 import keras
 
 from rdrop_keras import _keras
+from rdrop_keras.fusion import Fusion
 from rdrop_keras.losses.categorical import CategoricalConsistency
 from rdrop_keras.losses.divergence import DistributionDivergence
 from rdrop_keras.losses.divergence import Divergence
+from rdrop_keras.losses.divergence import consistency_dtype
+from rdrop_keras.losses.fused import class_ids
+from rdrop_keras.losses.fused import fused_values
 from rdrop_keras.losses.reduction import common_mask
 from rdrop_keras.losses.reduction import reduce_values
 
@@ -32,9 +36,66 @@ class Comparison:
 
     def __init__(self, outputs: Sequence[Any]):
         self.outputs = list(outputs)
+        self._values = None
         self.identical = None
         self.improper = None
         self.count = None
+
+    def logits(self, from_logits: bool) -> Sequence[Any] | None:
+        """Returns the logits of each pass, or None if there are none.
+
+        Args:
+            from_logits: Whether the task loss reads the outputs as logits.
+        """
+        found = [_keras.computed_logits(output) for output in self.outputs]
+        if from_logits:
+            # With an activation behind them they are refused by `reduce`.
+            activated = any(z is not None for z in found)
+            return None if activated else self.outputs
+        return None if any(z is None for z in found) else found
+
+    def fused_losses(
+        self,
+        fusion: Fusion,
+        logits: Sequence[Any],
+        y_true: Any,
+        sample_weight: Any,
+        reduction: str | None,
+        stop_gradient: bool,
+    ) -> list[Any]:
+        """Returns the task loss of each pass, and keeps the divergence.
+
+        Args:
+            fusion: What the task loss is.
+            logits: What `logits` returned.
+            y_true: Targets that fit it.
+            sample_weight: The weights that the task loss gets.
+            reduction: The task loss's.
+            stop_gradient: As in `RDrop`.
+        """
+        target = ops.convert_to_tensor(y_true)
+        valid = None
+        if fusion.dense:
+            target = ops.cast(target, consistency_dtype())
+        else:
+            if len(target.shape) == len(logits[0].shape):
+                target = ops.squeeze(target, axis=-1)
+            target, valid = class_ids(target, fusion.ignore_class, None)
+        tasks, self._values = fused_values(
+            target,
+            logits,
+            fusion.smoothing(logits[0].shape[-1]),
+            fusion.dense,
+            stop_gradient,
+        )
+        if valid is not None:
+            tasks = [ops.where(valid, task, 0.0) for task in tasks]
+        return [
+            reduce_values(
+                task, reduction, sample_weight, common_mask([output], valid)
+            )
+            for task, output in zip(tasks, self.outputs)
+        ]
 
     def reduce(
         self,
@@ -56,7 +117,9 @@ class Comparison:
         check_comparable(self.outputs, name)
         divergence, outputs = _before_activation(divergence, self.outputs, name)
         _check_classes(divergence, outputs[0], name)
-        values = divergence.unreduced(outputs, stop_gradient)
+        values = self._values
+        if values is None:
+            values = divergence.unreduced(outputs, stop_gradient)
         mask = common_mask(self.outputs, valid)
         counted = ops.ones_like(values) if mask is None else mask
         self.count = ops.sum(ops.cast(counted, values.dtype))

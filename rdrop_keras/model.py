@@ -10,8 +10,11 @@ import keras
 from rdrop_keras import _keras
 from rdrop_keras import checks
 from rdrop_keras.objective import Objective
+from rdrop_keras.objective import additional_losses
 from rdrop_keras.objective import combine
+from rdrop_keras.objective import compare_with_loss
 from rdrop_keras.objective import loss_of_pass
+from rdrop_keras.objective import mean_of
 from rdrop_keras.objective import measure_consistency
 from rdrop_keras.objective import plain_objective
 from rdrop_keras.passes import run_passes
@@ -20,6 +23,10 @@ from rdrop_keras.plan import plan
 from rdrop_keras.rdrop import RDrop
 from rdrop_keras.trackers import Trackers
 from rdrop_keras.trainers import trainer
+from rdrop_keras.vocabulary import Deferred
+from rdrop_keras.vocabulary import chunked_objective
+from rdrop_keras.vocabulary import deferring
+from rdrop_keras.vocabulary import logits_or_hidden
 
 
 class RDropMixin:
@@ -59,6 +66,7 @@ class RDropMixin:
     _rdrop_trackers: Trackers | None = None
     _rdrop_checked: bool = False
     _rdrop_once: Once | None = None
+    _rdrop_deferred: Deferred | None = None
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -118,6 +126,12 @@ class RDropMixin:
         super().reset_metrics()
         if self._rdrop_trackers is not None:
             self._rdrop_trackers.reset()
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        if _keras.has_built_metrics(self):
+            return super().get_metrics_result()
+        # With `vocabulary_chunk` training gives compiled metrics nothing.
+        return _keras.logs_of_training(self)
 
     def train_step(self, *args: Any) -> Any:
         if self._rdrop is None:
@@ -185,6 +199,34 @@ class RDropMixin:
         once = self._rdrop_once
         return compute() if once is None else once(compute)
 
+    def vocabulary_logits(
+        self, layer: keras.layers.Layer, hidden: Any, **kwargs: Any
+    ) -> Any:
+        """Computes in `call` the logits of a vocabulary, as its last step.
+
+        With `RDrop(vocabulary_chunk=...)` training passes end before it, and
+        the loss is computed from what the layer is applied to, in chunks.
+        Otherwise it is applied.
+
+        Args:
+            layer: A `Dense` or `ReversibleEmbedding` layer.
+            hidden: Its input, `(batch, ..., width)`.
+            **kwargs: Other arguments of its call, such as `reverse=True`.
+
+        Returns:
+            The logits, `(batch, ..., vocabulary)`, which `call` has to return
+            as they are.
+
+        Example:
+
+        ```python
+        def call(self, inputs, training=None):
+            hidden = self.decoder(inputs, training=training)
+            return self.vocabulary_logits(self.embedding, hidden, reverse=True)
+        ```
+        """
+        return logits_or_hidden(self, layer, hidden, kwargs)
+
     def compute_rdrop_loss(
         self, x: Any, y: Any = None, sample_weight: Any = None
     ) -> tuple[Any, Any]:
@@ -200,7 +242,9 @@ class RDropMixin:
             sample_weight: Optional sample weights.
 
         Returns:
-            The loss, a scalar, and the outputs of the first pass.
+            The loss, a scalar, and the outputs of the first pass. With
+            `RDrop(vocabulary_chunk=...)` those are the inputs of its last
+            layer.
 
         Raises:
             ValueError: If the model is not compiled.
@@ -235,20 +279,66 @@ class RDropMixin:
     ) -> tuple[Objective, Any]:
         settings = self._rdrop
         checks.check_not_float8(self)
-        outputs, task_losses = [], []
+        if settings.vocabulary_chunk is not None:
+            return self._compute_chunked_objective(x, y, sample_weight)
+        compiled_loss = _keras.compiled_loss(self)
+        # What an override makes of an output is not ours to rewrite.
+        together = (
+            settings.fused
+            and compiled_loss is not None
+            and checks.is_from_keras(self.compute_loss)
+        )
+        outputs, losses = [], []
         for output in run_passes(self, x, settings):
-            task_losses.append(loss_of_pass(self, x, y, output, sample_weight))
+            losses.append(
+                additional_losses(self)
+                if together
+                else loss_of_pass(self, x, y, output, sample_weight)
+            )
             outputs.append(output)
-        iterations = 0 if self.optimizer is None else self.optimizer.iterations
-        consistency = measure_consistency(
-            _keras.compiled_loss(self),
+        task_loss = mean_of(losses)
+        batch = (
+            compiled_loss,
             settings,
             y,
             outputs,
             sample_weight,
-            settings.alpha_at(iterations),
+            self._alpha(),
         )
-        return combine(task_losses, consistency), outputs[0]
+        if together:
+            compiled, consistency = compare_with_loss(*batch)
+            task_loss = task_loss + compiled
+        else:
+            consistency = measure_consistency(*batch)
+        return combine(task_loss, consistency, len(outputs)), outputs[0]
+
+    def _compute_chunked_objective(
+        self, x: Any, y: Any, sample_weight: Any
+    ) -> tuple[Objective, Any]:
+        checks.check_chunks(self)
+        if not self.built:
+            # Else the first pass builds it, by a call without its head.
+            self(x, training=False)
+        hidden, losses = [], []
+        with deferring(self) as deferred:
+            for output in run_passes(self, x, self._rdrop):
+                losses.append(additional_losses(self))
+                hidden.append(deferred.hidden_of(output))
+        objective = chunked_objective(
+            _keras.compiled_loss(self),
+            self._rdrop,
+            deferred.head,
+            y,
+            hidden,
+            sample_weight,
+            self._alpha(),
+            mean_of(losses),
+        )
+        return objective, hidden[0]
+
+    def _alpha(self) -> Any:
+        iterations = 0 if self.optimizer is None else self.optimizer.iterations
+        return self._rdrop.alpha_at(iterations)
 
     def _compute_plain_objective(
         self, x: Any, y: Any, sample_weight: Any

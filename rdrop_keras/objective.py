@@ -11,12 +11,13 @@ import keras
 
 from rdrop_keras import _keras
 from rdrop_keras.comparison import Comparison
+from rdrop_keras.fusion import fusion_for
 from rdrop_keras.items import check_ignored
 from rdrop_keras.items import counted_items
 from rdrop_keras.losses.divergence import consistency_dtype
-from rdrop_keras.losses.functional import weighted_sum
 from rdrop_keras.losses.inference import divergence_for
 from rdrop_keras.losses.inference import ignored_class
+from rdrop_keras.losses.reduction import reduce_values
 from rdrop_keras.outputs import check_names
 from rdrop_keras.outputs import check_same_for_all
 from rdrop_keras.outputs import of_output
@@ -41,6 +42,20 @@ class Consistency(NamedTuple):
     improper: Any
 
 
+class Tokens(NamedTuple):
+    """What the first pass makes of the tokens of a batch.
+
+    Attributes:
+        correct: For how many the label is the most probable.
+        nll: Their crossentropy, not smoothed, summed.
+        count: How many there are.
+    """
+
+    correct: Any
+    nll: Any
+    count: Any
+
+
 class Objective(NamedTuple):
     """The loss of one batch and its parts.
 
@@ -49,19 +64,44 @@ class Objective(NamedTuple):
         task_loss: Mean over the passes of what `compute_loss` returned.
         consistency: The `Consistency` of the passes, unweighted.
         active: 1.0, or 0.0 where there was one pass and no consistency.
+        tokens: What was counted on the way, or None.
     """
 
     loss: Any
     task_loss: Any
     consistency: Consistency
     active: Any
+    tokens: Tokens | None = None
 
 
-def combine(task_losses: Sequence[Any], consistency: Consistency) -> Objective:
-    """Returns the loss of several passes and its parts."""
-    task_loss = weighted_sum(task_losses, 0.0, 0.0)
-    loss = weighted_sum(task_losses, consistency.weighted, 1.0)
+def combine(task_loss: Any, consistency: Consistency, passes: int) -> Objective:
+    """Returns the loss of several passes and its parts.
+
+    Args:
+        task_loss: The mean of the task losses.
+        consistency: Their divergence.
+        passes: How many there were.
+    """
+    loss = task_loss + consistency.weighted / passes
     return Objective(loss, task_loss, consistency, ops.ones((), "float32"))
+
+
+def mean_of(losses: Sequence[Any]) -> Any:
+    """Returns the mean of scalars in the dtype of the consistency."""
+    dtype = consistency_dtype()
+    return sum(ops.cast(loss, dtype) for loss in losses) / len(losses)
+
+
+def additional_losses(model: Any) -> Any:
+    """Returns the sum of what layers added to the loss in the last call.
+
+    Weight regularizers and `add_loss`, divided by the number of replicas as
+    Keras divides them.
+    """
+    total = ops.zeros((), consistency_dtype())
+    for loss in model.losses:
+        total = total + ops.cast(ops.sum(loss), total.dtype)
+    return reduce_values(ops.expand_dims(total, 0), "sum_over_batch_size")
 
 
 def loss_of_pass(
@@ -115,22 +155,108 @@ def measure_consistency(
     Returns:
         A `Consistency`.
     """
+    comparisons = _comparisons(outputs)
+    batch = (y, outputs[0], sample_weight)
+    return _measure(compiled_loss, settings, comparisons, batch, alpha)
+
+
+def compare_with_loss(
+    compiled_loss: Any,
+    settings: RDrop,
+    y: Any,
+    outputs: Sequence[Any],
+    sample_weight: Any = None,
+    alpha: Any = 1.0,
+) -> tuple[Any, Consistency]:
+    """Returns the compiled loss, averaged over passes, and the divergence.
+
+    Computes the two together where they have a closed form. Everything else
+    is what the compiled loss makes of each pass.
+
+    Args:
+        compiled_loss: What `compile(loss=...)` made.
+        settings: How to compare.
+        y: The targets, of any structure.
+        outputs: The outputs of each pass, of any structure.
+        sample_weight: Sample weights, as `fit` hands them over.
+        alpha: What `RDrop.alpha_at` returned.
+    """
+    comparisons = _comparisons(outputs)
+    batch = (y, outputs[0], sample_weight)
+    build_loss(compiled_loss, batch)
+
+    def average(task_loss, name):
+        def over_passes(y_true, y_pred, weight):
+            comparison = comparisons[id(y_pred)]
+            losses = _fused_losses(
+                task_loss, name, comparison, settings, y_true, weight
+            )
+            if losses is None:
+                losses = [
+                    task_loss(y_true, output, weight)
+                    for output in comparison.outputs
+                ]
+            return sum(losses) / len(losses)
+
+        return over_passes
+
+    compute = _keras.with_losses(compiled_loss, average, feed_metrics=True)
+    task_loss = ops.cast(compute(*batch), consistency_dtype())
+    return task_loss, _measure(
+        compiled_loss, settings, comparisons, batch, alpha
+    )
+
+
+def _fused_losses(task_loss, name, comparison, settings, y_true, weight):
+    kind = of_output(settings.divergence, name, "auto")
+    fusion = fusion_for(task_loss, divergence_for(task_loss, kind))
+    if fusion is None:
+        return None
+    logits = comparison.logits(getattr(task_loss, "from_logits", False))
+    if logits is None or not fusion.fits(y_true, logits):
+        return None
+    return comparison.fused_losses(
+        fusion,
+        logits,
+        y_true,
+        weight,
+        task_loss.reduction,
+        settings.stop_gradient,
+    )
+
+
+def _comparisons(outputs):
     for other in outputs[1:]:
         keras.tree.assert_same_structure(outputs[0], other)
     flat = [keras.tree.flatten(output) for output in outputs]
     # Keras hands the very tensors of the first pass to its losses, so that
     # their identity finds the same output of the other passes.
-    comparisons = {id(leaves[0]): Comparison(leaves) for leaves in zip(*flat)}
-    batch = (y, outputs[0], sample_weight)
+    return {id(leaves[0]): Comparison(leaves) for leaves in zip(*flat)}
+
+
+def build_loss(compiled_loss: Any, batch: tuple[Any, Any, Any]) -> None:
+    """Builds a compiled loss that has not been called yet.
+
+    Args:
+        compiled_loss: What `compile(loss=...)` made.
+        batch: Targets, outputs and sample weights.
+    """
+    if compiled_loss.built:
+        return
+    # For its structure alone: the scope drops what it feeds to metrics.
+    with keras.StatelessScope():
+        compiled_loss(*batch)
+
+
+def _measure(compiled_loss, settings, comparisons, batch, alpha):
     if compiled_loss is None:
         check_same_for_all(settings)
         check_ignored(settings, [])
         value = _compare_all(comparisons, settings, batch)
         weighted = _weigh(alpha, value)
     else:
-        if not compiled_loss.built:
-            # A custom `compute_loss` that does not use the compiled loss.
-            compiled_loss(*batch)
+        # A custom `compute_loss` need not use the compiled loss.
+        build_loss(compiled_loss, batch)
         value, weighted = _compare_each(
             compiled_loss, comparisons, settings, batch, alpha
         )

@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from rdrop_keras.checks import is_from_keras
+from rdrop_keras.fusion import fusion_for
 from rdrop_keras.losses.divergence import DistributionDivergence
 from rdrop_keras.losses.inference import divergence_for
 from rdrop_keras.outputs import of_output
@@ -29,6 +31,7 @@ def plan(model: Any) -> str:
             _alpha(settings),
             *_divergences(model, settings),
             *_unlabeled(settings),
+            *_vocabulary(settings),
         ]
     )
 
@@ -77,7 +80,8 @@ def _one_alpha(alpha: Any) -> str:
 def _divergences(model: Any, settings: RDrop) -> list[str]:
     loss = model.loss
     if loss is None:
-        return [_describe(divergence_for(None, settings.divergence), None)]
+        return [_describe(divergence_for(None, settings.divergence))]
+    together = settings.fused and is_from_keras(model.compute_loss)
     found = []
     for name, entry in _named(loss, getattr(model, "output_names", None)):
         if entry is None:
@@ -87,7 +91,11 @@ def _divergences(model: Any, settings: RDrop) -> list[str]:
             continue
         task_loss = keras.losses.get(entry)
         kind = of_output(settings.divergence, name, "auto")
-        found.append(_describe(divergence_for(task_loss, kind), task_loss))
+        divergence = divergence_for(task_loss, kind)
+        found.append(
+            f"{_describe(divergence)}, beside {_name(task_loss)}"
+            f"{_closed_form(task_loss, divergence) if together else ''}"
+        )
     return list(dict.fromkeys(found))
 
 
@@ -112,12 +120,30 @@ def _unlabeled(settings: RDrop) -> list[str]:
     return [f"unlabeled items ({which}) by consistency alone{weight}"]
 
 
-def _describe(divergence: Any, task_loss: Any) -> str:
+def _vocabulary(settings: RDrop) -> list[str]:
+    if settings.vocabulary_chunk is None:
+        return []
+    size = f"{settings.vocabulary_chunk} items"
+    if settings.vocabulary_chunk == "auto":
+        size = "as many items as fit into 32 MiB"
+    return [f"logits of {size} at a time"]
+
+
+def _closed_form(task_loss: Any, divergence: Any) -> str:
+    if fusion_for(task_loss, divergence) is None:
+        return ""
+    if divergence.from_logits:
+        return ", in closed form"
+    return ", in closed form where a softmax gives them"
+
+
+def _name(task_loss: Any) -> str:
+    return getattr(task_loss, "name", getattr(task_loss, "__name__", "loss"))
+
+
+def _describe(divergence: Any) -> str:
     text = divergence.name
     if isinstance(divergence, DistributionDivergence):
         kind = "logits" if divergence.from_logits else "probabilities"
         text += f" of {kind}"
-    if task_loss is None:
-        return text
-    name = getattr(task_loss, "name", getattr(task_loss, "__name__", "loss"))
-    return f"{text}, beside {name}"
+    return text

@@ -79,6 +79,10 @@ class RDrop:
             gradient for being followed. `consistency_loss` stays the same,
             its gradient is that of one side. The paper's objective has
             gradients on both sides.
+        fused: Whether task loss and consistency of an output are computed
+            together, with their gradient in closed form, where its loss is a
+            categorical crossentropy of logits. The same to rounding, in less
+            time and memory; but the gradient cannot be differentiated again.
         unlabeled: What marks items, rows or positions, without a label, which
             train on the consistency alone (semi-supervised R-Drop): the class
             id that the loss ignores, compiled with the same `ignore_class`;
@@ -86,6 +90,15 @@ class RDrop:
             the task loss leaves out is left out of the consistency too.
         unlabeled_weight: The sample weight of unlabeled items in the
             consistency, where those of labeled items are 1 by default.
+        vocabulary_chunk: For outputs that are logits of a large vocabulary: of
+            how many items training holds the logits of all passes at a time,
+            or `"auto"` for as many as fit into 32 MiB.
+            It then computes the loss and its gradients in chunks from what
+            goes into the last layer, a `Dense` or `ReversibleEmbedding`, and
+            logs `token_accuracy` and `perplexity` in place of the compiled
+            metrics, which `evaluate` has. For functional models, and for
+            others that compute their logits by `vocabulary_logits`. None
+            computes them at once.
         check_dropout: Whether the first training step may fail because both
             passes gave identical outputs, that is because no dropout was
             active and R-Drop would cost double for nothing.
@@ -115,8 +128,10 @@ class RDrop:
     passes: str = "auto"
     moving_statistics: str = "every_pass"
     stop_gradient: bool = False
+    fused: bool = True
     unlabeled: int | str | None = None
     unlabeled_weight: float = 1.0
+    vocabulary_chunk: int | str | None = None
     check_dropout: bool = True
 
     def __post_init__(self):
@@ -144,7 +159,7 @@ class RDrop:
                 )
             arguments.check_whole("unlabeled", self.unlabeled)
         arguments.check_number("unlabeled_weight", self.unlabeled_weight)
-        for name in ("stop_gradient", "check_dropout"):
+        for name in ("stop_gradient", "fused", "check_dropout"):
             arguments.check_bool(name, getattr(self, name))
         self._check_together()
 
@@ -162,12 +177,37 @@ class RDrop:
                 "normalization sees the repeated batch as a whole. Received: "
                 "passes='concat'."
             )
+        if self.vocabulary_chunk is not None:
+            self._check_chunks()
         if self.unlabeled is None and self.unlabeled_weight != 1.0:
             raise ValueError(
                 "Expected `unlabeled` with `unlabeled_weight`: a class id or "
                 f"'{ZERO_WEIGHT}' says which items are unlabeled. Received: "
                 f"unlabeled=None, unlabeled_weight={self.unlabeled_weight!r}."
             )
+
+    def _check_chunks(self) -> None:
+        if self.vocabulary_chunk != "auto":
+            if isinstance(self.vocabulary_chunk, str):
+                raise ValueError(
+                    "Expected `vocabulary_chunk` to be a number of items, "
+                    "'auto' or None. Received: "
+                    f"vocabulary_chunk={self.vocabulary_chunk!r}."
+                )
+            arguments.check_whole(
+                "vocabulary_chunk", self.vocabulary_chunk, least=1
+            )
+        for name, wanted in (
+            ("passes", ("auto", "calls", "shared_prefix")),
+            ("every", (1,)),
+            ("unlabeled", (None,)),
+        ):
+            value = getattr(self, name)
+            if value not in wanted:
+                raise ValueError(
+                    f"Expected `{name}={wanted[0]!r}` with `vocabulary_chunk`, "
+                    f"which has no other. Received: {name}={value!r}."
+                )
 
     def alpha_at(self, iterations: Any) -> Any:
         """Returns alpha at a number of optimizer updates.

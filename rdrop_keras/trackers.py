@@ -19,6 +19,8 @@ class Trackers:
     def __init__(self):
         self.task_loss = keras.metrics.Mean(name="task_loss")
         self.consistency_loss = keras.metrics.Mean(name="consistency_loss")
+        self.token_accuracy = keras.metrics.Mean(name="token_accuracy")
+        self._nll = keras.metrics.Mean(name="token_nll")
         self._identical = keras.metrics.Mean(name="identical_passes")
         self._improper = keras.metrics.Mean(name="improper_probabilities")
 
@@ -28,6 +30,8 @@ class Trackers:
         return [
             self.task_loss,
             self.consistency_loss,
+            self.token_accuracy,
+            self._nll,
             self._identical,
             self._improper,
         ]
@@ -47,13 +51,28 @@ class Trackers:
         )
         self._identical.update_state(consistency.identical, active)
         self._improper.update_state(consistency.improper, active)
+        if objective.tokens is not None:
+            correct, nll, count = objective.tokens
+            for metric, total in (
+                (self.token_accuracy, correct),
+                (self._nll, nll),
+            ):
+                mean = keras.ops.divide_no_nan(total, count)
+                metric.update_state(mean, sample_weight=count)
 
-    def result(self) -> dict[str, Any]:
-        """Returns the logs."""
-        return {
-            metric.name: metric.result()
-            for metric in (self.task_loss, self.consistency_loss)
-        }
+    def result(self, tokens: bool = False) -> dict[str, Any]:
+        """Returns the logs.
+
+        Args:
+            tokens: Whether tokens were counted.
+        """
+        shown = [self.task_loss, self.consistency_loss]
+        if tokens:
+            shown.append(self.token_accuracy)
+        logs = {metric.name: metric.result() for metric in shown}
+        if tokens:
+            logs["perplexity"] = keras.ops.exp(self._nll.result())
+        return logs
 
     def reset(self) -> None:
         """Starts a new epoch."""

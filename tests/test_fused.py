@@ -278,7 +278,13 @@ def test_small_differences_keep_their_digits(rng):
 def test_a_label_that_is_no_class_is_loud(label, batch):
     y, logits = batch()
     y[1, 2] = label
-    result, gradients = differentiate(fused_rdrop_loss, y, logits)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"{CLASSES} is n"):
+        differentiate(fused_rdrop_loss, y, logits)
+    compiled = tf.function(
+        lambda *logits: differentiate(fused_rdrop_loss, y, list(logits)),
+        jit_compile=True,
+    )
+    result, gradients = compiled(*logits)
     assert np.isnan(result.loss)
     assert np.isnan(gradients[0][1, 2]).all()
     assert np.isfinite(gradients[0][0]).all()

@@ -129,3 +129,15 @@ def test_operations_of_a_graph_can_be_replaced(kind):
     np.testing.assert_allclose(model(x), expected)
     assert not np.allclose(doubled, expected)
     assert _keras.graph_of(builders.Subclassed()) is None
+
+
+def test_compiled_metrics_are_told_apart():
+    model = keras.Sequential([keras.layers.Dense(2)])
+    model.compile("sgd", "mse", metrics=["mae"])
+    assert not _keras.has_built_metrics(model)
+    model.train_on_batch(np.ones((3, 1)), np.ones((3, 2)))
+    assert _keras.has_built_metrics(model)
+    assert set(_keras.logs_of_training(model)) == {"loss"}
+    assert set(model.get_metrics_result()) == {"loss", "mae"}
+    model.compile("sgd", "mse")
+    assert _keras.has_built_metrics(model)

@@ -24,7 +24,7 @@ def planned(loss, rdrop):
             builders.cross_entropy(),
             5,
             "2 passes as separate calls; alpha 5; categorical_consistency of "
-            "logits, beside sparse_categorical_crossentropy",
+            "logits, beside sparse_categorical_crossentropy, in closed form",
         ),
         (
             "binary_crossentropy",
@@ -69,7 +69,7 @@ def test_plan_names_every_divergence_once():
     model.compile("sgd", {"a": loss, "b": loss, "c": "mse"}, rdrop=1.0)
     assert model.rdrop_plan() == (
         "2 passes as separate calls; alpha 1; categorical_consistency of "
-        "logits, beside sparse_categorical_crossentropy; "
+        "logits, beside sparse_categorical_crossentropy, in closed form; "
         "squared_error_consistency, beside mean_squared_error"
     )
 

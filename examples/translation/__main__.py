@@ -176,6 +176,7 @@ def _settings(flags: argparse.Namespace) -> Settings:
         average=flags.average,
         mixed_precision=flags.mixed_precision,
         jit_compile=jit_compile,
+        vocabulary_chunk=flags.vocabulary_chunk,
         decoding=Decoding(
             beam_size=flags.beam_size, length_penalty=flags.length_penalty
         ),

@@ -292,6 +292,13 @@ def _add_more_training_flags(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="compile the training step by XLA (default: on a GPU)",
     )
+    group.add_argument(
+        "--vocabulary-chunk",
+        type=_chunk,
+        metavar="TOKENS",
+        help="hold the logits of so many target positions at a time in "
+        "training with several passes, or 'auto' (default: of all)",
+    )
     group = parser.add_argument_group("choice of weights")
     group.add_argument(
         "--validate-every",
@@ -321,6 +328,10 @@ def _add_more_training_flags(parser: argparse.ArgumentParser) -> None:
         help="--compare plain and rdrop on one seed, then translate a few "
         "sentences in another process",
     )
+
+
+def _chunk(text: str) -> int | str:
+    return text if text == "auto" else at_least(1)(text)
 
 
 def _add_decoding_flags(

@@ -154,7 +154,8 @@ class Transformer(RDropModel):
         }
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
-        return self.logits(self.hidden_states(inputs, training=training))
+        hidden = self.hidden_states(inputs, training=training)
+        return self.vocabulary_logits(self.embedding, hidden, reverse=True)
 
     def compute_mask(self, inputs: dict[str, Any], mask: Any = None) -> Any:
         return ops.not_equal(inputs["target_ids"], PAD)

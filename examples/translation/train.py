@@ -8,6 +8,7 @@ import time
 from dataclasses import asdict
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from typing import NamedTuple
@@ -73,6 +74,7 @@ class Settings:
             them; with 0 take those of the best.
         mixed_precision: A key of `POLICIES`, or None.
         jit_compile: Whether XLA compiles the training step.
+        vocabulary_chunk: As in `RDrop`, for the arms that have several passes.
         decoding: How to translate at the end.
     """
 
@@ -97,6 +99,7 @@ class Settings:
     average: int = 0
     mixed_precision: str | None = None
     jit_compile: bool = False
+    vocabulary_chunk: int | str | None = None
     decoding: Decoding = field(default_factory=Decoding)
 
 
@@ -215,6 +218,7 @@ def _compile(model: Transformer, settings: Settings) -> None:
     if settings.accumulate > 1:
         accumulate = settings.accumulate
         rate = PerUpdate(rate, accumulate)
+    rdrop = rdrop_of(settings.arm, settings.alpha)
     model.compile(
         keras.optimizers.Adam(
             rate,
@@ -226,7 +230,8 @@ def _compile(model: Transformer, settings: Settings) -> None:
         ),
         LabelSmoothedCrossentropy(settings.label_smoothing),
         metrics=["accuracy"],
-        rdrop=rdrop_of(settings.arm, settings.alpha),
+        rdrop=rdrop
+        and replace(rdrop, vocabulary_chunk=settings.vocabulary_chunk),
         jit_compile=settings.jit_compile,
     )
 

@@ -1,14 +1,17 @@
 """Divergences between passes, and the losses that stand beside them."""
 
+from rdrop_keras.losses.adaptive import adaptive_rdrop_loss
 from rdrop_keras.losses.bernoulli import BernoulliConsistency
 from rdrop_keras.losses.bernoulli import bernoulli_consistency
 from rdrop_keras.losses.categorical import CategoricalConsistency
 from rdrop_keras.losses.categorical import categorical_consistency
 from rdrop_keras.losses.divergence import Divergence
 from rdrop_keras.losses.functional import rdrop_loss
+from rdrop_keras.losses.fused import fused_rdrop_loss
 from rdrop_keras.losses.smoothed import LabelSmoothedCrossentropy
 from rdrop_keras.losses.squared_error import SquaredErrorConsistency
 from rdrop_keras.losses.squared_error import squared_error_consistency
+from rdrop_keras.losses.vocabulary import vocabulary_rdrop_loss
 
 __all__ = [
     "BernoulliConsistency",
@@ -16,8 +19,11 @@ __all__ = [
     "Divergence",
     "LabelSmoothedCrossentropy",
     "SquaredErrorConsistency",
+    "adaptive_rdrop_loss",
     "bernoulli_consistency",
     "categorical_consistency",
+    "fused_rdrop_loss",
     "rdrop_loss",
     "squared_error_consistency",
+    "vocabulary_rdrop_loss",
 ]

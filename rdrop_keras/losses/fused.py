@@ -8,6 +8,10 @@ from typing import NamedTuple
 
 import keras
 
+from rdrop_keras.losses.closed_form import compare
+from rdrop_keras.losses.closed_form import crossentropy
+from rdrop_keras.losses.closed_form import gradients
+from rdrop_keras.losses.closed_form import once_only
 from rdrop_keras.losses.divergence import check_outputs
 from rdrop_keras.losses.divergence import consistency_dtype
 from rdrop_keras.losses.reduction import common_mask
@@ -78,7 +82,7 @@ def fused_rdrop_loss(
     Example:
 
     >>> outputs = [np.array([[0.0, 0.0]]), np.array([[2.0, 0.0]])]
-    >>> result = rdrop_keras.losses.fused.fused_rdrop_loss(
+    >>> result = rdrop_keras.losses.fused_rdrop_loss(
     ...     np.array([0]), outputs, alpha=5.0)
     >>> round(float(result.loss), 4)
     1.362
@@ -114,43 +118,11 @@ def fused_rdrop_loss(
             labels = ops.squeeze(labels, axis=-1)
         check_items("labels", labels.shape, shape[:-1])
         target, valid = class_ids(labels, ignore_class, valid)
-        known = ops.logical_and(target >= 0, target < classes)
-        target = ops.where(known, target, 0)
 
-    @ops.custom_gradient
-    def by_item(*logits):
-        # What is inside is not to be recorded: the gradient follows below.
-        passes = [ops.stop_gradient(z) for z in check_outputs(logits)]
-        logs = [ops.log_softmax(z) for z in passes]
-        task = sum(
-            crossentropy(log_p, target, label_smoothing, dense)
-            for log_p in logs
-        ) / len(logs)
-        pairs = compare([ops.exp(log_p) for log_p in logs], logs)
-
-        def gradient(*upstream):
-            of_task, of_pairs = (ops.expand_dims(u, -1) for u in upstream)
-            # Taken again rather than kept.
-            probabilities = [ops.exp(log_p) for log_p in logs]
-            results = gradients(
-                probabilities,
-                compare(probabilities, logs),
-                of_task / len(logs),
-                of_pairs,
-                target,
-                label_smoothing,
-                dense,
-                stop_gradient,
-            )
-            results = [ops.cast(g, z.dtype) for g, z in zip(results, given)]
-            return once_only(results, logits)
-
-        return (task, pairs.value()), gradient
-
-    task, consistency = by_item(*given)
-    if not dense:
-        # As Keras has it on GPUs, rather than the loss of another label.
-        task = task * ops.where(known, 1.0, float("nan"))
+    tasks, consistency = fused_values(
+        target, given, label_smoothing, dense, stop_gradient
+    )
+    task = sum(tasks) / len(tasks)
     if valid is not None:
         # The class that is looked up for what does not count may have an
         # infinite loss.
@@ -161,161 +133,71 @@ def fused_rdrop_loss(
     return FusedLoss(task + weight * consistency, task, consistency)
 
 
-class Pairs(NamedTuple):
-    """The differences between passes, for the divergence and its gradient.
-
-    Attributes:
-        gaps: Of each pass, `s (p_i - mean p)`.
-        log_gaps: Of each pass, `s (log p_i - mean log p)`.
-        signs: Of each pass, the number `1 / s`.
-    """
-
-    gaps: Sequence[Any]
-    log_gaps: Sequence[Any]
-    signs: Sequence[float]
-
-    def value(self) -> Any:
-        """Returns the mean of `KL(p_i || p_j)` over all ordered pairs."""
-        if len(self.signs) == 2:
-            return 0.5 * ops.sum(self.gaps[0] * self.log_gaps[0], axis=-1)
-        total = sum(
-            ops.sum(gap * log_gap, axis=-1)
-            for gap, log_gap in zip(self.gaps, self.log_gaps)
-        )
-        return total / (len(self.signs) - 1)
-
-
-def compare(
-    probabilities: Sequence[Any],
-    log_probabilities: Sequence[Any],
-    infinite: bool = True,
-) -> Pairs:
-    """Returns how each pass differs from the mean of all.
-
-    Linear in the number of passes. Two of them differ from their mean by half
-    of one gap, which is then computed once.
-
-    Args:
-        probabilities: Of each pass, `(..., classes)`.
-        log_probabilities: Their logarithms.
-        infinite: Whether logarithms may be `-inf`. A class that has none in
-            every pass does not differ.
-    """
-    first, second, *others = log_probabilities
-    equal = None
-    if infinite:
-        equal = first == second
-        for other in others:
-            equal = ops.logical_and(equal, first == other)
-
-    def differences(tensors, equal=None):
-        if not others:
-            found = [tensors[0] - tensors[1]]
-        else:
-            mean = sum(tensors) / len(tensors)
-            found = [tensor - mean for tensor in tensors]
-        if equal is not None:
-            found = [ops.where(equal, 0.0, gap) for gap in found]
-        return found if others else found * 2
-
-    signs = [1.0] * len(probabilities) if others else [0.5, -0.5]
-    return Pairs(
-        differences(probabilities),
-        differences(log_probabilities, equal),
-        signs,
-    )
-
-
-def gradients(
-    probabilities: Sequence[Any],
-    pairs: Pairs,
-    of_task: Any,
-    of_pairs: Any,
+def fused_values(
     target: Any,
-    label_smoothing: float,
-    dense: bool = False,
-    stop_gradient: bool = False,
-) -> list[Any]:
-    """Returns the gradient by the logits of each pass.
-
-    With `d_i = p_i - mean p` and `u_i = log p_i - mean log p` the divergence
-    is `C = sum_i <d_i, u_i> / (m - 1)`, and as `u_i` and `d_i` move with the
-    logits `z_i` by the derivative of the softmax, that of C by `z_i` is
-    `(p_i (u_i - <p_i, u_i>) + d_i) / (m - 1)`.
-
-    Args:
-        probabilities: Of each pass, `(..., classes)`.
-        pairs: What `compare` returned.
-        of_task: The derivative by the crossentropy of one pass, `(..., 1)`.
-        of_pairs: The derivative by `pairs.value()`, `(..., 1)`.
-        target: Class ids `(...)`, or distributions `(..., classes)`.
-        label_smoothing: See `crossentropy`.
-        dense: Whether the target is distributions.
-        stop_gradient: Whether the first argument of every KL term is
-            constant, which leaves `d_i / (m - 1)`.
-    """
-    classes = probabilities[0].shape[-1]
-    dtype = probabilities[0].dtype
-    # `sum of the target = total`, `p total - target` is the first derivative.
-    total = of_task
-    if not dense:
-        target = ops.one_hot(target, classes, dtype=dtype)
-    elif label_smoothing:
-        share = label_smoothing / (classes - 1)
-        mass = ops.sum(target, axis=-1, keepdims=True)
-        total = of_task * (
-            (1 - label_smoothing - share) * mass + share * classes
-        )
-    else:
-        total = of_task * ops.sum(target, axis=-1, keepdims=True)
-    if label_smoothing:
-        share = label_smoothing / (classes - 1)
-        target = (of_task * (1 - label_smoothing - share)) * target
-        target = target + of_task * share
-    else:
-        target = of_task * target
-    of_pairs = of_pairs / (len(probabilities) - 1)
-    results = []
-    for p, gap, log_gap, sign in zip(probabilities, *pairs):
-        scale = sign * of_pairs
-        slope = total
-        if not stop_gradient:
-            log_gap = scale * log_gap
-            mean = ops.sum(p * log_gap, axis=-1, keepdims=True)
-            slope = log_gap + (total - mean)
-        results.append(p * slope + (scale * gap - target))
-    return results
-
-
-def crossentropy(
-    log_probabilities: Any,
-    target: Any,
+    logits: Sequence[Any],
     label_smoothing: float = 0.0,
     dense: bool = False,
-) -> Any:
-    """Returns the crossentropy of every item, `(...)`.
+    stop_gradient: bool = False,
+) -> tuple[list[Any], Any]:
+    """Returns crossentropies and divergence of every item, not reduced.
 
     Args:
-        log_probabilities: Of one pass, `(..., classes)`.
-        target: Class ids `(...)`, or distributions `(..., classes)`.
-        label_smoothing: The part of the probability that all classes but the
-            label share.
+        target: Class ids `(...)`, or distributions `(..., classes)`. An id that
+            is no class raises where TensorFlow's own crossentropy does, which
+            is on the CPU without XLA, and makes the crossentropy NaN elsewhere.
+        logits: Of each pass, `(..., classes)`.
+        label_smoothing: See `crossentropy`.
         dense: Whether the target is distributions.
+        stop_gradient: See `fused_rdrop_loss`.
+
+    Returns:
+        The crossentropy of each pass, and the mean KL divergence over all
+        ordered pairs of passes, all `(...)`.
     """
-    if dense:
-        # A class without a part in the target may have a logarithm of -inf.
-        terms = ops.where(target == 0, 0.0, target * log_probabilities)
-        value = -ops.sum(terms, axis=-1)
-    else:
-        found = ops.take_along_axis(
-            log_probabilities, ops.expand_dims(target, -1), axis=-1
-        )
-        value = -ops.squeeze(found, axis=-1)
-    if not label_smoothing:
-        return value
-    share = label_smoothing / (log_probabilities.shape[-1] - 1)
-    rest = ops.sum(log_probabilities, axis=-1)
-    return (1 - label_smoothing - share) * value - share * rest
+    given = [ops.convert_to_tensor(z) for z in logits]
+    known = None
+    if not dense:
+        classes = given[0].shape[-1]
+        known = ops.logical_and(target >= 0, target < classes)
+        # Negative ids would be counted from the end.
+        target = ops.where(known, target, classes)
+
+    @ops.custom_gradient
+    def by_item(*logits):
+        # What is inside is not to be recorded: the gradient follows below.
+        passes = [ops.stop_gradient(z) for z in check_outputs(logits)]
+        logs = [ops.log_softmax(z) for z in passes]
+        tasks = [
+            crossentropy(log_p, target, label_smoothing, dense)
+            for log_p in logs
+        ]
+        pairs = compare([ops.exp(log_p) for log_p in logs], logs)
+
+        def gradient(*upstream):
+            *of_tasks, of_pairs = (ops.expand_dims(u, -1) for u in upstream)
+            # Taken again rather than kept.
+            probabilities = [ops.exp(log_p) for log_p in logs]
+            results = gradients(
+                probabilities,
+                compare(probabilities, logs),
+                of_tasks,
+                of_pairs,
+                target,
+                label_smoothing,
+                dense,
+                stop_gradient,
+            )
+            results = [ops.cast(g, z.dtype) for g, z in zip(results, given)]
+            return once_only(results, logits)
+
+        return (*tasks, pairs.value()), gradient
+
+    *tasks, consistency = by_item(*given)
+    if known is not None:
+        unknown = ops.where(known, 1.0, float("nan"))
+        tasks = [task * unknown for task in tasks]
+    return tasks, consistency
 
 
 def class_ids(
@@ -330,25 +212,6 @@ def class_ids(
         # What does not count need not be one of the classes.
         labels = ops.where(valid, labels, 0)
     return labels, valid
-
-
-def once_only(results: Sequence[Any], sources: Sequence[Any]) -> list[Any]:
-    """Returns gradients whose own gradient is an error, not silently zero."""
-
-    @ops.custom_gradient
-    def constant(*tensors):
-        def refuse(*upstream):
-            raise NotImplementedError(
-                "Expected one gradient of a fused R-Drop loss. Received a "
-                "request for the gradient of its gradient, which is not "
-                "written out. Use `keras.losses` with "
-                "`rdrop_keras.losses.rdrop_loss` for second derivatives."
-            )
-
-        values = [ops.stop_gradient(t) for t in tensors[: len(results)]]
-        return tuple(values), refuse
-
-    return list(constant(*results, *sources))
 
 
 def check_passes(tensors: Sequence[Any], name: str) -> None:

@@ -94,6 +94,11 @@ def ignored_class(task_loss: Any) -> int | None:
     return _function_and_options(task_loss)[1].get("ignore_class")
 
 
+def function_of(task_loss: Any) -> Any:
+    """Returns the function that a task loss is made of, or None."""
+    return _function_and_options(task_loss)[0]
+
+
 def _function_and_options(task_loss: Any) -> tuple[Any, dict[str, Any]]:
     # Every built-in loss keeps its function as `fn`, be it compiled by name,
     # as a function or as an instance, and its options as attributes.

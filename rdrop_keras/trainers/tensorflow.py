@@ -72,8 +72,13 @@ def train_step(model: Any, data: Any, trackers: Trackers) -> dict[str, Any]:
         model.optimizer.apply_gradients(zip(step.gradients, weights))
     else:
         warnings.warn("The model does not have any trainable weights.")
-    logs = model.compute_metrics(x, y, step.y_pred, sample_weight=sample_weight)
-    return {**logs, **trackers.result()}
+    if model.rdrop.vocabulary_chunk is None:
+        logs = model.compute_metrics(
+            x, y, step.y_pred, sample_weight=sample_weight
+        )
+        return {**logs, **trackers.result()}
+    # There are no logits to hand to the compiled metrics.
+    return {**_keras.logs_of_training(model), **trackers.result(tokens=True)}
 
 
 def _differentiate(

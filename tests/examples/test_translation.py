@@ -328,6 +328,7 @@ def test_settings_reach_the_model(corpus, tmp_path, monkeypatch, no_export):
         epochs=2,
         joint=False,
         accumulate=3,
+        vocabulary_chunk=7,
         weight_decay=1e-3,
         average=2,
         mixed_precision="bfloat16",
@@ -350,6 +351,7 @@ def test_settings_reach_the_model(corpus, tmp_path, monkeypatch, no_export):
     assert model.loss.label_smoothing == 0.2
     assert model.dtype_policy.name == "mixed_bfloat16"
     assert model.rdrop.alpha == 2.0
+    assert model.rdrop.vocabulary_chunk == 7
     assert metrics["chosen_epochs"] == [1, 2]
     assert metrics["epochs"] == 2
     assert not model.configuration.shared_embeddings

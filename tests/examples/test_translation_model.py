@@ -14,6 +14,7 @@ from examples.translation.configurations import CONFIGURATIONS
 from examples.translation.configurations import PAD
 from examples.translation.model import Transformer
 from rdrop_keras import RDrop
+from rdrop_keras.losses import LabelSmoothedCrossentropy
 
 ops = keras.ops
 VOCABULARY = 13
@@ -389,3 +390,25 @@ def test_refuses():
         transformer(source_vocabulary_size=VOCABULARY + 1)
     with pytest.raises(ValueError, match="`num_heads` divides"):
         transformer(num_heads=3)
+
+
+def test_logits_in_chunks_train_the_same_weights(rng):
+    x, y = batch(rng)
+    results = []
+    for chunk in (None, 5):
+        keras.utils.set_random_seed(3)
+        model = transformer(**dict.fromkeys(RATES, 0.2))
+        shake(model, np.random.default_rng(4))
+        model.compile(
+            keras.optimizers.SGD(0.1),
+            LabelSmoothedCrossentropy(0.1),
+            rdrop=RDrop(5.0, vocabulary_chunk=chunk),
+        )
+        logs = model.train_on_batch(x, y, return_dict=True)
+        results.append((logs, [np.array(w) for w in model.weights]))
+    (logs, weights), (chunked_logs, chunked_weights) = results
+    for name in ("loss", "task_loss", "consistency_loss"):
+        np.testing.assert_allclose(chunked_logs[name], logs[name], rtol=1e-5)
+    assert logs["consistency_loss"] > 1e-3
+    for weight, other in zip(weights, chunked_weights, strict=True):
+        np.testing.assert_allclose(other, weight, rtol=1e-4, atol=1e-6)

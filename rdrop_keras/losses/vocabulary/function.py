@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import keras
 
+from rdrop_keras.losses.closed_form import once_only
 from rdrop_keras.losses.divergence import consistency_dtype
 from rdrop_keras.losses.fused import check_classes
 from rdrop_keras.losses.fused import check_items
 from rdrop_keras.losses.fused import check_passes
 from rdrop_keras.losses.fused import check_smoothing
 from rdrop_keras.losses.fused import class_ids
-from rdrop_keras.losses.fused import once_only
 from rdrop_keras.losses.reduction import common_mask
 from rdrop_keras.losses.vocabulary.head import Head
 from rdrop_keras.losses.vocabulary.items import arrange
@@ -118,7 +118,7 @@ def vocabulary_rdrop_loss(
     >>> hidden = [np.ones((1, 3, 4), "float32"), np.zeros((1, 3, 4), "float32")]
     >>> head = keras.layers.Dense(5)
     >>> head.build((None, None, 4))
-    >>> result = rdrop_keras.losses.vocabulary.vocabulary_rdrop_loss(
+    >>> result = rdrop_keras.losses.vocabulary_rdrop_loss(
     ...     np.array([[1, 2, 0]]), hidden, head.kernel, head.bias, alpha=5.0,
     ...     ignore_class=0)
     >>> int(result.count)
@@ -149,7 +149,7 @@ def vocabulary_rdrop_loss(
     known = ops.logical_and(labels >= 0, labels < classes)
     weights = item_weights(valid, known, sample_weight, reduction)
     labels = ops.where(known, labels, 0)
-    chunk_size = _items_in_chunk(chunk_size, len(states), classes, labels.shape)
+    chunk_size = items_in_chunk(chunk_size, len(states), classes, labels.shape)
     items = arrange(labels, weights, valid, chunk_size)
     alpha = ops.cast(alpha, consistency_dtype())
     dtype = states[0].dtype
@@ -221,9 +221,20 @@ def _check_head(states: Sequence[Any], kernel: Any, transposed: bool) -> int:
     )
 
 
-def _items_in_chunk(
+def items_in_chunk(
     chunk_size: int | str, passes: int, classes: int, shape: Sequence[Any]
 ) -> int:
+    """Returns how many items go into a chunk.
+
+    Args:
+        chunk_size: A number, or `"auto"`.
+        passes: How many passes have logits of each.
+        classes: How many logits an item has.
+        shape: The shape of the items, `(batch, ...)`.
+
+    Raises:
+        ValueError: If the size is neither.
+    """
     if chunk_size == "auto":
         chunk_size = max(CHUNK_BYTES // (4 * passes * classes), 1)
     elif not isinstance(chunk_size, int) or chunk_size < 1:

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import keras
 
+from rdrop_keras.losses.closed_form import compare
+from rdrop_keras.losses.closed_form import crossentropy
+from rdrop_keras.losses.closed_form import gradients
 from rdrop_keras.losses.divergence import consistency_dtype
-from rdrop_keras.losses.fused import compare
-from rdrop_keras.losses.fused import crossentropy
-from rdrop_keras.losses.fused import gradients
 from rdrop_keras.losses.vocabulary.items import Items
 
 ops = keras.ops
@@ -79,9 +79,11 @@ class Head(NamedTuple):
         def add(index, *sums):
             chunk = _Chunk.of(self, hidden, items, index)
             sums = [a + b for a, b in zip(sums, chunk.sums())]
-            return _next(index, sums[0]), *sums
+            return next_turn(index, sums[0]), *sums
 
-        _, *sums = self._for_each_chunk(items, add, _zeros(len(Sums._fields)))
+        _, *sums = self._for_each_chunk(
+            items, add, zero_scalars(len(Sums._fields))
+        )
         return Sums(*sums)
 
     def sums_and_gradients(
@@ -111,10 +113,10 @@ class Head(NamedTuple):
                 by_kernel = ops.einsum("nd,nv->dv", chunk.hidden, by_logits)
             of_kernel = of_kernel + ops.cast(by_kernel, dtype)
             states = chunk.replace(states, by_hidden)
-            index = _next(index, of_kernel[0, 0])
+            index = next_turn(index, of_kernel[0, 0])
             return index, states, of_kernel, of_bias, *sums
 
-        start = [hidden, of_kernel, of_bias, *_zeros(len(Sums._fields))]
+        start = [hidden, of_kernel, of_bias, *zero_scalars(len(Sums._fields))]
         _, *results = self._for_each_chunk(items, add, start)
         return Sums(*results[3:]), tuple(results[:3])
 
@@ -186,7 +188,7 @@ class _Chunk(NamedTuple):
         found = gradients(
             self.probabilities,
             self.pairs,
-            of_task,
+            [of_task] * len(self.logs),
             of_task * self.head.alpha,
             self.labels,
             self.head.label_smoothing,
@@ -201,11 +203,18 @@ class _Chunk(NamedTuple):
         return ops.slice_update(states, (0, self.start, 0), update)
 
 
-def _zeros(count):
+def zero_scalars(count: int) -> list[Any]:
+    """Returns what sums begin with."""
     return [ops.zeros((), consistency_dtype()) for _ in range(count)]
 
 
-def _next(index, done):
+def next_turn(index: Any, done: Any) -> Any:
+    """Returns the index of the next chunk, once a number of this one is there.
+
+    Args:
+        index: That of this chunk.
+        done: A scalar that comes of it.
+    """
     # The next chunk is not to begin before this one is done: TensorFlow runs
     # up to ten turns of a loop at once, each with logits of its own. No number
     # is both, which it cannot know.
