@@ -93,7 +93,12 @@ def print_summary(
         "interval of Student's t"
     )
     table.caption_justify = "left"
-    (console or Console()).print(table)
+    console = console or Console()
+    wanted = console.measure(table, options=console.options.update(width=1000))
+    # Where the output is not a terminal 80 columns are assumed; numbers that
+    # are cut off say nothing.
+    console.width = max(console.width, wanted.maximum)
+    console.print(table)
 
 
 def _values(runs: list[dict[str, Any]], measure: Measure) -> list[float]:

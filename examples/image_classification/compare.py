@@ -1,0 +1,90 @@
+"""Arms trained on the same seeds, side by side."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from examples.common.compare import compare_arms
+from examples.common.compare import run_directory
+from examples.common.comparison import Measure
+from examples.common.curves import ACCURACY
+from examples.image_classification.data import Dataset
+from examples.image_classification.measures import probabilities_of
+from examples.image_classification.pictures import plot_predictions
+from examples.image_classification.pictures import plot_reliability
+from examples.image_classification.settings import Settings
+from examples.image_classification.train import PREDICTIONS
+from examples.image_classification.train import PROGRAM
+from examples.image_classification.train import RELIABILITY
+from examples.image_classification.train import read_logits
+from examples.image_classification.train import train
+
+MEASURES = [
+    Measure("valid", "accuracy", "validation, %", scale=100),
+    Measure("test", "accuracy", "test, %", scale=100),
+    Measure("test", "loss", "test loss", digits=3),
+    Measure("test", "calibration_error", "calibration, %", scale=100),
+]
+
+
+def compare(
+    dataset: Dataset,
+    settings: Settings,
+    arms: tuple[str, ...],
+    seeds: tuple[int, ...],
+    output: Path,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Trains every arm on every seed, then writes and prints what came out.
+
+    The pictures of predictions show the first and the last arm, and that of
+    reliability all arms, on the first seed.
+
+    Args:
+        dataset: What to learn.
+        settings: How to, but for arm and seed.
+        arms: The arms; the first is what the others are compared with.
+        seeds: The seeds.
+        output: The directory to write.
+        resume: Whether to go on with what is there.
+
+    Returns:
+        What `compare_arms` returns.
+    """
+
+    def train_one(arm: str, seed: int, directory: Path) -> dict[str, Any]:
+        one = replace(settings, arm=arm, seed=seed)
+        return train(dataset, one, directory, resume)
+
+    title = (
+        f"{dataset.name}, alpha {settings.alpha:g}, dropout "
+        f"{settings.dropout:g}"
+    )
+    result = compare_arms(
+        train_one,
+        PROGRAM,
+        asdict(settings) | {"data": dataset.facts()},
+        arms,
+        seeds,
+        output,
+        MEASURES,
+        title,
+        ACCURACY,
+        resume,
+    )
+    predicted = [
+        (arm, probabilities_of(read_logits(run_directory(output, arm, seed))))
+        for seed in seeds[:1]
+        for arm in arms
+    ]
+    title = f"{title}, seed {seeds[0]}"
+    plot_reliability(
+        predicted, dataset.test.labels, title, output / RELIABILITY
+    )
+    plot_predictions(
+        [predicted[0], predicted[-1]], dataset, title, output / PREDICTIONS
+    )
+    return result

@@ -1,0 +1,110 @@
+"""Data sets of tensorflow-datasets that are on this machine already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import tensorflow as tf
+
+from examples.common.errors import InputError
+from examples.image_classification.data import Part
+
+# By what parts are called here, what they are called there.
+PARTS = {
+    "train": ("train",),
+    "valid": ("validation", "valid"),
+    "test": ("test",),
+}
+
+
+def load_tfds(
+    name: str, directory: Path, side: int | None
+) -> tuple[dict[str, Part], tuple[str, ...]]:
+    """Reads a data set from the directory where it was prepared.
+
+    Nothing is downloaded. All images are held in memory.
+
+    Args:
+        name: What tensorflow-datasets calls it, `cifar10` for instance.
+        directory: Its `data_dir`.
+        side: The side of the squares to which images are resized. None leaves
+            them, and needs all to be of one size.
+
+    Returns:
+        The parts, and the class names.
+
+    Raises:
+        InputError: If the package or the data set is not there, or it is none
+            of images and labels.
+    """
+    package = _package()
+    try:
+        builder = package.builder(name, data_dir=str(directory))
+        available = list(builder.info.splits)
+    except Exception as error:
+        raise InputError(
+            f"--tfds {name}: expected a data set of tensorflow-datasets, got "
+            f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        ) from error
+    if not available:
+        raise InputError(
+            f"--tfds {name}: expected it prepared in {directory}, got no "
+            "splits there. Prepare it: python -m tensorflow_datasets build "
+            f"{name} --data_dir {directory}"
+        )
+    features = builder.info.features or {}
+    if "image" not in features or "label" not in features:
+        raise InputError(
+            f"--tfds {name}: expected the features image and label, got "
+            f"{', '.join(sorted(features)) or 'none'}."
+        )
+    parts = {
+        part: _read(builder.as_dataset(split=split), side, name, split)
+        for part, names in PARTS.items()
+        for split in names
+        if split in available
+    }
+    return parts, tuple(features["label"].names)
+
+
+def _package() -> ModuleType:
+    try:
+        import tensorflow_datasets
+    except ImportError as error:
+        raise InputError(
+            "--tfds needs tensorflow-datasets, which is not installed: pip "
+            "install tensorflow-datasets"
+        ) from error
+    return tensorflow_datasets
+
+
+def _read(
+    examples: tf.data.Dataset, side: int | None, name: str, split: str
+) -> Part:
+    images, labels = [], []
+    for example in examples.as_numpy_iterator():
+        image = example["image"]
+        if side is not None and image.shape[:2] != (side, side):
+            resized = tf.image.resize(image, (side, side), antialias=True)
+            image = tf.cast(tf.round(resized), tf.uint8).numpy()
+        if images and image.shape != images[0].shape:
+            raise InputError(
+                f"--tfds {name}: expected images of one shape, "
+                f"{images[0].shape} as the first of {split}, got "
+                f"{image.shape} at number {len(images) + 1}. Give "
+                "--image-size."
+            )
+        images.append(image)
+        labels.append(example["label"])
+    return Part(_stacked(images, name, split), np.array(labels, "int32"))
+
+
+def _stacked(images: Sequence[np.ndarray], name: str, split: str) -> np.ndarray:
+    if not images:
+        raise InputError(
+            f"--tfds {name}: expected images in {split}, got none."
+        )
+    return np.stack(images)
