@@ -60,7 +60,7 @@ def plot_curves(
         validated = history.get(f"val_{score.name}", [])
         _draw(scores, arm, "train", history.get(score.name, []))
         _draw(scores, arm, "validation", validated)
-    _finish(loss, "task loss (cross-entropy, nats)")
+    _finish(loss, "task loss")
     _finish(scores, score.title)
     # Outside: with four arms it would cover where the curves part.
     handles, labels = loss.get_legend_handles_labels()

@@ -19,4 +19,7 @@ arms with 2,014 updates and alpha 5:
 With half as many names R-Drop gained nothing in accuracy, and at dropout 0.3
 both learned less. `docs/results/text_classification.md` has the search, the
 spread and what to hold against these numbers.
+
+`--glue-task NAME --data DIR` trains on a task of GLUE, `--recipe NAME` as the
+paper did, `--task diabetes` a small network on a regression.
 """

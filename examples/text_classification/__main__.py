@@ -11,39 +11,34 @@ from pathlib import Path
 from examples.common import runs
 from examples.common.compare import run_directory
 from examples.common.errors import InputError
-from examples.common.flags import Defaults
-from examples.common.flags import add_training_flags
 from examples.text_classification.compare import compare
-from examples.text_classification.data import Dataset
+from examples.text_classification.flags import DEFAULTS
+from examples.text_classification.flags import parse
+from examples.text_classification.glue import GlueDataset
+from examples.text_classification.glue import load_glue
 from examples.text_classification.languages import load_languages
+from examples.text_classification.problems import AnyDataset
+from examples.text_classification.problems import problem_of
+from examples.text_classification.regression import load_diabetes
+from examples.text_classification.settings import Settings
 from examples.text_classification.tables import load_tables
-from examples.text_classification.train import Settings
 from examples.text_classification.train import train
+from rdrop_keras import recipes
 
-DEFAULTS = Defaults(
-    alpha=5.0,
-    dropout=0.1,
-    epochs=38,
-    batch_size=32,
-    seeds=(1, 2, 3),
-    output="runs/text_classification",
-)
-# The larger of the two that the paper fine-tunes BERT with (appendix A.4).
-PRESET_LEARNING_RATE = 1e-5
-SMALL_LEARNING_RATE = 1e-3
 DEMO_TEXTS = ("Vereinigtes Königreich", "čtvrtek", "Нова Зеландия", "lunedì")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit status."""
-    parser = _parser()
-    flags = parser.parse_args(arguments)
-    tables = (flags.train, flags.valid, flags.test)
-    if any(tables) and not all(tables):
-        parser.error("--train, --valid and --test come together")
     try:
+        flags = parse(arguments)
         dataset = _dataset(flags)
         print(", ".join(f"{k}: {v}" for k, v in dataset.facts().items()))
+        if isinstance(dataset, GlueDataset):
+            print(dataset.report)
+        if flags.recipe and not flags.preset:
+            pretrained = recipes.get(flags.recipe).model.pretrained
+            print(f"small BERT, random weights; the paper's is {pretrained}")
         _run(dataset, flags)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -51,22 +46,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _dataset(flags: argparse.Namespace) -> Dataset:
+def _dataset(flags: argparse.Namespace) -> AnyDataset:
+    if flags.glue_task:
+        return load_glue(flags.glue_task, flags.data)
+    if flags.task == "diabetes":
+        return load_diabetes()
     if flags.train:
         return load_tables(flags.train, flags.valid, flags.test)
     return load_languages()
 
 
-def _run(dataset: Dataset, flags: argparse.Namespace) -> None:
-    settings = _settings(flags)
+def _run(dataset: AnyDataset, flags: argparse.Namespace) -> None:
+    settings = _settings(dataset, flags)
     arms = flags.compare or (("plain", "rdrop") if flags.demo else None)
     if arms is None:
         metrics = train(dataset, settings, flags.output, flags.resume)
-        for part in ("valid", "test"):
-            print(
-                f"{part}: accuracy {100 * metrics[part]['accuracy']:.2f} %, "
-                f"loss {metrics[part]['loss']:.3f}"
-            )
+        print(problem_of(dataset).report(metrics))
         print(f"written to {flags.output}")
         return
     # One seed shows the way; a result takes several.
@@ -79,21 +74,26 @@ def _run(dataset: Dataset, flags: argparse.Namespace) -> None:
         _serve(shown / runs.SAVED_MODEL)
 
 
-def _settings(flags: argparse.Namespace) -> Settings:
-    learning_rate = flags.learning_rate
-    if learning_rate is None:
-        learning_rate = (
-            PRESET_LEARNING_RATE if flags.preset else SMALL_LEARNING_RATE
-        )
+def _settings(dataset: AnyDataset, flags: argparse.Namespace) -> Settings:
+    epochs = flags.epochs
+    if flags.updates is not None:
+        # Whole ones, the last of which ends early.
+        per_epoch = -(-len(dataset.train) // flags.batch_size)
+        epochs = -(-flags.updates // per_epoch)
     return Settings(
         arm=flags.arm,
         alpha=flags.alpha,
         dropout=flags.dropout,
         seed=flags.seed,
-        epochs=flags.epochs,
+        epochs=epochs,
         batch_size=flags.batch_size,
-        learning_rate=learning_rate,
+        learning_rate=flags.learning_rate,
         preset=str(flags.preset) if flags.preset else None,
+        schedule=flags.schedule,
+        warm_up=flags.warm_up,
+        updates=flags.updates,
+        recipe=flags.recipe,
+        sequence_length=flags.sequence_length,
     )
 
 
@@ -109,37 +109,6 @@ def _serve(saved_model: Path) -> None:
         ],
         check=True,
     )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m examples.text_classification", description=__doc__
-    )
-    group = parser.add_argument_group("data (default: names in 42 languages)")
-    for part in ("train", "valid", "test"):
-        group.add_argument(
-            f"--{part}",
-            type=Path,
-            metavar="FILE",
-            help=".tsv or .csv, UTF-8: columns text and label, with or "
-            "without a header",
-        )
-    group = parser.add_argument_group("model")
-    group.add_argument(
-        "--preset",
-        type=Path,
-        metavar="DIR",
-        help="a BERT written by KerasHub's save_to_preset (default: a small "
-        "one, trained from scratch)",
-    )
-    add_training_flags(parser, DEFAULTS)
-    parser.add_argument(
-        "--demo",
-        action="store_true",
-        help="--compare on one seed, then classify a few texts in another "
-        "process",
-    )
-    return parser
 
 
 if __name__ == "__main__":

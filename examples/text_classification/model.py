@@ -1,15 +1,15 @@
-"""KerasHub's BERT classifier, with R-Drop: raw strings in, logits out."""
+"""KerasHub's classifiers, with R-Drop: raw strings in, logits out."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 import keras_hub
+import numpy as np
 import tensorflow as tf
 
-from examples.common.errors import InputError
 from examples.common.export import export_functions
 from rdrop_keras import RDropMixin
 
@@ -22,6 +22,8 @@ VOCABULARY_SIZE = 1500
 # BERT draws its kernels for this width, whatever the width is.
 BERT_WIDTH = 768
 SPECIAL_TOKENS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
+# Texts tokenized at a time, which bounds the memory that takes.
+TOKENIZED_TEXTS = 8192
 
 
 @keras.saving.register_keras_serializable("rdrop_keras_examples")
@@ -29,16 +31,28 @@ class RDropBertTextClassifier(RDropMixin, keras_hub.models.BertTextClassifier):
     """`BertTextClassifier`, trained with R-Drop."""
 
 
+@keras.saving.register_keras_serializable("rdrop_keras_examples")
+class RDropRobertaTextClassifier(
+    RDropMixin, keras_hub.models.RobertaTextClassifier
+):
+    """`RobertaTextClassifier`, trained with R-Drop."""
+
+
 def small_classifier(
-    texts: tuple[str, ...], num_classes: int, dropout: float
+    texts: Sequence[str],
+    num_outputs: int,
+    dropout: float,
+    sequence_length: int | None = None,
 ) -> RDropBertTextClassifier:
     """Returns a small BERT with random weights.
 
     Args:
         texts: The training texts, from which the vocabulary is computed.
-        num_classes: How many classes there are.
+        num_outputs: How many classes there are, or 1 for a score.
         dropout: The rate of all dropout layers.
+        sequence_length: The most tokens of an example, 16 if None.
     """
+    sequence_length = sequence_length or SEQUENCE_LENGTH
     vocabulary = keras_hub.tokenizers.compute_word_piece_vocabulary(
         tf.data.Dataset.from_tensor_slices(list(texts)),
         vocabulary_size=VOCABULARY_SIZE,
@@ -52,15 +66,15 @@ def small_classifier(
         hidden_dim=WIDTH,
         intermediate_dim=2 * WIDTH,
         dropout=dropout,
-        max_sequence_length=SEQUENCE_LENGTH,
+        max_sequence_length=sequence_length,
     )
     tokenizer = keras_hub.models.BertTokenizer(vocabulary, lowercase=True)
     classifier = RDropBertTextClassifier(
         backbone=backbone,
         preprocessor=keras_hub.models.BertTextClassifierPreprocessor(
-            tokenizer, sequence_length=SEQUENCE_LENGTH
+            tokenizer, sequence_length=sequence_length
         ),
-        num_classes=num_classes,
+        num_classes=num_outputs,
         dropout=dropout,
     )
     # A standard deviation of 0.02 suits 768 inputs. With 64, what attention
@@ -72,76 +86,63 @@ def small_classifier(
     return classifier
 
 
-def preset_classifier(
-    preset: Path, num_classes: int, dropout: float
-) -> RDropBertTextClassifier:
-    """Returns a pretrained BERT with a new classification head.
-
-    Args:
-        preset: A directory as `save_to_preset` writes it.
-        num_classes: How many classes there are.
-        dropout: The rate of all dropout layers, over the preset's own.
-    """
-    config = preset / "config.json"
-    try:
-        class_name = json.loads(config.read_text("utf-8"))["class_name"]
-    except OSError as error:
-        raise InputError(
-            f"--preset {preset}: {error.strerror}: config.json. Expected a "
-            "directory written by KerasHub's `save_to_preset`."
-        ) from error
-    except (ValueError, KeyError) as error:
-        raise InputError(
-            f"--preset {preset}: config.json is not a KerasHub config."
-        ) from error
-    if class_name != "BertBackbone":
-        raise InputError(
-            f"--preset {preset}: expected a BertBackbone, got {class_name}."
-        )
-    backbone = keras_hub.models.BertBackbone.from_preset(
-        str(preset), dropout=dropout
-    )
-    preprocessor = keras_hub.models.BertTextClassifierPreprocessor.from_preset(
-        str(preset)
-    )
-    preprocessor.sequence_length = min(
-        preprocessor.sequence_length, backbone.max_sequence_length
-    )
-    return RDropBertTextClassifier(
-        backbone=backbone,
-        preprocessor=preprocessor,
-        num_classes=num_classes,
-        dropout=dropout,
-    )
+def tokenized(
+    preprocessor: keras_hub.models.TextClassifierPreprocessor,
+    first: Sequence[str],
+    second: Sequence[str] | None = None,
+) -> dict[str, np.ndarray]:
+    """Returns texts, or pairs of them, as the inputs of the model."""
+    chunks = []
+    for start in range(0, len(first), TOKENIZED_TEXTS):
+        rows = slice(start, start + TOKENIZED_TEXTS)
+        texts = list(first[rows])
+        if second is not None:
+            texts = (texts, list(second[rows]))
+        # By name: a pair given by place is taken for texts and labels.
+        chunks.append(preprocessor(x=texts))
+    return {
+        name: np.concatenate([np.asarray(chunk[name]) for chunk in chunks])
+        for name in chunks[0]
+    }
 
 
 def export_classifier(
-    classifier: keras_hub.models.BertTextClassifier,
-    classes: tuple[str, ...],
+    classifier: keras_hub.models.TextClassifier,
+    classes: Sequence[str],
     path: Path,
+    is_pair: bool = False,
 ) -> None:
     """Writes a SavedModel that takes texts and returns label strings.
 
     The endpoint "serve" takes a batch of strings and returns for each the
     `probabilities` of all classes and the `label` of the most probable. The
     endpoint "classes" takes nothing and returns the names of the classes in
-    the order of `probabilities`.
+    the order of `probabilities`. With no classes there is a `score` in place
+    of both, and no endpoint "classes".
+
+    Args:
+        classifier: The model, with its preprocessor.
+        classes: The names of the classes, none for a model of scores.
+        path: The directory to write.
+        is_pair: Whether "serve" takes `first` and `second` in place of
+            `texts`.
     """
     preprocessor = classifier.preprocessor
-    names = tf.constant(classes)
+    inputs = ("first", "second") if is_pair else ("texts",)
+    names = tf.constant(classes) if classes else None
 
-    def serve(texts):
-        logits = classifier(preprocessor(texts), training=False)
+    def serve(*texts):
+        texts = preprocessor(x=tuple(texts) if is_pair else texts[0])
+        outputs = tf.cast(classifier(texts, training=False), tf.float32)
+        if not classes:
+            return {"score": outputs[:, 0]}
         return {
-            "label": tf.gather(names, tf.argmax(logits, axis=-1)),
-            "probabilities": tf.nn.softmax(tf.cast(logits, tf.float32)),
+            "label": tf.gather(names, tf.argmax(outputs, axis=-1)),
+            "probabilities": tf.nn.softmax(outputs),
         }
 
-    export_functions(
-        path,
-        {
-            "serve": (serve, [tf.TensorSpec([None], tf.string, "texts")]),
-            "classes": (lambda: {"classes": tf.identity(names)}, []),
-        },
-        [classifier, preprocessor],
-    )
+    signature = [tf.TensorSpec([None], tf.string, name) for name in inputs]
+    functions = {"serve": (serve, signature)}
+    if classes:
+        functions["classes"] = (lambda: {"classes": tf.identity(names)}, [])
+    export_functions(path, functions, [classifier, preprocessor])

@@ -32,6 +32,8 @@ class RegressionDataset:
     """A training, a validation and a test part, scaled alike.
 
     Attributes:
+        input_mean: What was subtracted from the measurements, by column.
+        input_scale: What they were divided by then.
         target_mean: What was subtracted from the scores.
         target_scale: What they were divided by then.
         input_names: What the columns of the inputs are called.
@@ -41,6 +43,8 @@ class RegressionDataset:
     train: RegressionPart
     valid: RegressionPart
     test: RegressionPart
+    input_mean: np.ndarray
+    input_scale: np.ndarray
     target_mean: float
     target_scale: float
     input_names: tuple[str, ...]
@@ -80,6 +84,8 @@ def load_diabetes() -> RegressionDataset:
         train=part(train),
         valid=part(valid),
         test=part(test),
+        input_mean=input_mean,
+        input_scale=input_scale,
         target_mean=float(target_mean),
         target_scale=float(target_scale),
         input_names=tuple(found.feature_names),

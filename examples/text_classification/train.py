@@ -1,19 +1,16 @@
-"""One run: a classifier trained, measured, drawn, saved and exported."""
+"""One run: a model trained, measured, drawn, saved and exported."""
 
 from __future__ import annotations
 
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 import keras_hub
-import numpy as np
 import tensorflow as tf
 
 import rdrop_keras
@@ -24,40 +21,34 @@ from examples.common.backup import BackupAndRestore
 from examples.common.curves import plot_curves
 from examples.common.diverged import StopDiverged
 from examples.common.history import read_history
-from examples.text_classification.data import Dataset
-from examples.text_classification.data import Part
-from examples.text_classification.model import RDropBertTextClassifier
-from examples.text_classification.model import export_classifier
-from examples.text_classification.model import preset_classifier
-from examples.text_classification.model import small_classifier
+from examples.text_classification.batches import measuring_batches
+from examples.text_classification.batches import shuffled_batches
+from examples.text_classification.optimizers import optimizer_of
+from examples.text_classification.presets import check_preset
+from examples.text_classification.problem import Problem
+from examples.text_classification.problems import AnyDataset
+from examples.text_classification.problems import problem_of
+from examples.text_classification.settings import Settings
 
 PROGRAM = "examples.text_classification"
-# Measuring takes no gradients, and so has room for more rows at a time.
-MEASURE_BATCH_SIZE = 256
-# The share of all updates in which the learning rate rises.
-WARM_UP = 0.05
-WEIGHT_DECAY = 0.01
-
-# The inputs of the model, by name, and the class indices.
-Rows = tuple[dict[str, np.ndarray], np.ndarray]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What a run depends on, beside its data."""
+class StopAtUpdate(keras.callbacks.Callback):
+    """Ends training in the middle of its last epoch."""
 
-    arm: str
-    alpha: float
-    dropout: float
-    seed: int
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    preset: str | None = None
+    def __init__(self, updates: int):
+        super().__init__()
+        self._updates = updates
+
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        if int(self.model.optimizer.iterations.numpy()) >= self._updates:
+            self.model.stop_training = True
 
 
 def train(
-    dataset: Dataset, settings: Settings, output: Path, resume: bool = False
+    dataset: AnyDataset, settings: Settings, output: Path, resume: bool = False
 ) -> dict[str, Any]:
     """Trains one arm on one seed and writes everything about it.
 
@@ -71,7 +62,9 @@ def train(
     Returns:
         The metrics, as in `metrics.json`.
     """
-    facts = dataset.facts()
+    check_preset(settings)
+    problem = problem_of(dataset)
+    facts = problem.facts()
     runs.claim(output, PROGRAM, {**asdict(settings), "data": facts}, resume)
     if runs.is_finished(output):
         _remove_backup(output)
@@ -79,28 +72,27 @@ def train(
 
     keras.utils.clear_session()
     keras.utils.set_random_seed(settings.seed)
-    classifier = _build(dataset, settings)
+    model = problem.build(settings)
     started = time.monotonic()
-    test = _fit(classifier, dataset, settings, output)
+    measured = _fit(model, problem, settings, output)
     seconds = time.monotonic() - started
 
     history = read_history(output / runs.HISTORY)
-    title = f"{dataset.name}: {settings.arm}, seed {settings.seed}"
-    plot_curves([(settings.arm, history)], title, output / runs.CURVES)
-    classifier.save(output / runs.MODEL)
+    title = f"{problem.name}: {settings.arm}, seed {settings.seed}"
+    plot_curves(
+        [(settings.arm, history)], title, output / runs.CURVES, problem.score
+    )
+    model.save(output / runs.MODEL)
     # What an interrupted export left there would stay among the new files.
     shutil.rmtree(output / runs.SAVED_MODEL, ignore_errors=True)
-    export_classifier(classifier, dataset.classes, output / runs.SAVED_MODEL)
+    problem.export(model, output / runs.SAVED_MODEL)
     metrics = {
         "settings": asdict(settings),
         "data": facts,
-        "parameters": classifier.count_params(),
-        "updates": int(classifier.optimizer.iterations.numpy()),
+        "parameters": model.count_params(),
+        "updates": int(model.optimizer.iterations.numpy()),
         "train_seconds": round(seconds, 2),
-        "valid": {
-            name: history[f"val_{name}"][-1][1] for name in ("accuracy", "loss")
-        },
-        "test": test,
+        **measured,
         "versions": {
             "rdrop_keras": rdrop_keras.__version__,
             "keras": keras.__version__,
@@ -119,68 +111,52 @@ def _remove_backup(output: Path) -> None:
 
 
 def _fit(
-    classifier: RDropBertTextClassifier,
-    dataset: Dataset,
-    settings: Settings,
-    output: Path,
-) -> dict[str, float]:
-    train_rows, valid_rows, test_rows = (
-        _tokenized(classifier, part, dataset)
-        for part in (dataset.train, dataset.valid, dataset.test)
-    )
-    steps = -(-len(dataset.train) // settings.batch_size)
-    _compile(classifier, settings, steps * settings.epochs)
-    batches = _shuffled_batches(
-        train_rows,
-        settings,
+    model: keras.Model, problem: Problem, settings: Settings, output: Path
+) -> dict[str, dict[str, float]]:
+    prepared = problem.prepare(model)
+    steps = -(-len(prepared.train.targets) // settings.batch_size)
+    updates = settings.updates or steps * settings.epochs
+    compile_model(model, problem, settings, updates)
+    batches = shuffled_batches(
+        prepared.train,
+        settings.batch_size,
+        settings.seed,
         # Read off the optimizer, so that a resumed run sees the same order.
-        epoch=lambda: int(classifier.optimizer.iterations.numpy()) // steps,
+        epoch=lambda: int(model.optimizer.iterations.numpy()) // steps,
     )
     # `fit` would tokenize strings anew in every epoch, a fifth of its time.
-    preprocessor, classifier.preprocessor = classifier.preprocessor, None
-    classifier.fit(
+    preprocessor = getattr(model, "preprocessor", None)
+    if preprocessor is not None:
+        model.preprocessor = None
+    stop_diverged, *others = _callbacks(output)
+    # Before the log is written, of weights that have not diverged.
+    scorers = problem.scorers(prepared)
+    if settings.updates is not None:
+        scorers.append(StopAtUpdate(updates))
+    model.fit(
         batches_of(settings.arm, batches),
-        validation_data=_batches(valid_rows),
-        epochs=settings.epochs,
+        validation_data=measuring_batches(next(iter(prepared.valid.values()))),
+        epochs=-(-updates // steps),
         # The batches are shuffled already, and Keras warns if told to.
         shuffle=False,
-        callbacks=_callbacks(output),
+        callbacks=[stop_diverged, *scorers, *others],
         verbose=1 if sys.stdout.isatty() else 2,
     )
-    test = classifier.evaluate(_batches(test_rows), verbose=0, return_dict=True)
-    classifier.preprocessor = preprocessor
-    return test
+    history = read_history(output / runs.HISTORY)
+    measured = problem.measure(model, prepared, history)
+    if preprocessor is not None:
+        model.preprocessor = preprocessor
+    return measured
 
 
-def _build(dataset: Dataset, settings: Settings) -> RDropBertTextClassifier:
-    num_classes = len(dataset.classes)
-    if settings.preset is None:
-        return small_classifier(
-            dataset.train.texts, num_classes, settings.dropout
-        )
-    return preset_classifier(
-        Path(settings.preset), num_classes, settings.dropout
-    )
-
-
-def _compile(
-    classifier: RDropBertTextClassifier, settings: Settings, updates: int
+def compile_model(
+    model: keras.Model, problem: Problem, settings: Settings, updates: int
 ) -> None:
-    warm_up = int(WARM_UP * updates)
-    optimizer = keras.optimizers.AdamW(
-        keras.optimizers.schedules.CosineDecay(
-            0.0,
-            decay_steps=max(updates - warm_up, 1),
-            warmup_target=settings.learning_rate,
-            warmup_steps=warm_up,
-        ),
-        weight_decay=WEIGHT_DECAY,
-    )
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    classifier.compile(
-        optimizer,
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+    """Compiles a model as a run of so many updates does."""
+    model.compile(
+        optimizer_of(settings, updates),
+        problem.loss(),
+        metrics=problem.training_metrics,
         rdrop=rdrop_of(settings.arm, settings.alpha),
     )
 
@@ -197,41 +173,3 @@ def _callbacks(output: Path) -> list[keras.callbacks.Callback]:
         # Last, so that an epoch it counts as done is in the logs.
         BackupAndRestore(output / runs.BACKUP, logs=[history]),
     ]
-
-
-def _tokenized(
-    classifier: RDropBertTextClassifier, part: Part, dataset: Dataset
-) -> Rows:
-    inputs = classifier.preprocessor(list(part.texts))
-    inputs = {name: np.asarray(value) for name, value in inputs.items()}
-    return inputs, dataset.indices_of(part)
-
-
-def _shuffled_batches(
-    rows: Rows, settings: Settings, epoch: Callable[[], int]
-) -> tf.data.Dataset:
-    inputs, y = rows
-    count, size = len(y), settings.batch_size
-
-    def one_epoch():
-        # `Dataset.shuffle` would begin with the first epoch's order again.
-        generator = np.random.default_rng((settings.seed, epoch()))
-        order = generator.permutation(count)
-        for start in range(0, count, size):
-            chosen = order[start : start + size]
-            yield {name: x[chosen] for name, x in inputs.items()}, y[chosen]
-
-    signature = tf.nest.map_structure(
-        lambda array: tf.TensorSpec([None, *array.shape[1:]], array.dtype),
-        rows,
-    )
-    batches = tf.data.Dataset.from_generator(
-        one_epoch, output_signature=signature
-    )
-    cardinality = tf.data.experimental.assert_cardinality(-(-count // size))
-    return batches.apply(cardinality)
-
-
-def _batches(rows: Rows) -> tf.data.Dataset:
-    batches = tf.data.Dataset.from_tensor_slices(rows)
-    return batches.batch(MEASURE_BATCH_SIZE)

@@ -21,15 +21,19 @@ from examples.common.history import read_history
 from examples.text_classification import __main__ as command
 from examples.text_classification import model as model_module
 from examples.text_classification import serve
+from examples.text_classification import text_problem
 from examples.text_classification import train as train_module
 from examples.text_classification.__main__ import main
 from examples.text_classification.compare import compare
 from examples.text_classification.languages import load_languages
 from examples.text_classification.languages import unambiguous_names
 from examples.text_classification.model import RDropBertTextClassifier
+from examples.text_classification.presets import preset_classifier
+from examples.text_classification.problems import problem_of
+from examples.text_classification.settings import Settings
 from examples.text_classification.tables import load_tables
 from examples.text_classification.tables import read_table
-from examples.text_classification.train import Settings
+from examples.text_classification.train import compile_model
 from examples.text_classification.train import train
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -224,7 +228,7 @@ def tiny():
 @pytest.fixture(scope="module")
 def compared(tiny, tmp_path_factory):
     output = tmp_path_factory.mktemp("compared")
-    export = train_module.export_classifier
+    export = text_problem.export_classifier
 
     def export_one(classifier, classes, path):
         # An export takes seconds, and the tests look at this one alone.
@@ -232,7 +236,7 @@ def compared(tiny, tmp_path_factory):
             export(classifier, classes, path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_module, "export_classifier", export_one)
+        patch.setattr(text_problem, "export_classifier", export_one)
         result = compare(tiny, SETTINGS, tuple(ARMS), (3,), output)
     return output, result
 
@@ -283,6 +287,11 @@ def test_metrics_say_what_was_done_and_what_came_out(compared, tiny):
         "batch_size": 32,
         "learning_rate": 1e-3,
         "preset": None,
+        "schedule": "cosine",
+        "warm_up": None,
+        "updates": None,
+        "recipe": None,
+        "sequence_length": None,
     }
     assert metrics["data"] == {
         "name": "languages",
@@ -415,7 +424,7 @@ def test_interrupted_run_resumes_to_the_same_end(
         train(tiny, SETTINGS, tmp_path)
     assert not runs.is_finished(tmp_path)
     monkeypatch.setattr(train_module, "_callbacks", callbacks)
-    monkeypatch.setattr(train_module, "export_classifier", lambda *_: None)
+    monkeypatch.setattr(text_problem, "export_classifier", lambda *_: None)
 
     with pytest.raises(InputError, match="alpha was 2.0, now 3.0"):
         train(tiny, replace(SETTINGS, alpha=3.0), tmp_path, resume=True)
@@ -444,7 +453,7 @@ def test_preset_gives_its_weights_and_tokenizer(compared, tiny, tmp_path):
         run_directory(compared[0], "rdrop", 3) / runs.MODEL
     )
     first.save_to_preset(str(tmp_path))
-    second = model_module.preset_classifier(tmp_path, 42, dropout=0.3)
+    second = preset_classifier(tmp_path, 42, dropout=0.3)
     assert second.backbone.dropout == second.dropout == 0.3
     for ours, theirs in zip(first.backbone.weights, second.backbone.weights):
         np.testing.assert_array_equal(ours, theirs)
@@ -537,8 +546,9 @@ def test_command_stops_when_the_loss_is_no_number(
     assert epochs == 1
     (backup,) = (tmp_path / runs.BACKUP).iterdir()
     assert backup.name == "epoch-1"
-    model = train_module._build(tiny, SETTINGS)
-    train_module._compile(model, SETTINGS, UPDATES)
+    problem = problem_of(tiny)
+    model = problem.build(SETTINGS)
+    compile_model(model, problem, SETTINGS, UPDATES)
     model.optimizer.build(model.trainable_variables)
     model.load_weights(backup / "latest.weights.h5")
     assert int(model.optimizer.iterations.numpy()) == 4

@@ -1,0 +1,336 @@
+"""Runs on GLUE and diabetes: trained, measured, exported, resumed."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import sklearn.datasets
+import tensorflow as tf
+import tensorflow_text  # noqa: F401 - registers the tokenizer's operations
+
+from examples.common import runs
+from examples.common.compare import run_directory
+from examples.common.history import read_history
+from examples.text_classification import glue_problem
+from examples.text_classification import model as model_module
+from examples.text_classification import regression_problem
+from examples.text_classification import train as train_module
+from examples.text_classification.__main__ import main
+from examples.text_classification.glue import load_glue
+from examples.text_classification.regression import load_diabetes
+
+NAMES = ("Anna", "Bob", "Eva", "Tom", "Ida", "Max")
+VERBS = ("sees", "hears", "likes", "knows")
+FLAGS = [
+    "--epochs=8",
+    "--batch-size=8",
+    "--sequence-length=12",
+    "--learning-rate=0.02",
+    "--dropout=0.2",
+    "--alpha=2",
+    "--seed=3",
+]
+PAIR = "index\tsentence1\tsentence2\tlabel"
+MNLI = "\t".join(["index", *"abcdefg", "sentence1", "sentence2", "gold_label"])
+STSB = "index\tgenre\tfile\tyear\told\ts1\ts2\tsentence1\tsentence2\tscore"
+
+
+def _sentences():
+    return [f"{a} {verb} him" for a, verb in itertools.product(NAMES, VERBS)]
+
+
+def _cola():
+    for number, sentence in enumerate(_sentences()):
+        label = number % 2
+        yield f"x\t{label}\t\t{sentence} {'well' if label else 'the'} ."
+
+
+def _rte():
+    yield PAIR
+    for number, sentence in enumerate(_sentences()):
+        second = sentence if number % 2 else "him the"
+        label = "entailment" if number % 2 else "not_entailment"
+        yield f"{number}\t{sentence}\t{second}\t{label}"
+
+
+def _mnli():
+    yield MNLI
+    labels = ("neutral", "entailment", "contradiction")
+    for number, sentence in enumerate(_sentences()):
+        label = labels[number % 3] if number != 5 else "-"
+        cells = [str(number), *"tuvwxyz", sentence, f"{label} him", label]
+        yield "\t".join(cells)
+
+
+def _stsb():
+    yield STSB
+    for number, sentence in enumerate(_sentences()):
+        second = sentence if number % 2 else "the the"
+        score = 1.0 if number % 2 else 0.0
+        yield f"{number}\tn\tf\t12\t1\ts\ts\t{sentence}\t{second}\t{score}"
+
+
+TASKS = {
+    "CoLA": (_cola, ["dev.tsv"]),
+    "RTE": (_rte, ["dev.tsv"]),
+    "MNLI": (_mnli, ["dev_matched.tsv", "dev_mismatched.tsv"]),
+    "STS-B": (_stsb, ["dev.tsv"]),
+}
+
+
+@pytest.fixture(scope="module")
+def glue(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("glue")
+    for folder, (rows, valid) in TASKS.items():
+        (directory / folder).mkdir()
+        lines = list(rows())
+        for place, file in enumerate(["train.tsv", *valid]):
+            # Unlike parts, the header kept: fewer lines in each.
+            kept = lines[:1] + lines[1 + place :]
+            text = "\n".join(kept) + "\n"
+            (directory / folder / file).write_text(text, encoding="utf-8")
+    return directory
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny():
+    patch = pytest.MonkeyPatch()
+    patch.setattr(model_module, "NUM_LAYERS", 1)
+    patch.setattr(model_module, "WIDTH", 16)
+    yield
+    patch.undo()
+
+
+@pytest.fixture
+def no_export(monkeypatch):
+    # An export takes seconds.
+    monkeypatch.setattr(glue_problem, "export_classifier", lambda *_, **__: 0)
+    monkeypatch.setattr(regression_problem, "export_functions", lambda *_: 0)
+
+
+def _outputs(directory, part):
+    """Loads the model of a run and applies it to sentences."""
+    model = keras.models.load_model(directory / runs.MODEL)
+    first, second = list(part.first), list(part.second or ())
+    inputs = model.preprocessor(x=(first, second) if second else first)
+    return model, keras.ops.convert_to_numpy(model(inputs, training=False))
+
+
+# --- one sentence ------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cola(glue, tmp_path_factory):
+    output = tmp_path_factory.mktemp("cola")
+    flags = ["--glue-task=cola", f"--data={glue}", *FLAGS]
+    assert main([*flags, f"--output={output}"]) == 0
+    return flags, output
+
+
+def test_single_sentences_are_scored_as_the_task_is(cola, glue):
+    _, output = cola
+    metrics = runs.read_json(output / runs.METRICS)
+    assert metrics["data"] == {
+        "name": "GLUE CoLA",
+        "classes": 2,
+        "train": 24,
+        "valid": 23,
+        "skipped": 0,
+    }
+    assert metrics["updates"] == 24
+    assert "test" not in metrics
+    dev = load_glue("cola", glue).valid["dev"]
+    model, logits = _outputs(output, dev)
+    assert model.rdrop.alpha == 2.0
+    chosen, right = logits.argmax(-1), np.array(dev.labels) == "acceptable"
+    assert 0 < chosen.mean() < 1
+    correlation = np.corrcoef(chosen, right)[0, 1]
+    valid = metrics["valid"]
+    np.testing.assert_allclose(valid["matthews"], correlation, rtol=1e-6)
+    likelihood = np.exp(logits)[np.arange(len(right)), right.astype(int)]
+    loss = -np.log(likelihood / np.exp(logits).sum(-1)).mean()
+    np.testing.assert_allclose(valid["loss"], loss, rtol=1e-5)
+    history = read_history(output / runs.HISTORY)
+    epochs = [epoch for epoch, _ in history["val_matthews"]]
+    assert epochs == list(range(1, 9))
+    assert history["val_matthews"][-1][1] == valid["matthews"]
+
+
+def test_single_sentences_are_served(cola, glue):
+    _, output = cola
+    dev = load_glue("cola", glue).valid["dev"]
+    _, logits = _outputs(output, dev)
+    served = tf.saved_model.load(str(output / runs.SAVED_MODEL))
+    result = served.serve(tf.constant(dev.first))
+    np.testing.assert_allclose(
+        result["probabilities"], keras.ops.softmax(logits), atol=1e-6
+    )
+    names = ("unacceptable", "acceptable")
+    assert [x.decode() for x in result["label"].numpy()] == [
+        names[index] for index in logits.argmax(-1)
+    ]
+    classes = served.classes()["classes"].numpy()
+    assert [x.decode() for x in classes] == list(names)
+    assert (output / runs.CURVES).read_bytes().startswith(b"\x89PNG")
+
+
+# Keras's CSVLogger leaves its file open when an exception ends `fit`.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_interrupted_run_resumes_to_the_same_end(
+    cola, tmp_path, monkeypatch, no_export, capsys
+):
+    class Interrupt(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            # In the second epoch: the first is backed up, this one lost.
+            if self.model.optimizer.iterations == 5:
+                raise KeyboardInterrupt
+
+    flags, whole = cola
+    flags = [*flags, f"--output={tmp_path}", "--resume"]
+    callbacks = train_module._callbacks
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            train_module,
+            "_callbacks",
+            lambda output: [*callbacks(output), Interrupt()],
+        )
+        with pytest.raises(KeyboardInterrupt):
+            main(flags)
+    assert not runs.is_finished(tmp_path)
+    assert main([*flags, "--warm-up=2"]) == 2
+    assert "warm_up was None, now 2" in capsys.readouterr().err
+    assert main(flags) == 0
+    assert read_history(tmp_path / runs.HISTORY) == read_history(
+        whole / runs.HISTORY
+    )
+    resumed, expected = (
+        runs.read_json(directory / runs.METRICS)
+        for directory in (tmp_path, whole)
+    )
+    assert resumed["valid"] == expected["valid"]
+    assert resumed["updates"] == expected["updates"]
+
+
+# --- pairs -------------------------------------------------------------------
+
+
+def test_pairs_get_a_score(glue, tmp_path):
+    flags = ["--glue-task=stsb", f"--data={glue}", *FLAGS]
+    assert main([*flags, f"--output={tmp_path}"]) == 0
+    valid = runs.read_json(tmp_path / runs.METRICS)["valid"]
+    dev = load_glue("stsb", glue).valid["dev"]
+    _, outputs = _outputs(tmp_path, dev)
+    assert outputs.shape == (len(dev), 1)
+    scores, right = outputs[:, 0], np.array(dev.labels)
+    correlation = np.corrcoef(scores, right)[0, 1]
+    np.testing.assert_allclose(valid["pearson"], correlation, rtol=1e-4)
+    np.testing.assert_allclose(
+        valid["loss"], np.mean((scores - right) ** 2), rtol=1e-5
+    )
+    history = read_history(tmp_path / runs.HISTORY)
+    for epoch in range(8):
+        loss, task, consistency = (
+            history[name][epoch][1]
+            for name in ("loss", "task_loss", "consistency_loss")
+        )
+        assert consistency > 0
+        np.testing.assert_allclose(loss, task + consistency, rtol=1e-4)
+    served = tf.saved_model.load(str(tmp_path / runs.SAVED_MODEL))
+    first, second = tf.constant(dev.first), tf.constant(dev.second)
+    np.testing.assert_allclose(
+        served.serve(first, second)["score"], scores, atol=1e-5
+    )
+    turned = served.serve(second, first)["score"]
+    assert np.abs(turned - scores).max() > 1e-4
+
+
+def test_arms_are_compared_on_the_headline_measure(
+    glue, tmp_path, no_export, capsys
+):
+    flags = ["--glue-task=mnli", f"--data={glue}", *FLAGS, "--epochs=1"]
+    flags += ["--compare=plain,two_pass", "--seeds=1"]
+    assert main([*flags, f"--output={tmp_path}"]) == 0
+    printed = capsys.readouterr().out
+    assert "3 lines skipped" in printed and "label '-'" in printed
+    result = runs.read_json(tmp_path / runs.METRICS)
+    parts = load_glue("mnli", glue).valid
+    assert len(parts["matched"]) != len(parts["mismatched"])
+    for arm in ("plain", "two_pass"):
+        directory = run_directory(tmp_path, arm, 1)
+        valid = runs.read_json(directory / runs.METRICS)["valid"]
+        for name, part in parts.items():
+            _, logits = _outputs(directory, part)
+            labels = ("entailment", "neutral", "contradiction")
+            chosen = [labels[index] for index in logits.argmax(-1)]
+            accuracy = np.mean(np.array(chosen) == part.labels)
+            assert valid[f"accuracy_{name}"] == pytest.approx(accuracy)
+            summary = result["headline"][f"accuracy_{name}"][arm]
+            assert summary["median"] == pytest.approx(accuracy)
+            shown = f"{name} accuracy, % of {arm}: median {100 * accuracy:.2f}"
+            assert shown in printed
+
+
+# --- regression --------------------------------------------------------------
+
+
+def test_diabetes_is_learned_by_every_arm(tmp_path, monkeypatch):
+    export = regression_problem.export_functions
+
+    def export_one(path, *arguments):
+        if "rdrop" in str(path):
+            export(path, *arguments)
+
+    monkeypatch.setattr(regression_problem, "export_functions", export_one)
+    flags = "--task=diabetes --compare=plain,doubled,two_pass,rdrop --seeds=4"
+    flags = [*flags.split(), "--epochs=2", f"--output={tmp_path}"]
+    assert main(flags) == 0
+    found = [
+        runs.read_json(run_directory(tmp_path, arm, 4) / runs.METRICS)
+        for arm in ("plain", "doubled", "two_pass", "rdrop")
+    ]
+    assert {metrics["updates"] for metrics in found} == {16}
+    assert len({metrics["test"]["loss"] for metrics in found}) == 4
+    directory = run_directory(tmp_path, "rdrop", 4)
+    dataset = load_diabetes()
+    model = keras.models.load_model(directory / runs.MODEL)
+    scores = model.predict(dataset.test.inputs, verbose=0)[:, 0]
+    errors = scores - dataset.test.targets
+    test = found[-1]["test"]
+    np.testing.assert_allclose(test["loss"], np.mean(errors**2), rtol=1e-5)
+    np.testing.assert_allclose(test["mae"], np.mean(abs(errors)), rtol=1e-5)
+    # Better than the mean of the training part, after two epochs.
+    assert test["loss"] < np.mean(dataset.test.targets**2)
+    served = tf.saved_model.load(str(directory / runs.SAVED_MODEL))
+    # As scikit-learn has the measurements, in the order of the split.
+    raw = sklearn.datasets.load_diabetes(scaled=False)
+    order = np.random.RandomState(0).permutation(len(raw.target))
+    train, rest = order[200:], order[80:200]
+    expected = scores * raw.target[train].std() + raw.target[train].mean()
+    result = served.serve(tf.constant(raw.data[rest], tf.float32))
+    np.testing.assert_allclose(result["score"], expected, rtol=1e-4)
+    names = [x.decode() for x in served.inputs()["inputs"].numpy()]
+    assert names == list(raw.feature_names)
+
+
+# --- recipes and pretrained weights ------------------------------------------
+
+
+def test_recipe_trains_with_its_settings(glue, tmp_path, no_export):
+    flags = ["--recipe=glue_rte_bert_base", f"--data={glue}", *FLAGS[2:3]]
+    flags += ["--updates=2", "--warm-up=1", f"--output={tmp_path}"]
+    assert main(flags) == 0
+    metrics = runs.read_json(tmp_path / runs.METRICS)
+    assert metrics["updates"] == 2
+    model = keras.models.load_model(tmp_path / runs.MODEL)
+    assert model.rdrop.alpha == 1.0
+    assert model.dropout == model.backbone.dropout == 0.1
+    assert isinstance(model.optimizer, keras.optimizers.Adam)
+    optimizer = model.optimizer.get_config()
+    assert optimizer["beta_2"] == 0.98 and optimizer["weight_decay"] == 0.01
+    # Half of the paper's 1, as the loss is half of the paper's.
+    assert optimizer["global_clipnorm"] == 0.5
+    schedule = model.optimizer._learning_rate
+    rates = [float(schedule(step)) for step in (0, 1, 2)]
+    np.testing.assert_allclose(rates, [0, 1e-5, 1e-7], rtol=1e-5)
+    assert metrics["settings"]["batch_size"] == 8
