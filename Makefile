@@ -1,7 +1,8 @@
 # `make demo` and `make test` set up everything they need, in .venv.
 #
 #   make demo         train a translator plain and with R-Drop, compare, export
-#   make test         lint and run every test against the built wheel
+#   make test         lint and run every test against the built wheel, two at a
+#                     time; WORKERS=4 for more, WORKERS=0 for one
 #   make lint         ruff only
 #   make docs-check   run the examples of README, docs and docstrings
 #
@@ -10,6 +11,7 @@
 
 EXTRAS ?=
 TESTS ?= tests
+WORKERS ?= 2
 SUPPORTED := import sys, venv, ensurepip; \
 	sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 \
@@ -22,6 +24,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready$(subst $(comma),-,$(addprefix -,$(EXTRAS)))
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+# Else the first of several processes takes all of a GPU's memory.
+export TF_FORCE_GPU_ALLOW_GROWTH ?= true
 
 .PHONY: demo test lint docs-check install clean
 .DEFAULT_GOAL := test
@@ -46,7 +50,8 @@ lint: $(READY)
 	$(BIN)/ruff check .
 
 test: lint install
-	RDROP_KERAS_INSTALLED=1 $(BIN)/pytest $(TESTS)
+	RDROP_KERAS_INSTALLED=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile \
+	  --no-loadscope-reorder $(TESTS)
 
 docs-check: install
 	RDROP_KERAS_INSTALLED=1 $(BIN)/pytest tests/test_docs.py

@@ -209,7 +209,8 @@ class RDropMixin:
         Otherwise it is applied.
 
         Args:
-            layer: A `Dense` or `ReversibleEmbedding` layer.
+            layer: A `Dense`, `ReversibleEmbedding` or
+                `rdrop_keras.layers.AdaptiveSoftmax` layer.
             hidden: Its input, `(batch, ..., width)`.
             **kwargs: Other arguments of its call, such as `reverse=True`.
 

@@ -11,6 +11,8 @@ from rdrop_keras.fusion import fusion_for
 from rdrop_keras.losses.divergence import DistributionDivergence
 from rdrop_keras.losses.inference import divergence_for
 from rdrop_keras.outputs import of_output
+from rdrop_keras.passes import choose
+from rdrop_keras.passes import is_undecided
 from rdrop_keras.passes.shared_prefix import cut
 from rdrop_keras.rdrop import ZERO_WEIGHT
 from rdrop_keras.rdrop import RDrop
@@ -37,10 +39,13 @@ def plan(model: Any) -> str:
 
 
 def _passes(model: Any, settings: RDrop) -> str:
+    chosen = choose(model, settings.passes)
     how = "separate calls"
-    if settings.passes == "concat":
+    if settings.passes == "auto" and is_undecided(model):
+        how += ", unless the built model shares a prefix"
+    elif chosen == "concat":
         how = "one call on the repeated batch"
-    elif settings.passes == "shared_prefix":
+    elif chosen == "shared_prefix":
         how = _shared(model)
     text = f"{settings.num_passes} passes as {how}"
     if settings.every > 1:

@@ -68,8 +68,10 @@ class RDrop:
             first axis, and batch normalization sees the repeated batch.
             `"shared_prefix"`: what comes before the first dropout runs once,
             and the rest once for each pass; for functional and sequential
-            models, and for others that say what it is by `compute_once`.
-            `"auto"` is `"calls"`.
+            models, and for others that say what it is by `compute_once`;
+            batch normalization there sees the batch once, as in plain
+            training. `"auto"` is `"shared_prefix"` for models that have
+            something to share, and `"calls"` for all others.
         moving_statistics: What batch normalization remembers of a step:
             `"every_pass"` advances its moving statistics at each pass, as
             Keras does at each call, m times a step; `"first_pass"` leaves them
@@ -94,11 +96,11 @@ class RDrop:
             how many items training holds the logits of all passes at a time,
             or `"auto"` for as many as fit into 32 MiB.
             It then computes the loss and its gradients in chunks from what
-            goes into the last layer, a `Dense` or `ReversibleEmbedding`, and
-            logs `token_accuracy` and `perplexity` in place of the compiled
-            metrics, which `evaluate` has. For functional models, and for
-            others that compute their logits by `vocabulary_logits`. None
-            computes them at once.
+            goes into the last layer, a `Dense`, `ReversibleEmbedding` or
+            `AdaptiveSoftmax`, and logs `token_accuracy` and `perplexity` in
+            place of the compiled metrics, which `evaluate` has. For functional
+            models, and for others that compute their logits by
+            `vocabulary_logits`. None computes them at once.
         check_dropout: Whether the first training step may fail because both
             passes gave identical outputs, that is because no dropout was
             active and R-Drop would cost double for nothing.

@@ -7,15 +7,18 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
-from typing import NamedTuple
 
 import keras
 
 from rdrop_keras import _keras
 from rdrop_keras.fusion import fusion_for
+from rdrop_keras.heads import HEADS
+from rdrop_keras.heads import AdaptiveSoftmaxHead
+from rdrop_keras.heads import HeadWeights
+from rdrop_keras.heads import check_head
+from rdrop_keras.heads import head_and_input
 from rdrop_keras.losses.inference import divergence_for
 from rdrop_keras.losses.vocabulary import VocabularyLoss
-from rdrop_keras.losses.vocabulary import vocabulary_rdrop_loss
 from rdrop_keras.objective import Consistency
 from rdrop_keras.objective import Objective
 from rdrop_keras.objective import Tokens
@@ -26,31 +29,15 @@ from rdrop_keras.rdrop import RDrop
 ops = keras.ops
 
 
-class HeadWeights(NamedTuple):
-    """A layer that gives logits of a vocabulary.
-
-    Attributes:
-        kernel: `(width, vocabulary)`, or `(vocabulary, width)`.
-        bias: `(vocabulary,)` or None.
-        transposed: Whether the kernel is embeddings.
-        activated: Whether a softmax follows.
-    """
-
-    kernel: Any
-    bias: Any
-    transposed: bool
-    activated: bool
-
-
 class Deferred:
     """Hands out the hidden states in place of a vocabulary head's logits.
 
     Attributes:
-        head: After a pass, the `HeadWeights` of what was left out.
+        head: After a pass, what was left out.
     """
 
     def __init__(self):
-        self.head: HeadWeights | None = None
+        self.head: HeadWeights | AdaptiveSoftmaxHead | None = None
         self._hidden: Any = None
 
     def __call__(
@@ -67,7 +54,7 @@ class Deferred:
         mask = _keras.mask_of(hidden)
         # What the logits would carry: `ReversibleEmbedding` drops masks.
         mask = layer.compute_mask(hidden, mask)
-        self.head, hidden = _weights_and_input(layer, hidden)
+        self.head, hidden = head_and_input(layer, hidden)
         # A tensor of its own, by which it is known again.
         self._hidden = _keras.carry_mask(ops.copy(hidden), mask)
         return self._hidden
@@ -133,42 +120,17 @@ def head_position(model: Any) -> tuple[int, keras.layers.Layer] | None:
         return None
     outputs = [id(tensor) for tensor in graph.outputs]
     for position, node in enumerate(_keras.nodes(graph)):
-        if isinstance(node.operation, _HEADS) and any(
+        if isinstance(node.operation, HEADS) and any(
             id(tensor) in outputs for tensor in node.outputs
         ):
             return position, node.operation
     return None
 
 
-def check_head(layer: Any, kwargs: dict[str, Any]) -> None:
-    """Raises unless logits are a product of a layer's weights and its input."""
-    wrong = None
-    if isinstance(layer, keras.layers.Dense):
-        if layer.activation not in _ACTIVATIONS:
-            wrong = f"activation={layer.activation.__name__}"
-        elif getattr(layer, "quantization_mode", None):
-            wrong = f"quantization_mode={layer.quantization_mode!r}"
-    elif isinstance(layer, keras.layers.ReversibleEmbedding):
-        if not kwargs.get("reverse"):
-            wrong = "a call without `reverse=True`"
-        elif layer.logit_soft_cap is not None:
-            wrong = f"logit_soft_cap={layer.logit_soft_cap!r}"
-    else:
-        wrong = f"a {type(layer).__name__}"
-    if wrong is not None:
-        raise ValueError(
-            "Expected a vocabulary head of which training can compute the "
-            "logits in chunks: a `keras.layers.Dense` without activation or "
-            "with a softmax, or a `keras.layers.ReversibleEmbedding` called "
-            f"with `reverse=True`. Received: {wrong}. Compile with "
-            "`rdrop=RDrop(..., vocabulary_chunk=None)`."
-        )
-
-
 def chunked_objective(
     compiled_loss: Any,
     settings: RDrop,
-    head: HeadWeights,
+    head: HeadWeights | AdaptiveSoftmaxHead,
     y: Any,
     hidden: Sequence[Any],
     sample_weight: Any,
@@ -199,13 +161,10 @@ def chunked_objective(
         weight = alpha[name] if isinstance(alpha, dict) else alpha
 
         def in_chunks(y_true, y_pred, weights):
-            result = vocabulary_rdrop_loss(
+            result = head.loss(
                 y_true,
                 hidden,
-                head.kernel,
-                head.bias,
                 weight,
-                head.transposed,
                 sample_weight=weights,
                 chunk_size=settings.vocabulary_chunk,
                 **options,
@@ -226,7 +185,7 @@ def chunked_objective(
     consistency = Consistency(
         value=take("consistency"),
         weighted=(loss - take("task_loss")) * len(hidden),
-        identical=_identical(hidden, result.count),
+        identical=_identical(hidden, result.count, head),
         improper=ops.zeros((), "float32"),
     )
     return Objective(
@@ -238,7 +197,10 @@ def chunked_objective(
     )
 
 
-def _identical(hidden, count):
+def _identical(hidden, count, head):
+    if head.draws:
+        # Its masks differ, which the hidden states do not show.
+        return ops.zeros((), "float32")
     # All of them: equal rows need not give equal logits, to the last bit, at
     # different places of a product.
     same = count > 0
@@ -255,7 +217,10 @@ def _through(compiled_loss, replace, y, hidden, sample_weight):
 
 
 def _options(
-    task_loss: Any, name: str, settings: RDrop, head: HeadWeights
+    task_loss: Any,
+    name: str,
+    settings: RDrop,
+    head: HeadWeights | AdaptiveSoftmaxHead,
 ) -> dict[str, Any]:
     kind = of_output(settings.divergence, name, "auto")
     fusion = fusion_for(task_loss, divergence_for(task_loss, kind))
@@ -265,29 +230,13 @@ def _options(
             f"from_logits={task_loss.from_logits} and a head "
             f"{'with' if head.activated else 'without'} a softmax."
         )
+    head.check(fusion.label_smoothing, settings.dropout_rates)
     return {
         "label_smoothing": fusion.label_smoothing,
         "ignore_class": fusion.ignore_class,
         "reduction": task_loss.reduction,
         "stop_gradient": settings.stop_gradient,
     }
-
-
-def _weights_and_input(layer, hidden):
-    """Returns a head and its input in the dtype that it computes in."""
-    hidden = ops.cast(hidden, layer.compute_dtype)
-    if isinstance(layer, keras.layers.Dense):
-        activated = layer.activation is keras.activations.softmax
-        bias = layer.bias if layer.use_bias else None
-        return HeadWeights(layer.kernel, bias, False, activated), hidden
-    tied = layer.tie_weights
-    kernel = layer.embeddings if tied else layer.reverse_embeddings
-    if layer.reverse_dtype is not None:
-        # Rounded first, as the layer's call does.
-        kernel = ops.cast(ops.copy(kernel), layer.compute_dtype)
-        kernel = ops.cast(kernel, layer.reverse_dtype)
-        hidden = ops.cast(hidden, layer.reverse_dtype)
-    return HeadWeights(kernel, None, tied, False), hidden
 
 
 def _without_training(kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -306,12 +255,10 @@ def logits_or_hidden(
     return model._rdrop_deferred(layer, hidden, **kwargs)
 
 
-_HEADS = (keras.layers.Dense, keras.layers.ReversibleEmbedding)
-_ACTIVATIONS = (keras.activations.linear, keras.activations.softmax)
 _NO_HEAD = (
     "Expected a vocabulary head with `vocabulary_chunk`. Received a model that "
-    "is not functional with a `Dense` or `ReversibleEmbedding` layer as its "
-    "last, and whose `call` does not compute its logits by "
-    "`self.vocabulary_logits(layer, hidden)`. Do that, or compile with "
-    "`rdrop=RDrop(..., vocabulary_chunk=None)`."
+    "is not functional with a `Dense`, `ReversibleEmbedding` or "
+    "`AdaptiveSoftmax` layer as its last, and whose `call` does not compute "
+    "its logits by `self.vocabulary_logits(layer, hidden)`. Do that, or "
+    "compile with `rdrop=RDrop(..., vocabulary_chunk=None)`."
 )

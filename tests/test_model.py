@@ -295,6 +295,6 @@ def test_public_names():
         "losses",
         "recipes",
     ]
-    assert rdrop_keras.layers.__all__ == ["Consistency"]
+    assert rdrop_keras.layers.__all__ == ["AdaptiveSoftmax", "Consistency"]
     for name in rdrop_keras.__all__:
         assert getattr(rdrop_keras, name).__doc__

@@ -23,12 +23,14 @@ def planned(loss, rdrop):
         (
             builders.cross_entropy(),
             5,
-            "2 passes as separate calls; alpha 5; categorical_consistency of "
-            "logits, beside sparse_categorical_crossentropy, in closed form",
+            "2 passes as separate runs from dense on, what comes before once; "
+            "first stochastic layer: dropout; alpha 5; categorical_consistency "
+            "of logits, beside sparse_categorical_crossentropy, in closed "
+            "form",
         ),
         (
             "binary_crossentropy",
-            RDrop(0.0, num_passes=3, every=4),
+            RDrop(0.0, num_passes=3, every=4, passes="calls"),
             "3 passes as separate calls at every 4th update, one at the "
             "others; alpha 0: the passes are averaged, nothing is made to "
             "agree; bernoulli_consistency of probabilities, beside "
@@ -39,6 +41,7 @@ def planned(loss, rdrop):
             RDrop(
                 keras.optimizers.schedules.CosineDecay(1.0, 5),
                 dropout_rates=(0.1, 0.25),
+                passes="calls",
                 stop_gradient=True,
             ),
             "2 passes as separate calls, at dropout rates 0.1, 0.25; alpha by "
@@ -47,13 +50,13 @@ def planned(loss, rdrop):
         ),
         (
             "crossentropy",
-            RDrop(2.0, stop_gradient=True),
+            RDrop(2.0, passes="calls", stop_gradient=True),
             "2 passes as separate calls; alpha 2, constant targets; "
             "divergence by the shape of outputs and targets",
         ),
         (
             None,
-            RDrop(1.0, divergence="squared_error"),
+            RDrop(1.0, divergence="squared_error", passes="calls"),
             "2 passes as separate calls; alpha 1; squared_error_consistency",
         ),
     ],
@@ -66,7 +69,8 @@ def test_plan_names_every_divergence_once():
     inputs, outputs = builders.graph()
     model = RDropModel(inputs, {"a": outputs, "b": outputs, "c": outputs})
     loss = builders.cross_entropy()
-    model.compile("sgd", {"a": loss, "b": loss, "c": "mse"}, rdrop=1.0)
+    losses = {"a": loss, "b": loss, "c": "mse"}
+    model.compile("sgd", losses, rdrop=RDrop(1.0, passes="calls"))
     assert model.rdrop_plan() == (
         "2 passes as separate calls; alpha 1; categorical_consistency of "
         "logits, beside sparse_categorical_crossentropy, in closed form; "

@@ -249,6 +249,22 @@ def test_every_tensor_that_crosses_is_named():
     assert sum(found.fixed) == 3
 
 
+def test_a_backbone_called_in_inference_mode_is_not_shared():
+    """Its dropout is on in `fit` all the same."""
+    inner = keras.Input((4,))
+    backbone = keras.Model(inner, keras.layers.Dropout(0.5)(inner))
+    backbone.trainable = False
+    inputs = keras.Input((4,))
+    features = keras.layers.Dense(4, kernel_initializer="identity")(
+        backbone(inputs, training=False)
+    )
+    hidden = keras.layers.Dropout(0.1)(features)
+    model = RDropModel(inputs, keras.layers.Dense(CLASSES)(hidden))
+    assert cut(model) is None
+    seen = keras.Model(inputs, features)(np.ones((9, 4)), training=True)
+    assert (np.array(seen) == 0).any()
+
+
 def test_activity_regularizers_are_not_shared():
     regularized = keras.layers.Conv2D(
         4, 3, activity_regularizer="l2", name="stochastic"
@@ -278,6 +294,48 @@ def test_plan_says_where():
         f"2 passes as separate runs from {pooling} on, what comes before once; "
         f"first stochastic layer: {dropout}; alpha 1"
     )
+
+
+class Plain(RDropModel):
+    def __init__(self):
+        super().__init__()
+        self.dropout = keras.layers.Dropout(0.4)
+        self.head = keras.layers.Dense(CLASSES)
+
+    def call(self, inputs, training=None):
+        return self.head(self.dropout(inputs, training=training))
+
+
+def test_auto_shares_where_there_is_something_to_share():
+    def planned(model):
+        model.compile("sgd", cross_entropy(), rdrop=1.0)
+        return model.rdrop_plan()
+
+    assert "what comes before once" in planned(cnn())
+    assert "`compute_once`" in planned(Encoded())
+    assert planned(Plain()).startswith("2 passes as separate calls; alpha 1")
+    inputs = keras.Input((4,))
+    hidden = keras.layers.Dropout(0.1)(inputs)
+    model = RDropModel(inputs, keras.layers.Dense(CLASSES)(hidden))
+    assert planned(model).startswith("2 passes as separate calls; alpha 1")
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_auto_looks_at_a_sequential_model_once_it_is_built(known, rng):
+    x, y = data_of("cnn", rng)
+    layers = [
+        keras.layers.Conv2D(4, 3),
+        keras.layers.Flatten(),
+        keras.layers.Dropout(0.4),
+        keras.layers.Dense(CLASSES),
+    ]
+    model = MixedSequential([keras.Input(x.shape[1:])] * known + layers)
+    model.compile("sgd", cross_entropy(), rdrop=1.0)
+    plan = "runs from flatten" if known else "unless the built model shares"
+    assert plan in model.rdrop_plan()
+    model.fit(x, y, verbose=0)
+    assert "runs from flatten" in model.rdrop_plan()
+    assert convolutions(model, x, y) == 1
 
 
 # --- compute_once ------------------------------------------------------------

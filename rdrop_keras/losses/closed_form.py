@@ -11,6 +11,76 @@ import keras
 ops = keras.ops
 
 
+class Softmax(NamedTuple):
+    """The distributions that logits stand for.
+
+    Attributes:
+        logits: `(..., classes)`.
+        probabilities: Their softmax.
+        normalizer: What is to be taken off the logits for the logarithms of
+            the probabilities, `(..., 1)`.
+    """
+
+    logits: Any
+    probabilities: Any
+    normalizer: Any
+
+    @classmethod
+    def of(cls, logits: Any) -> Softmax:
+        """Returns the softmax of logits."""
+        if logits.shape[-1] == 1:
+            # A cluster of one word; Keras warns of a softmax over it.
+            return cls(logits, ops.ones_like(logits), logits)
+        probabilities = ops.softmax(logits)
+        # Of the largest class both are at hand to full precision. On a CPU
+        # two maxima take a quarter of the time of `log_softmax`.
+        normalizer = ops.max(logits, axis=-1, keepdims=True) - ops.log(
+            ops.max(probabilities, axis=-1, keepdims=True)
+        )
+        return cls(logits, probabilities, normalizer)
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        return self.logits.shape[-1]
+
+    def log_probabilities(self) -> Any:
+        """Returns the logarithms of all probabilities, `(..., classes)`."""
+        return self.logits - self.normalizer
+
+    def crossentropy(
+        self, target: Any, label_smoothing: float = 0.0, dense: bool = False
+    ) -> Any:
+        """Returns the crossentropy of every item, `(...)`.
+
+        Args:
+            target: Class ids `(...)`, or distributions `(..., classes)`.
+            label_smoothing: The part of the probability that all classes but
+                the label share.
+            dense: Whether the target is distributions.
+        """
+        if dense:
+            # A class without a part in the target may have a logit of -inf.
+            logs = self.log_probabilities()
+            terms = ops.where(target == 0, 0.0, target * logs)
+            value = -ops.sum(terms, axis=-1)
+        else:
+            found = ops.take_along_axis(
+                self.logits, ops.expand_dims(target, -1), axis=-1
+            )
+            value = ops.squeeze(self.normalizer - found, axis=-1)
+        if not label_smoothing:
+            return value
+        share = label_smoothing / (self.classes - 1)
+        if dense:
+            rest = ops.sum(logs, axis=-1)
+        else:
+            rest = ops.sum(self.logits, axis=-1) - self.classes * ops.squeeze(
+                self.normalizer, axis=-1
+            )
+        return (1 - label_smoothing - share) * value - share * rest
+
+
 class Pairs(NamedTuple):
     """The differences between passes, for the divergence and its gradient.
 
@@ -34,10 +104,28 @@ class Pairs(NamedTuple):
         )
         return total / (len(self.signs) - 1)
 
+    def scaled(self, factor: Any) -> list[tuple[Any, Any, bool]]:
+        """Returns gap and log gap of each pass times a factor.
+
+        The third entry says of the two that they are to be taken with a minus:
+        two passes share theirs, which are computed once.
+
+        Args:
+            factor: `(..., 1)`.
+        """
+        if len(self.signs) > 2:
+            return [
+                (factor * gap, factor * log_gap, False)
+                for gap, log_gap in zip(self.gaps, self.log_gaps)
+            ]
+        half = 0.5 * factor
+        gap, log_gap = half * self.gaps[0], half * self.log_gaps[0]
+        return [(gap, log_gap, False), (gap, log_gap, True)]
+
 
 def compare(
-    probabilities: Sequence[Any],
-    log_probabilities: Sequence[Any],
+    passes: Sequence[Softmax],
+    weighted: Sequence[Any] | None = None,
     infinite: bool = True,
 ) -> Pairs:
     """Returns how each pass differs from the mean of all.
@@ -46,38 +134,40 @@ def compare(
     of one gap, which is then computed once.
 
     Args:
-        probabilities: Of each pass, `(..., classes)`.
-        log_probabilities: Their logarithms.
-        infinite: Whether logarithms may be `-inf`. A class that has none in
-            every pass does not differ.
+        passes: Two or more, `(..., classes)`.
+        weighted: What to take in place of their probabilities, such as joint
+            ones.
+        infinite: Whether logits may be `-inf`. A class that has none in every
+            pass does not differ.
     """
-    first, second, *others = log_probabilities
-    equal = None
+    if weighted is None:
+        weighted = [each.probabilities for each in passes]
+    if len(passes) == 2:
+        first, second = passes
+        gap = weighted[0] - weighted[1]
+        # The logarithm of the second, less the normalizer of the first.
+        log_p = second.logits + (first.normalizer - second.normalizer)
+        log_gap = first.logits - log_p
+        if infinite:
+            log_gap = ops.where(first.logits == log_p, 0.0, log_gap)
+        return Pairs([gap] * 2, [log_gap] * 2, [0.5, -0.5])
+    logs = [each.log_probabilities() for each in passes]
+    log_gaps = _from_mean(logs)
     if infinite:
-        equal = first == second
-        for other in others:
-            equal = ops.logical_and(equal, first == other)
+        equal = logs[0] == logs[1]
+        for other in logs[2:]:
+            equal = ops.logical_and(equal, logs[0] == other)
+        log_gaps = [ops.where(equal, 0.0, gap) for gap in log_gaps]
+    return Pairs(_from_mean(weighted), log_gaps, [1.0] * len(passes))
 
-    def differences(tensors, equal=None):
-        if not others:
-            found = [tensors[0] - tensors[1]]
-        else:
-            mean = sum(tensors) / len(tensors)
-            found = [tensor - mean for tensor in tensors]
-        if equal is not None:
-            found = [ops.where(equal, 0.0, gap) for gap in found]
-        return found if others else found * 2
 
-    signs = [1.0] * len(probabilities) if others else [0.5, -0.5]
-    return Pairs(
-        differences(probabilities),
-        differences(log_probabilities, equal),
-        signs,
-    )
+def _from_mean(tensors):
+    mean = sum(tensors) / len(tensors)
+    return [tensor - mean for tensor in tensors]
 
 
 def gradients(
-    probabilities: Sequence[Any],
+    passes: Sequence[Softmax],
     pairs: Pairs,
     of_task: Sequence[Any],
     of_pairs: Any,
@@ -94,70 +184,67 @@ def gradients(
     `(p_i (u_i - <p_i, u_i>) + d_i) / (m - 1)`.
 
     Args:
-        probabilities: Of each pass, `(..., classes)`.
+        passes: What was compared, `(..., classes)`.
         pairs: What `compare` returned.
         of_task: The derivative by the crossentropy of each pass, `(..., 1)`.
         of_pairs: The derivative by `pairs.value()`, `(..., 1)`.
         target: Class ids `(...)`, or distributions `(..., classes)`.
-        label_smoothing: See `crossentropy`.
+        label_smoothing: See `Softmax.crossentropy`.
         dense: Whether the target is distributions.
         stop_gradient: Whether the first argument of every KL term is
             constant, which leaves `d_i / (m - 1)`.
     """
-    classes = probabilities[0].shape[-1]
+    classes = passes[0].classes
     share = label_smoothing / (classes - 1)
+    label = 1 - label_smoothing - share
     # What a distribution adds up to need not be 1; an id stands for 1.
     mass = 1.0
     if dense:
         mass = ops.sum(target, axis=-1, keepdims=True)
-        mass = (1 - label_smoothing - share) * mass + share * classes
-    else:
-        target = ops.one_hot(target, classes, dtype=probabilities[0].dtype)
-    of_pairs = of_pairs / (len(probabilities) - 1)
+        mass = label * mass + share * classes
+    scaled = pairs.scaled(of_pairs / (len(passes) - 1))
     results = []
-    for p, of_one, gap, log_gap, sign in zip(probabilities, of_task, *pairs):
-        scale = sign * of_pairs
+    for each, of_one, (gap, log_gap, minus) in zip(passes, of_task, scaled):
+        p = each.probabilities
         slope = mass * of_one
-        wanted = (of_one * (1 - label_smoothing - share)) * target
-        if label_smoothing:
-            wanted = wanted + of_one * share
         if not stop_gradient:
-            log_gap = scale * log_gap
             mean = ops.sum(p * log_gap, axis=-1, keepdims=True)
-            slope = log_gap + (slope - mean)
-        results.append(p * slope + (scale * gap - wanted))
+            if minus:
+                slope = (slope + mean) - log_gap
+            else:
+                slope = (slope - mean) + log_gap
+        found = p * slope
+        found = found - gap if minus else found + gap
+        if label_smoothing:
+            found = found - of_one * share
+        if dense:
+            found = found - (of_one * label) * target
+        else:
+            found = subtract_at(found, target, of_one * label)
+        results.append(found)
     return results
 
 
-def crossentropy(
-    log_probabilities: Any,
-    target: Any,
-    label_smoothing: float = 0.0,
-    dense: bool = False,
-) -> Any:
-    """Returns the crossentropy of every item, `(...)`.
+def subtract_at(tensor: Any, ids: Any, amount: Any) -> Any:
+    """Subtracts something from one class of each item.
 
     Args:
-        log_probabilities: Of one pass, `(..., classes)`.
-        target: Class ids `(...)`, or distributions `(..., classes)`.
-        label_smoothing: The part of the probability that all classes but the
-            label share.
-        dense: Whether the target is distributions.
+        tensor: `(..., classes)`.
+        ids: The classes, `(...)`.
+        amount: `(..., 1)`.
     """
-    if dense:
-        # A class without a part in the target may have a logarithm of -inf.
-        terms = ops.where(target == 0, 0.0, target * log_probabilities)
-        value = -ops.sum(terms, axis=-1)
-    else:
-        found = ops.take_along_axis(
-            log_probabilities, ops.expand_dims(target, -1), axis=-1
-        )
-        value = -ops.squeeze(found, axis=-1)
-    if not label_smoothing:
-        return value
-    share = label_smoothing / (log_probabilities.shape[-1] - 1)
-    rest = ops.sum(log_probabilities, axis=-1)
-    return (1 - label_smoothing - share) * value - share * rest
+    shape = ops.shape(tensor)
+    flat = ops.reshape(tensor, (-1, shape[-1]))
+    ids = ops.reshape(ops.cast(ids, "int32"), (-1, 1))
+    rows = ops.expand_dims(ops.arange(ops.shape(flat)[0], dtype="int32"), -1)
+    amount = ops.broadcast_to(amount, (*shape[:-1], 1))
+    values = ops.take_along_axis(flat, ids, axis=-1)
+    values = ops.squeeze(values - ops.reshape(amount, (-1, 1)), axis=-1)
+    # One number an item, where one-hot labels would be as large as the logits.
+    flat = ops.scatter_update(
+        flat, ops.concatenate([rows, ids], axis=-1), values
+    )
+    return ops.reshape(flat, shape)
 
 
 def once_only(results: Sequence[Any], sources: Sequence[Any]) -> list[Any]:

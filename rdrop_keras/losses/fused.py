@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import keras
 
+from rdrop_keras.losses.closed_form import Softmax
 from rdrop_keras.losses.closed_form import compare
-from rdrop_keras.losses.closed_form import crossentropy
 from rdrop_keras.losses.closed_form import gradients
 from rdrop_keras.losses.closed_form import once_only
 from rdrop_keras.losses.divergence import check_outputs
@@ -49,8 +49,8 @@ def fused_rdrop_loss(
 
     `1/m (T_1 + ... + T_m + alpha * C)` with the crossentropies `T_i` and the
     mean KL divergence `C` between the passes, as `RDropModel` computes it. The
-    logarithm of the softmax of each pass is taken once for both, and is all
-    that is kept for the gradient, which is written out instead of derived.
+    softmax of each pass is taken once for both, and is all that is kept for
+    the gradient, which is written out instead of derived.
 
     Args:
         labels: Class ids `(batch, ...)` or `(batch, ..., 1)`, or
@@ -147,7 +147,7 @@ def fused_values(
             is no class raises where TensorFlow's own crossentropy does, which
             is on the CPU without XLA, and makes the crossentropy NaN elsewhere.
         logits: Of each pass, `(..., classes)`.
-        label_smoothing: See `crossentropy`.
+        label_smoothing: See `Softmax.crossentropy`.
         dense: Whether the target is distributions.
         stop_gradient: See `fused_rdrop_loss`.
 
@@ -166,21 +166,19 @@ def fused_values(
     @ops.custom_gradient
     def by_item(*logits):
         # What is inside is not to be recorded: the gradient follows below.
-        passes = [ops.stop_gradient(z) for z in check_outputs(logits)]
-        logs = [ops.log_softmax(z) for z in passes]
-        tasks = [
-            crossentropy(log_p, target, label_smoothing, dense)
-            for log_p in logs
+        passes = [
+            Softmax.of(ops.stop_gradient(z)) for z in check_outputs(logits)
         ]
-        pairs = compare([ops.exp(log_p) for log_p in logs], logs)
+        tasks = [
+            each.crossentropy(target, label_smoothing, dense) for each in passes
+        ]
 
         def gradient(*upstream):
             *of_tasks, of_pairs = (ops.expand_dims(u, -1) for u in upstream)
-            # Taken again rather than kept.
-            probabilities = [ops.exp(log_p) for log_p in logs]
             results = gradients(
-                probabilities,
-                compare(probabilities, logs),
+                passes,
+                # Taken again rather than kept.
+                compare(passes),
                 of_tasks,
                 of_pairs,
                 target,
@@ -191,7 +189,7 @@ def fused_values(
             results = [ops.cast(g, z.dtype) for g, z in zip(results, given)]
             return once_only(results, logits)
 
-        return (*tasks, pairs.value()), gradient
+        return (*tasks, compare(passes).value()), gradient
 
     *tasks, consistency = by_item(*given)
     if known is not None:

@@ -8,11 +8,20 @@ from typing import Any
 import keras
 
 from rdrop_keras.passes.calls import run_calls
+from rdrop_keras.passes.choice import choose
+from rdrop_keras.passes.choice import is_undecided
 from rdrop_keras.passes.concat import run_concat
 from rdrop_keras.passes.shared_prefix import shared_calls
 from rdrop_keras.rdrop import RDrop
 
-__all__ = ["run_calls", "run_concat", "run_passes", "shared_calls"]
+__all__ = [
+    "choose",
+    "is_undecided",
+    "run_calls",
+    "run_concat",
+    "run_passes",
+    "shared_calls",
+]
 
 
 def run_passes(model: keras.Model, x: Any, settings: RDrop) -> Iterator[Any]:
@@ -21,12 +30,15 @@ def run_passes(model: keras.Model, x: Any, settings: RDrop) -> Iterator[Any]:
     Args:
         model: A model whose `call` takes `training`.
         x: A batch of inputs.
-        settings: The compiled settings. `"auto"` is `"calls"`, which is right
-            for every model.
+        settings: The compiled settings.
     """
-    if settings.passes == "concat":
+    if settings.passes == "auto" and is_undecided(model):
+        # Builds it.
+        model(x, training=False)
+    how = choose(model, settings.passes)
+    if how == "concat":
         return run_concat(model, x, settings.num_passes)
-    if settings.passes == "shared_prefix":
+    if how == "shared_prefix":
         call = shared_calls(model, x)
     else:
 

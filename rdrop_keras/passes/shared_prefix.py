@@ -171,7 +171,12 @@ def _computing(model: keras.Model, once: Once) -> Iterator[None]:
 
 
 def _is_fixed(operation: Any) -> bool:
-    """Whether an operation gives the same outputs in every pass."""
+    """Whether an operation gives the same outputs in every pass.
+
+    Whatever `training` it was called with in the graph: a functional model
+    replaces that by its own (Keras 3.15), so that the dropout of a backbone
+    called with `training=False` is on in `fit`.
+    """
     if type(operation).__module__.split(".")[0] not in _TRUSTED:
         return False
     if not isinstance(operation, keras.layers.Layer):

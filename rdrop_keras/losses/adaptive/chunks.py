@@ -9,8 +9,8 @@ import keras
 
 from rdrop_keras.losses.adaptive.cluster import Cluster
 from rdrop_keras.losses.closed_form import Pairs
+from rdrop_keras.losses.closed_form import Softmax
 from rdrop_keras.losses.closed_form import compare
-from rdrop_keras.losses.closed_form import crossentropy
 from rdrop_keras.losses.closed_form import gradients
 from rdrop_keras.losses.divergence import consistency_dtype
 from rdrop_keras.losses.vocabulary.head import FORBIDDEN
@@ -87,7 +87,8 @@ class AdaptiveHead(NamedTuple):
             chunk = _Chunk.of(self, states, items, index)
             sums = [a + b for a, b in zip(sums, chunk.sums())]
             by_logits = chunk.by_logits()
-            of_bias = of_bias + ops.sum(by_logits[0], axis=0)
+            if self.bias is not None:
+                of_bias = of_bias + ops.sum(by_logits[0], axis=0)
             new_states, new_kernels = [], []
             for state, rows, kernel, of_kernel, by in zip(
                 states, chunk.rows, self.kernels, of_kernels, by_logits
@@ -129,8 +130,7 @@ class _Chunk(NamedTuple):
     in_head: Any
     weights: Any
     counted: Any
-    probabilities: list[Any]
-    logs: list[Any]
+    passes: list[Softmax]
     pairs: Pairs
     clusters: list[Cluster]
 
@@ -150,14 +150,13 @@ class _Chunk(NamedTuple):
                 found = found + bias
             found = ops.reshape(found, (passes, size, found.shape[-1]))
             logits.append(ops.unstack(found, passes))
-        logs = [ops.log_softmax(z) for z in logits[0]]
-        probabilities = [ops.exp(log_p) for log_p in logs]
+        in_all = [Softmax.of(z) for z in logits[0]]
         first = shortlist = head.kernels[0].shape[-1] - len(head.kernels) + 1
         in_head = labels
         clusters = []
         for place, of_cluster in enumerate(logits[1:], shortlist):
             in_head = ops.where(labels >= first, place, in_head)
-            priors = [p[:, place : place + 1] for p in probabilities]
+            priors = [s.probabilities[:, place : place + 1] for s in in_all]
             clusters.append(Cluster.of(of_cluster, priors, first, labels))
             first += of_cluster[0].shape[-1]
         return cls(
@@ -168,14 +167,13 @@ class _Chunk(NamedTuple):
             in_head,
             ops.slice(items.weights, (start,), (size,)),
             start + ops.arange(size, dtype="int32") < items.count,
-            probabilities,
-            logs,
-            compare(probabilities, logs, infinite=False),
+            in_all,
+            compare(in_all, infinite=False),
             clusters,
         )
 
     def sums(self):
-        tasks = [crossentropy(log_p, self.in_head) for log_p in self.logs]
+        tasks = [each.crossentropy(self.in_head) for each in self.passes]
         consistency = self.pairs.value()
         for cluster in self.clusters:
             found = cluster.crossentropies()
@@ -192,15 +190,16 @@ class _Chunk(NamedTuple):
 
     def _most_probable(self):
         """Returns the number of the first pass's most probable word."""
-        log_p = self.logs[0]
+        log_p = self.passes[0].log_probabilities()
         first = shortlist = log_p.shape[-1] - len(self.clusters)
         words = [ops.argmax(log_p[:, :shortlist], axis=-1)]
         values = [ops.max(log_p[:, :shortlist], axis=-1)]
         for place, cluster in enumerate(self.clusters, shortlist):
-            log_q = cluster.logs[0]
-            words.append(first + ops.argmax(log_q, axis=-1))
-            values.append(log_p[:, place] + ops.max(log_q, axis=-1))
-            first += log_q.shape[-1]
+            within = cluster.passes[0]
+            words.append(first + ops.argmax(within.logits, axis=-1))
+            best = ops.max(within.logits - within.normalizer, axis=-1)
+            values.append(log_p[:, place] + best)
+            first += within.classes
         best = ops.argmax(ops.stack(values, axis=-1), axis=-1)
         found = ops.take_along_axis(
             ops.stack(words, axis=-1), ops.expand_dims(best, -1), axis=-1
@@ -212,13 +211,13 @@ class _Chunk(NamedTuple):
 
         By the logits of the head, then of each cluster.
         """
-        of_task = ops.expand_dims(self.weights, -1) / len(self.logs)
+        of_task = ops.expand_dims(self.weights, -1) / len(self.passes)
         of_pairs = of_task * self.head.alpha
         stop_gradient = self.head.stop_gradient
         of_head = gradients(
-            self.probabilities,
+            self.passes,
             self.pairs,
-            [of_task] * len(self.logs),
+            [of_task] * len(self.passes),
             of_pairs,
             self.in_head,
             0.0,
@@ -233,9 +232,12 @@ class _Chunk(NamedTuple):
             results.append(ops.concatenate(found, axis=0))
         if not stop_gradient:
             of_head = [
-                by + _through_softmax(p, ops.concatenate(slopes, axis=-1))
-                for by, p, slopes in zip(
-                    of_head, self.probabilities, zip(*by_priors)
+                by
+                + _through_softmax(
+                    each.probabilities, ops.concatenate(slopes, axis=-1)
+                )
+                for by, each, slopes in zip(
+                    of_head, self.passes, zip(*by_priors)
                 )
             ]
         return [ops.concatenate(of_head, axis=0), *results]

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import keras
 
 from rdrop_keras.losses.closed_form import Pairs
+from rdrop_keras.losses.closed_form import Softmax
 from rdrop_keras.losses.closed_form import compare
-from rdrop_keras.losses.closed_form import crossentropy
+from rdrop_keras.losses.closed_form import subtract_at
 
 ops = keras.ops
 
@@ -26,8 +27,7 @@ class Cluster(NamedTuple):
     ordered pairs of m passes is `D = sum_i <w_i - mean w, u_i> / (m - 1)`.
 
     Attributes:
-        probabilities: The `q_i`, `(items, words)` each.
-        logs: Their logarithms.
+        passes: The `q_i`, `(items, words)` each.
         priors: The `P_i`, `(items, 1)` each.
         joint: The `w_i`.
         pairs: How the `w_i` and `log q_i` differ from their means.
@@ -36,8 +36,7 @@ class Cluster(NamedTuple):
         inside: 1 where the label is in the cluster, 0 elsewhere, `(items,)`.
     """
 
-    probabilities: list[Any]
-    logs: list[Any]
+    passes: list[Softmax]
     priors: list[Any]
     joint: list[Any]
     pairs: Pairs
@@ -57,25 +56,24 @@ class Cluster(NamedTuple):
             labels: Class ids, `(items,)`.
         """
         words = logits[0].shape[-1]
-        logs = [ops.log_softmax(z) for z in logits]
-        probabilities = [ops.exp(log_q) for log_q in logs]
-        joint = [prior * q for prior, q in zip(priors, probabilities)]
+        passes = [Softmax.of(z) for z in logits]
+        joint = [
+            prior * each.probabilities for prior, each in zip(priors, passes)
+        ]
         inside = ops.logical_and(labels >= start, labels < start + words)
         return cls(
-            probabilities,
-            logs,
+            passes,
             priors,
             joint,
-            compare(joint, logs, infinite=False),
+            compare(passes, joint, infinite=False),
             ops.clip(labels - start, 0, words - 1),
-            ops.cast(inside, logs[0].dtype),
+            ops.cast(inside, logits[0].dtype),
         )
 
     def crossentropies(self) -> list[Any]:
         """Returns what the cluster adds to that of each pass, `(items,)`."""
         return [
-            self.inside * crossentropy(log_q, self.labels)
-            for log_q in self.logs
+            self.inside * each.crossentropy(self.labels) for each in self.passes
         ]
 
     def by_priors(self, of_pairs: Any) -> list[Any]:
@@ -86,13 +84,14 @@ class Cluster(NamedTuple):
         Args:
             of_pairs: The derivative by D, `(items, 1)`.
         """
-        of_pairs = of_pairs / (len(self.logs) - 1)
-        return [
-            sign * of_pairs * ops.sum(q * log_gap, axis=-1, keepdims=True)
-            for q, log_gap, sign in zip(
-                self.probabilities, self.pairs.log_gaps, self.pairs.signs
+        scaled = self.pairs.scaled(of_pairs / (len(self.passes) - 1))
+        results = []
+        for each, (_, log_gap, minus) in zip(self.passes, scaled):
+            inner = ops.sum(
+                each.probabilities * log_gap, axis=-1, keepdims=True
             )
-        ]
+            results.append(-inner if minus else inner)
+        return results
 
     def by_logits(
         self,
@@ -115,20 +114,18 @@ class Cluster(NamedTuple):
                 constant, which leaves the others.
         """
         of_task = of_task * ops.expand_dims(self.inside, -1)
-        of_pairs = of_pairs / (len(self.logs) - 1)
+        of_pairs = of_pairs / (len(self.passes) - 1)
+        scaled = self.pairs.scaled(of_pairs)
         mean = sum(self.priors) / len(self.priors)
-        target = of_task * ops.one_hot(
-            self.labels, self.logs[0].shape[-1], dtype=of_task.dtype
-        )
         results = []
-        for q, w, prior, inner, gap, log_gap, sign in zip(
-            self.probabilities, self.joint, self.priors, by_priors, *self.pairs
+        for each, w, prior, inner, (gap, log_gap, minus) in zip(
+            self.passes, self.joint, self.priors, by_priors, scaled
         ):
-            scale = sign * of_pairs
             # `q mean P - mean w` is `(w - mean w) - q (P - mean P)`.
-            found = q * (of_task - of_pairs * (prior - mean))
-            found = found + (scale * gap - target)
+            found = each.probabilities * (of_task - of_pairs * (prior - mean))
+            found = found - gap if minus else found + gap
             if not stop_gradient:
-                found = found + w * (scale * log_gap - inner)
-            results.append(found)
+                slope = log_gap + inner if minus else log_gap - inner
+                found = found - w * slope if minus else found + w * slope
+            results.append(subtract_at(found, self.labels, of_task))
         return results

@@ -7,16 +7,16 @@ from typing import NamedTuple
 
 import keras
 
+from rdrop_keras.losses.closed_form import Softmax
 from rdrop_keras.losses.closed_form import compare
-from rdrop_keras.losses.closed_form import crossentropy
 from rdrop_keras.losses.closed_form import gradients
 from rdrop_keras.losses.divergence import consistency_dtype
 from rdrop_keras.losses.vocabulary.items import Items
 
 ops = keras.ops
 
-# Stands for -inf among the logits: the logarithm of the softmax is this very
-# number in every pass, so that the passes do not differ.
+# Stands for -inf among the logits: less a normalizer it is this very number in
+# every pass, so that the passes do not differ.
 FORBIDDEN = -1e30
 
 
@@ -103,7 +103,8 @@ class Head(NamedTuple):
             chunk = _Chunk.of(self, states, items, index)
             sums = [a + b for a, b in zip(sums, chunk.sums())]
             by_logits = chunk.by_logits()
-            of_bias = of_bias + ops.sum(by_logits, axis=0)
+            if self.bias is not None:
+                of_bias = of_bias + ops.sum(by_logits, axis=0)
             by_logits = ops.cast(by_logits, states.dtype)
             if self.transposed:
                 by_hidden = ops.matmul(by_logits, self.columns)
@@ -138,8 +139,7 @@ class _Chunk(NamedTuple):
     labels: Any
     weights: Any
     counted: Any
-    probabilities: list[Any]
-    logs: list[Any]
+    passes: list[Softmax]
     pairs: Any
 
     @classmethod
@@ -153,8 +153,7 @@ class _Chunk(NamedTuple):
         if head.bias is not None:
             logits = logits + head.bias
         logits = ops.reshape(logits, (passes, size, logits.shape[-1]))
-        logs = [ops.log_softmax(z) for z in ops.unstack(logits, passes)]
-        probabilities = [ops.exp(log_p) for log_p in logs]
+        found = [Softmax.of(z) for z in ops.unstack(logits, passes)]
         return cls(
             head,
             start,
@@ -162,18 +161,18 @@ class _Chunk(NamedTuple):
             ops.slice(items.labels, (start,), (size,)),
             ops.slice(items.weights, (start,), (size,)),
             start + ops.arange(size, dtype="int32") < items.count,
-            probabilities,
-            logs,
-            compare(probabilities, logs, infinite=False),
+            found,
+            compare(found, infinite=False),
         )
 
     def sums(self):
         task = sum(
-            crossentropy(log_p, self.labels, self.head.label_smoothing)
-            for log_p in self.logs
-        ) / len(self.logs)
-        nll = crossentropy(self.logs[0], self.labels)
-        best = ops.cast(ops.argmax(self.logs[0], axis=-1), self.labels.dtype)
+            each.crossentropy(self.labels, self.head.label_smoothing)
+            for each in self.passes
+        ) / len(self.passes)
+        first = self.passes[0]
+        nll = first.crossentropy(self.labels)
+        best = ops.cast(ops.argmax(first.logits, axis=-1), self.labels.dtype)
         right = ops.logical_and(best == self.labels, self.counted)
         return Sums(
             ops.sum(self.weights * task),
@@ -184,11 +183,11 @@ class _Chunk(NamedTuple):
 
     def by_logits(self):
         """Returns the gradient, `(passes * size, vocabulary)`."""
-        of_task = ops.expand_dims(self.weights, -1) / len(self.logs)
+        of_task = ops.expand_dims(self.weights, -1) / len(self.passes)
         found = gradients(
-            self.probabilities,
+            self.passes,
             self.pairs,
-            [of_task] * len(self.logs),
+            [of_task] * len(self.passes),
             of_task * self.head.alpha,
             self.labels,
             self.head.label_smoothing,
