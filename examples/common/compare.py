@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +82,54 @@ def compare_arms(
     runs.write_json(output / runs.METRICS, result)
     print_summary(summary, measures, title)
     return result
+
+
+def compare_settings(
+    train: Callable[[Any, Any, Path, bool], dict[str, Any]],
+    program: str,
+    data: Any,
+    settings: Any,
+    arms: tuple[str, ...],
+    seeds: tuple[int, ...],
+    output: Path,
+    measures: list[Measure],
+    title: str,
+    score: Score,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """`compare_arms` for a program whose settings are a dataclass.
+
+    Args:
+        train: Given data, settings, directory and whether to resume, trains
+            and returns the metrics.
+        program: The name of the example.
+        data: What to learn; `facts()` says how much there is of what.
+        settings: How to, with fields `arm` and `seed`, which are replaced.
+        arms: As for `compare_arms`, and so are the others.
+        seeds: The seeds.
+        output: The directory to write.
+        measures: What to compare.
+        title: What was trained, and how.
+        score: What the picture shows beside the loss.
+        resume: Whether to go on with what is there.
+
+    Returns:
+        What `compare_arms` returns.
+    """
+
+    def train_one(arm: str, seed: int, directory: Path) -> dict[str, Any]:
+        one = replace(settings, arm=arm, seed=seed)
+        return train(data, one, directory, resume)
+
+    return compare_arms(
+        train_one,
+        program,
+        asdict(settings) | {"data": data.facts()},
+        arms,
+        seeds,
+        output,
+        measures,
+        title,
+        score,
+        resume,
+    )

@@ -33,8 +33,9 @@ def summarize(
         measures: What to compare.
 
     Returns:
-        By arm and measure (as `part_name`): `values`, `mean`, `spread` (the
-        sample standard deviation over seeds, None for one seed), and, for all
+        By arm and measure (as `part_name`): `values`, `median`, `mean`,
+        `spread` (the sample standard deviation over seeds, None for one
+        seed), and, for all
         arms but the first, those of the values minus the first arm's on the
         same seed: `difference`, `difference_spread` and
         `difference_interval`, the 95 % interval of Student's t for their mean
@@ -46,7 +47,11 @@ def summarize(
         summary[arm] = {}
         for measure in measures:
             values = _values(runs[arm], measure)
-            entry = {"values": values, **_moments(values, "mean", "spread")}
+            entry = {
+                "values": values,
+                "median": statistics.median(values),
+                **_moments(values, "mean", "spread"),
+            }
             if arm != reference:
                 pairs = zip(values, _values(runs[reference], measure))
                 differences = [ours - theirs for ours, theirs in pairs]
@@ -64,7 +69,10 @@ def print_summary(
     title: str,
     console: Console | None = None,
 ) -> None:
-    """Prints a table: an arm a row, and under it the paired differences."""
+    """Prints a table: an arm a row, under it median and paired difference.
+
+    The median goes without saying where there is one seed.
+    """
     table = Table(title=title, title_justify="left")
     table.add_column("arm", no_wrap=True)
     for measure in measures:
@@ -79,6 +87,12 @@ def print_summary(
                 for value, measure in zip(values, measures)
             ),
         )
+        if len(values[0]["values"]) > 1:
+            medians = (
+                f"{value['median'] * measure.scale:.{measure.digits}f}"
+                for value, measure in zip(values, measures)
+            )
+            table.add_row("  median", *medians)
         if arm != reference:
             table.add_row(
                 f"  minus {reference}",

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from examples.common.compare import compare_arms
+from examples.common.compare import compare_settings
 from examples.common.compare import run_directory
 from examples.common.comparison import Measure
 from examples.common.curves import ACCURACY
@@ -54,19 +52,15 @@ def compare(
     Returns:
         What `compare_arms` returns.
     """
-
-    def train_one(arm: str, seed: int, directory: Path) -> dict[str, Any]:
-        one = replace(settings, arm=arm, seed=seed)
-        return train(dataset, one, directory, resume)
-
     title = (
         f"{dataset.name}, alpha {settings.alpha:g}, dropout "
         f"{settings.dropout:g}"
     )
-    result = compare_arms(
-        train_one,
+    result = compare_settings(
+        train,
         PROGRAM,
-        asdict(settings) | {"data": dataset.facts()},
+        dataset,
+        settings,
         arms,
         seeds,
         output,

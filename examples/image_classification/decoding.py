@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,9 +51,12 @@ class EncodedImages:
         self.shape = (len(sources), side, side, CHANNELS)
 
     def __getitem__(self, indices: np.ndarray) -> np.ndarray:
-        side = self.shape[1]
-        images = [decode(self._sources[index], side) for index in indices]
-        return np.stack(images)
+        def image(index: int) -> np.ndarray:
+            return decode(self._sources[index], self.shape[1])
+
+        # TensorFlow decodes outside of Python's lock.
+        with ThreadPoolExecutor() as pool:
+            return np.stack(list(pool.map(image, indices)))
 
     def at(self, indices: np.ndarray) -> EncodedImages:
         """Returns some of the images."""

@@ -12,6 +12,7 @@ from examples.common.flags import Defaults
 from examples.common.flags import add_training_flags
 from examples.common.flags import at_least
 from examples.common.flags import rate
+from examples.image_classification.batches import AUGMENTATIONS
 from examples.image_classification.formats import FORMATS
 from examples.image_classification.model import MODELS
 from examples.image_classification.optimizers import OPTIMIZERS
@@ -84,6 +85,7 @@ def recipe_flags(name: str) -> dict[str, Any]:
         "accumulate": (batch.gradient_accumulation_steps or 1)
         * (batch.devices or 1),
         "summed_loss": True,
+        "augment": "crop",
     }
     return {name: value for name, value in flags.items() if value is not None}
 
@@ -298,6 +300,11 @@ def _add_more_training_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--augment",
-        action="store_true",
-        help="shift training images by up to 4 pixels and mirror half of them",
+        nargs="?",
+        const="shift",
+        choices=list(AUGMENTATIONS),
+        help="change training images. shift: by up to 4 pixels, and mirror "
+        "half of them, as residual networks train on CIFAR; crop: 5 to 100 "
+        "%% of an image, resized, as the paper trains ViT (default: do not; "
+        "without a name: shift)",
     )

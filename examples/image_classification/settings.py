@@ -26,7 +26,8 @@ class Settings:
         summed_loss: Whether arms of two passes make the updates of the
             paper's loss, which is the sum over passes and not their mean.
         decay_alpha: Whether alpha goes as the learning rate does.
-        augment: Whether to shift and mirror training images.
+        augment: How to change training images, one of `AUGMENTATIONS`, or
+            None.
     """
 
     arm: str
@@ -53,4 +54,4 @@ class Settings:
     accumulate: int = 1
     summed_loss: bool = False
     decay_alpha: bool = False
-    augment: bool = False
+    augment: str | None = None

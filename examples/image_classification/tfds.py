@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import tensorflow as tf
 
 from examples.common.errors import InputError
+from examples.common.tfds import open_prepared
 from examples.image_classification.data import Part
-
-# By what parts are called here, what they are called there.
-PARTS = {
-    "train": ("train",),
-    "valid": ("validation", "valid"),
-    "test": ("test",),
-}
 
 
 def load_tfds(
@@ -40,45 +33,19 @@ def load_tfds(
         InputError: If the package or the data set is not there, or it is none
             of images and labels.
     """
-    package = _package()
-    try:
-        builder = package.builder(name, data_dir=str(directory))
-        available = list(builder.info.splits)
-    except Exception as error:
+    builder, splits = open_prepared(name, directory, ("image", "label"))
+    label = builder.info.features["label"]
+    names = getattr(label, "names", None)
+    if not names:
         raise InputError(
-            f"--tfds {name}: expected a data set of tensorflow-datasets, got "
-            f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-        ) from error
-    if not available:
-        raise InputError(
-            f"--tfds {name}: expected it prepared in {directory}, got no "
-            "splits there. Prepare it: python -m tensorflow_datasets build "
-            f"{name} --data_dir {directory}"
-        )
-    features = builder.info.features or {}
-    if "image" not in features or "label" not in features:
-        raise InputError(
-            f"--tfds {name}: expected the features image and label, got "
-            f"{', '.join(sorted(features)) or 'none'}."
+            f"--tfds {name}: expected a label of named classes, got "
+            f"{type(label).__name__}."
         )
     parts = {
         part: _read(builder.as_dataset(split=split), side, name, split)
-        for part, names in PARTS.items()
-        for split in names
-        if split in available
+        for part, split in splits.items()
     }
-    return parts, tuple(features["label"].names)
-
-
-def _package() -> ModuleType:
-    try:
-        import tensorflow_datasets
-    except ImportError as error:
-        raise InputError(
-            "--tfds needs tensorflow-datasets, which is not installed: pip "
-            "install tensorflow-datasets"
-        ) from error
-    return tensorflow_datasets
+    return parts, tuple(names)
 
 
 def _read(

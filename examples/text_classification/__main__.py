@@ -57,7 +57,7 @@ def _dataset(flags: argparse.Namespace) -> AnyDataset:
 
 
 def _run(dataset: AnyDataset, flags: argparse.Namespace) -> None:
-    settings = _settings(dataset, flags)
+    settings = settings_of(dataset, flags)
     arms = flags.compare or (("plain", "rdrop") if flags.demo else None)
     if arms is None:
         metrics = train(dataset, settings, flags.output, flags.resume)
@@ -74,7 +74,8 @@ def _run(dataset: AnyDataset, flags: argparse.Namespace) -> None:
         _serve(shown / runs.SAVED_MODEL)
 
 
-def _settings(dataset: AnyDataset, flags: argparse.Namespace) -> Settings:
+def settings_of(dataset: AnyDataset, flags: argparse.Namespace) -> Settings:
+    """Returns what the flags say of a run."""
     epochs = flags.epochs
     if flags.updates is not None:
         # Whole ones, the last of which ends early.

@@ -15,6 +15,8 @@ from examples.text_classification.batches import Rows
 from examples.text_classification.batches import measuring_batches
 from examples.text_classification.glue import GlueDataset
 from examples.text_classification.glue import GluePart
+from examples.text_classification.glue_predictions import prediction_file
+from examples.text_classification.glue_predictions import write_predictions
 from examples.text_classification.glue_tasks import GlueTask
 from examples.text_classification.metrics import evaluate_glue
 from examples.text_classification.model import export_classifier
@@ -31,7 +33,7 @@ SEQUENCE_LENGTH = 128
 class GlueProblem(Problem):
     """A task of GLUE, measured on its validation parts.
 
-    The labels of the test parts are not public.
+    The labels of the test parts are not public: GLUE's server compares them.
     """
 
     def __init__(self, dataset: GlueDataset):
@@ -129,6 +131,18 @@ class GlueProblem(Problem):
             + f", loss {metrics['valid']['loss' + suffix]:.3f}"
             for part, suffix in self._suffixes().items()
         )
+
+    def predict(
+        self, model: keras.Model, preprocessor: Any, directory: Path
+    ) -> None:
+        for name, part in self.dataset.test.items():
+            inputs = tokenized(preprocessor, part.first, part.second)
+            rows = Rows(inputs, np.zeros(len(part)))
+            write_predictions(
+                self.task,
+                model.predict(measuring_batches(rows), verbose=0),
+                directory / prediction_file(self.task, name),
+            )
 
     def export(self, model: keras.Model, path: Path) -> None:
         export_classifier(

@@ -1,14 +1,15 @@
 """BERT and RoBERTa from a directory as Hugging Face publishes them.
 
-KerasHub reads such directories too, with the package safetensors, which is
-not required here. Its layers are the same but in one: KerasHub's BERT computes
-GELU by the usual approximation with tanh, from which its outputs differ a
-little.
+KerasHub has converters of its own. They leave out what changes numbers without
+a word: which GELU and which epsilon a checkpoint has, and whether its tokenizer
+drops capitals and accents.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,18 @@ import keras_hub
 import numpy as np
 
 from examples.common.errors import InputError
-from examples.text_classification.safetensors_file import read_safetensors
+from examples.text_classification.model import ExactBertBackbone
+from examples.text_classification.weight_files import read_weights
 
-WEIGHTS = "model.safetensors"
-# By model type: the backbone's class, and what KerasHub has fixed of it.
+# By model type and activation: the backbone's class.
 BACKBONES = {
-    "bert": keras_hub.models.BertBackbone,
-    "roberta": keras_hub.models.RobertaBackbone,
+    ("bert", "gelu"): ExactBertBackbone,
+    ("bert", "gelu_new"): keras_hub.models.BertBackbone,
+    ("bert", "gelu_pytorch_tanh"): keras_hub.models.BertBackbone,
+    ("roberta", "gelu"): keras_hub.models.RobertaBackbone,
 }
-FIXED = {
-    "bert": {"hidden_act": "gelu", "layer_norm_eps": 1e-12},
-    "roberta": {"hidden_act": "gelu", "layer_norm_eps": 1e-5},
-}
+# What KerasHub has fixed.
+EPSILONS = {"bert": 1e-12, "roberta": 1e-5}
 # RoBERTa's positions begin after that of padding, whose number is 1.
 ROBERTA_POSITIONS = 2
 
@@ -51,28 +52,104 @@ NAMES = {
 }
 
 
-def load_backbone(
-    directory: Path, config: dict[str, Any], dropout: float
+# By model type: the layers of the classifier that are not the encoder's.
+HEADS = {
+    "bert": {"logits": "classifier"},
+    "roberta": {
+        "pooled_dense": "classifier.dense",
+        "logits": "classifier.out_proj",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a directory holds, but for the tokenizer.
+
+    Attributes:
+        kind: The model type, `bert` or `roberta`.
+        directory: Where it is.
+        config: What `config.json` holds.
+        path: The file of the weights.
+        tensors: The weights, by names without the encoder's prefix and in
+            their newer form.
+    """
+
+    kind: str
+    directory: Path
+    config: Mapping[str, Any]
+    path: Path
+    tensors: dict[str, np.ndarray]
+
+    @property
+    def has_pooler(self) -> bool:
+        """Whether it has all that comes before the head."""
+        # KerasHub counts RoBERTa's among its head, as Hugging Face does.
+        return self.kind == "roberta" or "pooler.dense.weight" in self.tensors
+
+    def tensor(self, name: str) -> np.ndarray:
+        """Returns a tensor by its name.
+
+        Raises:
+            InputError: If it is not there.
+        """
+        if name not in self.tensors:
+            raise InputError(
+                f"{self.path}: expected a tensor {name}, got none. Fetch the "
+                "weights of the encoder with all its layers."
+            )
+        return self.tensors[name]
+
+
+def read_checkpoint(directory: Path, config: Mapping[str, Any]) -> Checkpoint:
+    """Reads the weights that go with a config.
+
+    Raises:
+        InputError: If they are missing, cut short or damaged.
+    """
+    kind = config["model_type"]
+    path, found = read_weights(directory)
+    tensors = {}
+    for name, tensor in found.items():
+        name = name.removeprefix(f"{kind}.")
+        name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
+        tensors[name.replace("LayerNorm.beta", "LayerNorm.bias")] = tensor
+    checkpoint = Checkpoint(kind, directory, config, path, tensors)
+    if kind == "roberta":
+        _fold_positions(checkpoint)
+    return checkpoint
+
+
+def backbone_of(
+    checkpoint: Checkpoint, dropout: float
 ) -> keras_hub.models.Backbone:
     """Returns the encoder with its weights.
 
+    A pooler that the checkpoint lacks, as one trained on masked words alone
+    does, keeps its random weights.
+
     Args:
-        directory: Where `model.safetensors` is.
-        config: What `config.json` holds.
+        checkpoint: What to take it from.
         dropout: The rate of all dropout layers, over the config's own.
 
     Raises:
         InputError: If the config or the weights are not those of an encoder
             that KerasHub has.
     """
-    kind = config["model_type"]
-    for name, value in FIXED[kind].items():
-        if config.get(name, value) != value:
+    kind = checkpoint.kind
+    activation = checkpoint.config.get("hidden_act", "gelu")
+    epsilon = checkpoint.config.get("layer_norm_eps", EPSILONS[kind])
+    for name, value, known in (
+        ("hidden_act", activation, [a for k, a in BACKBONES if k == kind]),
+        ("layer_norm_eps", epsilon, [EPSILONS[kind]]),
+    ):
+        if value not in known:
             raise InputError(
-                f"{directory / 'config.json'}: expected {name} {value}, got "
-                f"{config[name]}. KerasHub has no such {kind}."
+                f"{checkpoint.directory / 'config.json'}: expected {name} "
+                f"{' or '.join(map(str, known))}, got {value}. KerasHub has "
+                f"no such {kind}."
             )
-    positions = _number(directory, config, "max_position_embeddings")
+    positions = _number(checkpoint, "max_position_embeddings")
     sizes = {
         "vocabulary_size": "vocab_size",
         "num_layers": "num_hidden_layers",
@@ -80,19 +157,44 @@ def load_backbone(
         "hidden_dim": "hidden_size",
         "intermediate_dim": "intermediate_size",
     }
-    backbone = BACKBONES[kind](
-        **{ours: _number(directory, config, x) for ours, x in sizes.items()},
+    backbone = BACKBONES[kind, activation](
+        **{ours: _number(checkpoint, x) for ours, x in sizes.items()},
         dropout=dropout,
         max_sequence_length=positions
         - (ROBERTA_POSITIONS if kind == "roberta" else 0),
     )
-    path = directory / WEIGHTS
-    tensors = _encoder_tensors(kind, path)
-    if kind == "roberta":
-        _fold_positions(path, tensors)
     for variable in backbone.weights:
-        _assign(path, variable, tensors)
+        *layers, _ = variable.path.split("/")
+        if layers[-1] == "pooled_dense" and not checkpoint.has_pooler:
+            continue
+        name = NAMES[layers[-1]]
+        if layers[0].startswith("transformer_layer_"):
+            name = f"encoder.layer.{layers[0].rsplit('_', 1)[1]}.{name}"
+        _assign(checkpoint, variable, name)
     return backbone
+
+
+def assign_head(
+    checkpoint: Checkpoint, classifier: keras_hub.models.TextClassifier
+) -> bool:
+    """Gives a classifier the head of a checkpoint, if that has one.
+
+    Args:
+        checkpoint: What to take it from.
+        classifier: The model, with the encoder of the checkpoint.
+
+    Returns:
+        Whether there was one, with as many outputs as the classifier. If not,
+        the classifier is left as it was.
+    """
+    heads = HEADS[checkpoint.kind]
+    last = checkpoint.tensors.get(f"{heads['logits']}.weight")
+    if last is None or len(last) != classifier.output_dense.units:
+        return False
+    for layer, name in heads.items():
+        for variable in classifier.get_layer(layer).weights:
+            _assign(checkpoint, variable, name)
+    return True
 
 
 def load_tokenizer(
@@ -146,44 +248,32 @@ def _read(path: Path) -> str:
         ) from error
 
 
-def _number(directory: Path, config: dict[str, Any], name: str) -> int:
-    value = config.get(name)
+def _number(checkpoint: Checkpoint, name: str) -> int:
+    value = checkpoint.config.get(name)
     if not isinstance(value, int) or value < 1:
         raise InputError(
-            f"{directory / 'config.json'}: expected a whole number for "
-            f"{name}, got {value}. Fetch the file again."
+            f"{checkpoint.directory / 'config.json'}: expected a whole number "
+            f"for {name}, got {value}. Fetch the file again."
         )
     return value
 
 
-def _encoder_tensors(kind: str, path: Path) -> dict[str, np.ndarray]:
-    """Returns the tensors by names without prefix, in their newer form."""
-    tensors = {}
-    for name, tensor in read_safetensors(path).items():
-        name = name.removeprefix(f"{kind}.")
-        name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
-        tensors[name.replace("LayerNorm.beta", "LayerNorm.bias")] = tensor
-    return tensors
-
-
-def _fold_positions(path: Path, tensors: dict[str, np.ndarray]) -> None:
+def _fold_positions(checkpoint: Checkpoint) -> None:
     """Leaves the positions that occur, with the one segment added to them."""
     name = "embeddings.position_embeddings.weight"
-    positions = _tensor(path, name, tensors)[ROBERTA_POSITIONS:]
-    segment = tensors.get("embeddings.token_type_embeddings.weight")
-    tensors[name] = positions if segment is None else positions + segment[:1]
+    positions = checkpoint.tensor(name)[ROBERTA_POSITIONS:]
+    segment = checkpoint.tensors.get("embeddings.token_type_embeddings.weight")
+    if segment is not None:
+        positions = positions + segment[:1]
+    checkpoint.tensors[name] = positions
 
 
 def _assign(
-    path: Path, variable: keras.Variable, tensors: dict[str, np.ndarray]
+    checkpoint: Checkpoint, variable: keras.Variable, layer: str
 ) -> None:
-    *layers, kind = variable.path.split("/")
-    name = NAMES[layers[-1]]
-    if layers[0].startswith("transformer_layer_"):
-        name = f"encoder.layer.{layers[0].rsplit('_', 1)[1]}.{name}"
-    is_bias = kind in ("bias", "beta")
-    name += ".bias" if is_bias else ".weight"
-    tensor = _tensor(path, name, tensors)
+    kind = variable.path.rsplit("/", 1)[1]
+    name = f"{layer}.{'bias' if kind in ('bias', 'beta') else 'weight'}"
+    tensor = checkpoint.tensor(name)
     if kind == "kernel":
         # PyTorch has outputs first.
         tensor = tensor.T
@@ -192,18 +282,8 @@ def _assign(
     whole = kind != "embeddings" or tensor.shape == tuple(variable.shape)
     if tensor.size != expected or not whole:
         raise InputError(
-            f"{path}: expected {expected} numbers in {name}, got shape "
-            f"{tensor.shape}. Check that config.json is that of the weights."
+            f"{checkpoint.path}: expected {expected} numbers in {name}, got "
+            f"shape {tensor.shape}. Check that config.json is that of the "
+            "weights."
         )
     variable.assign(tensor.reshape(variable.shape))
-
-
-def _tensor(
-    path: Path, name: str, tensors: dict[str, np.ndarray]
-) -> np.ndarray:
-    if name not in tensors:
-        raise InputError(
-            f"{path}: expected a tensor {name}, got none. Fetch the weights "
-            "of the encoder with all its layers."
-        )
-    return tensors[name]

@@ -1,8 +1,7 @@
-"""GLUE's metrics, from scikit-learn and SciPy, and their spread over seeds."""
+"""GLUE's metrics, from scikit-learn and SciPy."""
 
 from __future__ import annotations
 
-import statistics
 import warnings
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -86,34 +85,6 @@ def evaluate_glue(
             f"Received: {len(predictions)} predictions, {len(labels)} labels"
         )
     return {name: METRICS[name](predictions, labels) for name in task.metrics}
-
-
-def seeds_summary(values: Sequence[float]) -> dict[str, float | None]:
-    """What one metric came to on several seeds.
-
-    Results on the small tasks of GLUE depend on the seed, and papers differ in
-    what they report: the median, the mean or the best.
-
-    Args:
-        values: The metric of each run; higher is better.
-
-    Returns:
-        `median`, `mean`, `standard_deviation` (that of a sample; None for one
-        seed) and `best`.
-    """
-    values = [float(value) for value in values]
-    if not values or not np.isfinite(values).all():
-        raise ValueError(
-            f"Expected one or more finite values. Received: {values}"
-        )
-    return {
-        "median": statistics.median(values),
-        "mean": statistics.fmean(values),
-        "standard_deviation": (
-            statistics.stdev(values) if len(values) > 1 else None
-        ),
-        "best": max(values),
-    }
 
 
 def _array(task: GlueTask, values: Sequence[Any] | np.ndarray) -> np.ndarray:

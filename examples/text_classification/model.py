@@ -27,6 +27,33 @@ TOKENIZED_TEXTS = 8192
 
 
 @keras.saving.register_keras_serializable("rdrop_keras_examples")
+class ExactBertBackbone(keras_hub.models.BertBackbone):
+    """`BertBackbone` with GELU itself.
+
+    KerasHub's computes the approximation with tanh that the first BERT had.
+    Hugging Face's checkpoints have the other one, and logits differ by a few
+    thousandths.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        for layer in self.transformer_layers:
+            # There is no public way to it: `activation` is read only once.
+            layer._feedforward_intermediate_dense.activation = (
+                keras.activations.gelu
+            )
+
+
+@keras.saving.register_keras_serializable("rdrop_keras_examples")
+class ExactBertTextClassifierPreprocessor(
+    keras_hub.models.BertTextClassifierPreprocessor
+):
+    """By which KerasHub finds the preprocessor of such a preset."""
+
+    backbone_cls = ExactBertBackbone
+
+
+@keras.saving.register_keras_serializable("rdrop_keras_examples")
 class RDropBertTextClassifier(RDropMixin, keras_hub.models.BertTextClassifier):
     """`BertTextClassifier`, trained with R-Drop."""
 

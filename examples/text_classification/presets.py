@@ -19,6 +19,8 @@ CLASSIFIERS = {
     "BertBackbone": RDropBertTextClassifier,
     "RobertaBackbone": RDropRobertaTextClassifier,
 }
+# The names of classes that are one of these for all that matters here.
+ALIASES = {"ExactBertBackbone": "BertBackbone"}
 MODEL_TYPES = {"bert": "BertBackbone", "roberta": "RobertaBackbone"}
 # By what the names of recipes have in them: the encoder they are for.
 RECIPES = {"_bert_": "BertBackbone", "_roberta_": "RobertaBackbone"}
@@ -30,7 +32,10 @@ def preset_classifier(
     dropout: float,
     sequence_length: int | None = None,
 ) -> Classifier:
-    """Returns a pretrained BERT or RoBERTa with a new classification head.
+    """Returns a pretrained BERT or RoBERTa as a classifier.
+
+    Its head is new, unless a checkpoint of Hugging Face has one with as many
+    outputs. What is new is printed.
 
     Args:
         preset: A directory as KerasHub's `save_to_preset` writes it, or as
@@ -42,8 +47,10 @@ def preset_classifier(
     """
     classifier = CLASSIFIERS[encoder_of(preset)]
     config = _read_config(preset)
+    checkpoint = None
     if "model_type" in config:
-        backbone = hugging_face.load_backbone(preset, config, dropout)
+        checkpoint = hugging_face.read_checkpoint(preset, config)
+        backbone = hugging_face.backbone_of(checkpoint, dropout)
         preprocessor = classifier.preprocessor_cls(
             hugging_face.load_tokenizer(preset, config)
         )
@@ -56,12 +63,23 @@ def preset_classifier(
         sequence_length or preprocessor.sequence_length,
         backbone.max_sequence_length,
     )
-    return classifier(
+    model = classifier(
         backbone=backbone,
         preprocessor=preprocessor,
         num_classes=num_outputs,
         dropout=dropout,
     )
+    new = []
+    if checkpoint is not None and not checkpoint.has_pooler:
+        new.append("a new pooler")
+    if checkpoint is None or not hugging_face.assign_head(checkpoint, model):
+        new.append(f"a new head of {num_outputs} output(s)")
+    print(
+        f"{preset}: {type(backbone).__name__} with "
+        f"{' and '.join(new) or 'the head of the checkpoint'}, dropout "
+        f"{dropout:g}"
+    )
+    return model
 
 
 def check_preset(settings: Settings) -> None:
@@ -93,7 +111,8 @@ def encoder_of(preset: Path) -> str:
         found = config["model_type"]
         name = MODEL_TYPES.get(found)
     else:
-        found = name = config.get("class_name")
+        found = config.get("class_name")
+        name = ALIASES.get(found, found)
     if found is None:
         raise _not_a_config(preset)
     if name not in CLASSIFIERS:

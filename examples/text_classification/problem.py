@@ -85,6 +85,18 @@ class Problem(abc.ABC):
     def report(self, metrics: dict[str, Any]) -> str:
         """Returns lines that say how a run went, from its metrics."""
 
+    def predict(
+        self, model: keras.Model, preprocessor: Any, directory: Path
+    ) -> None:
+        """Writes predictions for parts without labels, if there are any.
+
+        Args:
+            model: The model, without its preprocessor.
+            preprocessor: What was taken from it, None if it had none.
+            directory: The directory to write, new.
+        """
+        return
+
     @abc.abstractmethod
     def export(self, model: keras.Model, path: Path) -> None:
         """Writes a SavedModel that takes what the user has."""

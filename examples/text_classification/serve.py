@@ -2,8 +2,9 @@
 
     python -m examples.text_classification.serve DIR TEXT [TEXT ...]
 
-Needs tensorflow and tensorflow_text, neither KerasHub nor R-Drop: the model
-and its tokenizer are inside the SavedModel.
+For a model of pairs, texts are taken two by two. Needs tensorflow and
+tensorflow_text, neither KerasHub nor R-Drop: the model and its tokenizer are
+inside the SavedModel.
 """
 
 import argparse
@@ -13,18 +14,31 @@ import tensorflow_text  # noqa: F401 - registers the tokenizer's operations
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Prints the label and its probability for each text."""
+    """Prints for each text, or pair, its label and probability, or score."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("saved_model", metavar="DIR")
     parser.add_argument("texts", nargs="+", metavar="TEXT")
     flags = parser.parse_args(arguments)
     served = tf.saved_model.load(flags.saved_model)
-    result = served.serve(tf.constant(flags.texts))
-    widest = max(len(text) for text in flags.texts)
-    for text, label, probabilities in zip(
-        flags.texts, result["label"].numpy(), result["probabilities"].numpy()
-    ):
-        print(f"{text:<{widest}}  {label.decode()} {probabilities.max():.2f}")
+    signature = served.signatures["serving_default"].structured_input_signature
+    if "measurements" in signature[1]:
+        parser.error(f"{flags.saved_model} takes measurements, not texts")
+    texts = [flags.texts]
+    if "second" in signature[1]:
+        if len(flags.texts) % 2:
+            parser.error("expected an even number of texts, two for each pair")
+        texts = [flags.texts[::2], flags.texts[1::2]]
+    result = served.serve(*map(tf.constant, texts))
+    shown = [" | ".join(example) for example in zip(*texts)]
+    widest = max(map(len, shown))
+    for place, text in enumerate(shown):
+        if "score" in result:
+            says = f"{result['score'].numpy()[place]:.3f}"
+        else:
+            label = result["label"].numpy()[place].decode()
+            probability = result["probabilities"].numpy()[place].max()
+            says = f"{label} {probability:.2f}"
+        print(f"{text:<{widest}}  {says}")
 
 
 if __name__ == "__main__":

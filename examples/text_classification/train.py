@@ -31,6 +31,7 @@ from examples.text_classification.problems import problem_of
 from examples.text_classification.settings import Settings
 
 PROGRAM = "examples.text_classification"
+PREDICTIONS = "predictions"
 
 
 class StopAtUpdate(keras.callbacks.Callback):
@@ -69,6 +70,7 @@ def train(
     if runs.is_finished(output):
         _remove_backup(output)
         return runs.read_json(output / runs.METRICS)
+    shutil.rmtree(output / PREDICTIONS, ignore_errors=True)
 
     keras.utils.clear_session()
     keras.utils.set_random_seed(settings.seed)
@@ -144,6 +146,7 @@ def _fit(
     )
     history = read_history(output / runs.HISTORY)
     measured = problem.measure(model, prepared, history)
+    problem.predict(model, preprocessor, output / PREDICTIONS)
     if preprocessor is not None:
         model.preprocessor = preprocessor
     return measured

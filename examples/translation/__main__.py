@@ -14,6 +14,8 @@ import tensorflow as tf
 from examples.common import runs
 from examples.common.compare import run_directory
 from examples.common.errors import InputError
+from examples.common.parallel_text import read_parallel
+from examples.common.parallel_text import read_sentences
 from examples.translation.cldr import load_cldr
 from examples.translation.compare import compare
 from examples.translation.configurations import CONFIGURATIONS
@@ -21,8 +23,6 @@ from examples.translation.corpus import Corpus
 from examples.translation.corpus import load_files
 from examples.translation.corpus import load_iwslt14
 from examples.translation.corpus import load_tsv
-from examples.translation.corpus import read_parallel
-from examples.translation.corpus import read_sentences
 from examples.translation.flags import DEFAULTS
 from examples.translation.flags import RATES
 from examples.translation.flags import parse

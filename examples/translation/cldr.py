@@ -28,8 +28,8 @@ from babel import localedata
 from babel.units import UnknownUnitError
 
 from examples.common.errors import InputError
+from examples.common.parallel_text import ParallelText
 from examples.translation.corpus import Corpus
-from examples.translation.corpus import ParallelText
 from examples.translation.phrases import Render
 from examples.translation.phrases import drafts
 

@@ -1,14 +1,8 @@
-"""Token ids and sizes of the translation models."""
+"""Sizes of the translation models."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-# Padding is 0 because Keras's own layers mean it by that id.
-PAD = 0
-BOS = 1
-EOS = 2
-UNK = 3
 
 
 @dataclass(frozen=True)

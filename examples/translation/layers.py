@@ -1,10 +1,4 @@
-"""The layers of the Transformer, with dropout in all its places.
-
-KerasHub's encoder and decoder layers have one dropout rate and none for
-feed-forward activations. Its attention, which is Keras's, draws its kernels
-from a far smaller range than Xavier's: Keras takes a kernel of three axes,
-width, heads and size, for that of a convolution.
-"""
+"""The layers of the encoder and of the decoder."""
 
 from __future__ import annotations
 
@@ -13,150 +7,13 @@ from typing import NamedTuple
 
 import keras
 
+from examples.common.transformer import NORM_EPSILON
+from examples.common.transformer import Attention
+from examples.common.transformer import FeedForward
+from examples.common.transformer import KeysAndValues
 from examples.translation.configurations import Configuration
 
 ops = keras.ops
-
-# What fairseq and PyTorch have, not Keras's 1e-3.
-NORM_EPSILON = 1e-5
-# Far below any score, and finite in float32: a row without a single key to
-# attend to gets equal weights, not NaN.
-MASKED_SCORE = -1e9
-
-
-class KeysAndValues(NamedTuple):
-    """What attention looks up, `(..., heads, time, width / heads)` each."""
-
-    keys: Any
-    values: Any
-
-
-class Attention(keras.layers.Layer):
-    """Multi-head scaled dot-product attention.
-
-    Args:
-        num_heads: How many heads.
-        width: The size of inputs and outputs.
-        dropout: The rate for attention probabilities.
-        **kwargs: As for `keras.layers.Layer`.
-    """
-
-    def __init__(
-        self, num_heads: int, width: int, dropout: float, **kwargs: Any
-    ):
-        super().__init__(**kwargs)
-        if width % num_heads:
-            raise ValueError(
-                "Expected a `width` that `num_heads` divides. Received: "
-                f"width={width}, num_heads={num_heads}."
-            )
-        self.num_heads = num_heads
-        self.width = width
-
-        def dense(name, scale):
-            return keras.layers.Dense(
-                width,
-                kernel_initializer=keras.initializers.VarianceScaling(
-                    scale, "fan_avg", "uniform"
-                ),
-                dtype=self.dtype_policy,
-                name=name,
-            )
-
-        # Xavier's range for the three as one kernel, as fairseq and PyTorch
-        # draw them.
-        self.query = dense("query", 0.5)
-        self.key = dense("key", 0.5)
-        self.value = dense("value", 0.5)
-        self.output_dense = dense("output", 1.0)
-        self.dropout = keras.layers.Dropout(
-            dropout, dtype=self.dtype_policy, name="attention_dropout"
-        )
-
-    def build(self, *_: Any) -> None:
-        for dense in (self.query, self.key, self.value, self.output_dense):
-            dense.build((None, None, self.width))
-
-    def keys_and_values(self, memory: Any) -> KeysAndValues:
-        """Projects a memory, `(..., time, width)`."""
-        return KeysAndValues(
-            self._split(self.key(memory)), self._split(self.value(memory))
-        )
-
-    def call(
-        self,
-        inputs: Any,
-        memory: KeysAndValues,
-        visible: Any,
-        training: bool | None = None,
-    ) -> Any:
-        """Attends to a memory.
-
-        Args:
-            inputs: The queries, `(..., queries, width)`.
-            memory: What `keys_and_values` returned.
-            visible: Boolean, broadcasts to `(..., heads, queries, time)`.
-            training: Whether dropout is on.
-
-        Returns:
-            As `inputs`.
-        """
-        query = self._split(self.query(inputs))
-        query = query * (self.width // self.num_heads) ** -0.5
-        scores = ops.matmul(query, ops.swapaxes(memory.keys, -1, -2))
-        scores = ops.cast(scores, "float32")
-        if scores.shape[-1] == 1:
-            # `ops.softmax` warns of a choice of one.
-            weights = ops.ones_like(scores)
-        else:
-            weights = ops.softmax(ops.where(visible, scores, MASKED_SCORE))
-        weights = ops.cast(weights, memory.values.dtype)
-        weights = self.dropout(weights, training=training)
-        heads = ops.swapaxes(ops.matmul(weights, memory.values), -2, -3)
-        merged = ops.reshape(heads, ops.shape(heads)[:-2] + (self.width,))
-        return self.output_dense(merged)
-
-    def _split(self, x: Any) -> Any:
-        heads = (self.num_heads, self.width // self.num_heads)
-        x = ops.reshape(x, ops.shape(x)[:-1] + heads)
-        return ops.swapaxes(x, -2, -3)
-
-
-class FeedForward(keras.layers.Layer):
-    """Two dense layers, with ReLU and dropout between.
-
-    Args:
-        width: The size of inputs and outputs.
-        feed_forward: The size between.
-        dropout: The rate for activations.
-        **kwargs: As for `keras.layers.Layer`.
-    """
-
-    def __init__(
-        self, width: int, feed_forward: int, dropout: float, **kwargs: Any
-    ):
-        super().__init__(**kwargs)
-        self.width = width
-        self.inner = keras.layers.Dense(
-            feed_forward,
-            activation="relu",
-            dtype=self.dtype_policy,
-            name="inner",
-        )
-        self.outer = keras.layers.Dense(
-            width, dtype=self.dtype_policy, name="outer"
-        )
-        self.dropout = keras.layers.Dropout(
-            dropout, dtype=self.dtype_policy, name="activation_dropout"
-        )
-
-    def build(self, *_: Any) -> None:
-        self.inner.build((None, None, self.width))
-        self.outer.build((None, None, self.inner.units))
-
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        hidden = self.dropout(self.inner(inputs), training=training)
-        return self.outer(hidden)
 
 
 class Residual(keras.layers.Layer):

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import keras
 import keras_hub
 
-from examples.translation.configurations import PAD
+from examples.common.special_ids import PAD
+from examples.common.transformer import KeysAndValues
 from examples.translation.configurations import Configuration
 from examples.translation.layers import DecoderLayer
 from examples.translation.layers import EncoderLayer
-from examples.translation.layers import KeysAndValues
 from rdrop_keras import RDropModel
 
 ops = keras.ops

@@ -27,6 +27,10 @@ class Scores:
     bleu_signature: str
     chrf_signature: str
 
+    def values(self) -> dict[str, float]:
+        """Returns the scores by name, the one to choose by first."""
+        return {"bleu": self.bleu, "chrf": self.chrf}
+
     def __str__(self) -> str:
         return (
             f"BLEU {self.bleu:.2f}  {self.bleu_signature}\n"

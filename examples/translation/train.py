@@ -23,24 +23,24 @@ from examples.common import runs
 from examples.common.arms import batches_of
 from examples.common.arms import rdrop_of
 from examples.common.backup import BackupAndRestore
+from examples.common.batching import Batching
+from examples.common.batching import EncodedPairs
+from examples.common.checkpoints import Checkpoints
 from examples.common.curves import Score
 from examples.common.curves import plot_curves
 from examples.common.diverged import StopDiverged
 from examples.common.epochs import EpochNumber
 from examples.common.history import read_history
-from examples.translation.batching import Batching
-from examples.translation.batching import EncodedPairs
+from examples.common.parallel_text import ParallelText
+from examples.common.subwords import Subwords
 from examples.translation.batching import encode_pairs
-from examples.translation.checkpoints import Checkpoints
 from examples.translation.configurations import CONFIGURATIONS
 from examples.translation.configurations import Configuration
 from examples.translation.corpus import Corpus
-from examples.translation.corpus import ParallelText
 from examples.translation.corpus import filter_pairs
 from examples.translation.model import Transformer
 from examples.translation.scoring import Scores
 from examples.translation.scoring import score
-from examples.translation.subwords import Subwords
 from examples.translation.subwords import subwords_of
 from examples.translation.translator import Decoding
 from examples.translation.translator import Translator
@@ -253,7 +253,7 @@ def _fit(
     )
     checkpoints = Checkpoints(
         output / runs.CHECKPOINTS,
-        lambda: _score(greedy, corpus, corpus.valid),
+        lambda: _score(greedy, corpus, corpus.valid).values(),
         settings.validate_every,
         max(settings.average, 1),
         settings.patience,

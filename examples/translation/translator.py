@@ -14,10 +14,10 @@ import tensorflow as tf
 from examples.common import runs
 from examples.common.errors import InputError
 from examples.common.export import export_functions
+from examples.common.subwords import Subwords
 from examples.translation.batching import source_ids
 from examples.translation.decoding import translate
 from examples.translation.model import Transformer
-from examples.translation.subwords import Subwords
 
 # Decoding takes no gradients, and so has room for more sentences at a time.
 SENTENCES = 64

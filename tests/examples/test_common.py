@@ -176,6 +176,8 @@ def test_summary_has_means_spreads_and_paired_differences():
     plain = summary["plain"]["test_accuracy"]
     rdrop = summary["rdrop"]["test_accuracy"]
     assert plain["values"] == [0.50, 0.70]
+    skewed = summarize({"plain": _runs(0.7, 0.1, 0.6)}, MEASURES)["plain"]
+    assert skewed["test_accuracy"]["median"] == 0.6
     assert "difference" not in plain
     numbers = [plain["mean"], plain["spread"], rdrop["mean"]]
     np.testing.assert_allclose(numbers, [0.60, 0.2 / 2**0.5, 0.64])
@@ -202,6 +204,7 @@ def test_summary_prints():
     summary = summarize(
         {"plain": _runs(0.50, 0.70), "rdrop": _runs(0.55, 0.73)}, MEASURES
     )
+    summary["plain"]["test_accuracy"]["median"] = 0.625
     # Too narrow: numbers are not cut off for it.
     console = Console(file=io.StringIO(), width=20)
     print_summary(summary, MEASURES, "a title", console)
@@ -209,6 +212,7 @@ def test_summary_prints():
     for text in (
         "a title",
         "60.0 ± 14.1",
+        "62.5",
         "minus plain",
         "+4.0 (-8.7 to +16.7)",
     ):

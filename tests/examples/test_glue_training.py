@@ -15,10 +15,15 @@ from examples.common.history import read_history
 from examples.text_classification import glue_problem
 from examples.text_classification import model as model_module
 from examples.text_classification import regression_problem
+from examples.text_classification import serve
 from examples.text_classification import train as train_module
 from examples.text_classification.__main__ import main
 from examples.text_classification.glue import load_glue
+from examples.text_classification.glue_predictions import prediction_file
+from examples.text_classification.glue_predictions import write_predictions
+from examples.text_classification.glue_tasks import GLUE_TASKS
 from examples.text_classification.regression import load_diabetes
+from examples.text_classification.train import PREDICTIONS
 
 NAMES = ("Anna", "Bob", "Eva", "Tom", "Ida", "Max")
 VERBS = ("sees", "hears", "likes", "knows")
@@ -79,6 +84,21 @@ TASKS = {
 }
 
 
+# Their labels are not public.
+TESTS = {
+    "CoLA": [
+        "index\tsentence",
+        "0\tAnna sees the .",
+        "1\tBob likes him well .",
+    ],
+    "STS-B": [
+        STSB.removesuffix("\tscore"),
+        "0\tn\tf\t12\t1\ts\ts\tAnna sees him\tAnna sees him",
+        "1\tn\tf\t12\t1\ts\ts\tAnna sees him\tthe the",
+    ],
+}
+
+
 @pytest.fixture(scope="module")
 def glue(tmp_path_factory):
     directory = tmp_path_factory.mktemp("glue")
@@ -90,6 +110,8 @@ def glue(tmp_path_factory):
             kept = lines[:1] + lines[1 + place :]
             text = "\n".join(kept) + "\n"
             (directory / folder / file).write_text(text, encoding="utf-8")
+    for folder, lines in TESTS.items():
+        (directory / folder / "test.tsv").write_text("\n".join(lines))
     return directory
 
 
@@ -136,6 +158,7 @@ def test_single_sentences_are_scored_as_the_task_is(cola, glue):
         "classes": 2,
         "train": 24,
         "valid": 23,
+        "test": 2,
         "skipped": 0,
     }
     assert metrics["updates"] == 24
@@ -173,6 +196,52 @@ def test_single_sentences_are_served(cola, glue):
     classes = served.classes()["classes"].numpy()
     assert [x.decode() for x in classes] == list(names)
     assert (output / runs.CURVES).read_bytes().startswith(b"\x89PNG")
+
+
+def test_test_parts_get_predictions_as_the_server_wants_them(cola, glue):
+    _, output = cola
+    _, logits = _outputs(output, load_glue("cola", glue).test["test"])
+    (file,) = (output / PREDICTIONS).iterdir()
+    assert file.name == "CoLA.tsv"
+    assert file.read_text().splitlines() == [
+        "index\tprediction",
+        *(f"{row}\t{label}" for row, label in enumerate(logits.argmax(-1))),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("task", "outputs", "lines"),
+    [
+        # Labels as they are in the task's own files.
+        ("rte", [[0.0, 1.0], [1.0, 0.0]], ["not_entailment", "entailment"]),
+        ("qqp", [[0.0, 1.0], [1.0, 0.0]], ["1", "0"]),
+        (
+            "mnli",
+            [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0]],
+            ["contradiction", "neutral"],
+        ),
+        ("stsb", [[5.25], [-0.5], [2.71828]], ["5.000", "0.000", "2.718"]),
+    ],
+)
+def test_predictions_are_written_in_labels_of_the_task(
+    tmp_path, task, outputs, lines
+):
+    path = tmp_path / "new" / "x.tsv"
+    write_predictions(GLUE_TASKS[task], np.array(outputs), path)
+    numbered = [f"{row}\t{line}" for row, line in enumerate(lines)]
+    expected = "\n".join(["index\tprediction", *numbered]) + "\n"
+    assert path.read_text() == expected
+
+
+def test_prediction_files_are_called_as_the_server_calls_them():
+    assert {
+        prediction_file(task, part)
+        for task in GLUE_TASKS.values()
+        for part in task.test
+    } == {
+        *("CoLA.tsv", "MNLI-m.tsv", "MNLI-mm.tsv", "MRPC.tsv", "QNLI.tsv"),
+        *("QQP.tsv", "RTE.tsv", "SST-2.tsv", "STS-B.tsv"),
+    }
 
 
 # Keras's CSVLogger leaves its file open when an exception ends `fit`.
@@ -215,7 +284,7 @@ def test_interrupted_run_resumes_to_the_same_end(
 # --- pairs -------------------------------------------------------------------
 
 
-def test_pairs_get_a_score(glue, tmp_path):
+def test_pairs_get_a_score(glue, tmp_path, capsys):
     flags = ["--glue-task=stsb", f"--data={glue}", *FLAGS]
     assert main([*flags, f"--output={tmp_path}"]) == 0
     valid = runs.read_json(tmp_path / runs.METRICS)["valid"]
@@ -243,6 +312,20 @@ def test_pairs_get_a_score(glue, tmp_path):
     )
     turned = served.serve(second, first)["score"]
     assert np.abs(turned - scores).max() > 1e-4
+    pairs = list(zip(dev.first, dev.second))[:2]
+    arguments = [str(tmp_path / runs.SAVED_MODEL), *itertools.chain(*pairs)]
+    serve.main(arguments)
+    shown = [" | ".join(pair) for pair in pairs]
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        f"{text:<{max(map(len, shown))}}  {score:.3f}"
+        for text, score in zip(shown, scores)
+    ]
+    with pytest.raises(SystemExit):
+        serve.main(arguments[:-1])
+    assert "two for each pair" in capsys.readouterr().err
+    predicted = (tmp_path / PREDICTIONS / "STS-B.tsv").read_text().split()
+    same, different = map(float, predicted[3::2])
+    assert 0 <= different < same <= 5
 
 
 def test_arms_are_compared_on_the_headline_measure(
@@ -265,10 +348,10 @@ def test_arms_are_compared_on_the_headline_measure(
             chosen = [labels[index] for index in logits.argmax(-1)]
             accuracy = np.mean(np.array(chosen) == part.labels)
             assert valid[f"accuracy_{name}"] == pytest.approx(accuracy)
-            summary = result["headline"][f"accuracy_{name}"][arm]
+            summary = result["arms"][arm][f"valid_accuracy_{name}"]
             assert summary["median"] == pytest.approx(accuracy)
-            shown = f"{name} accuracy, % of {arm}: median {100 * accuracy:.2f}"
-            assert shown in printed
+            assert f"{name} accuracy, %" in printed
+            assert f"{100 * accuracy:.2f}" in printed
 
 
 # --- regression --------------------------------------------------------------
@@ -291,6 +374,19 @@ def test_diabetes_is_learned_by_every_arm(tmp_path, monkeypatch):
     ]
     assert {metrics["updates"] for metrics in found} == {16}
     assert len({metrics["test"]["loss"] for metrics in found}) == 4
+    histories = {
+        arm: read_history(run_directory(tmp_path, arm, 4) / runs.HISTORY)
+        for arm in ("doubled", "two_pass", "rdrop")
+    }
+    assert "consistency_loss" not in histories["doubled"]
+    for arm, alpha in (("two_pass", 0.0), ("rdrop", 1.0)):
+        (_, loss), (_, task), (_, consistency) = (
+            histories[arm][name][-1]
+            for name in ("loss", "task_loss", "consistency_loss")
+        )
+        assert consistency > 0
+        expected = task + alpha / 2 * consistency
+        np.testing.assert_allclose(loss, expected, rtol=1e-5)
     directory = run_directory(tmp_path, "rdrop", 4)
     dataset = load_diabetes()
     model = keras.models.load_model(directory / runs.MODEL)
@@ -311,26 +407,3 @@ def test_diabetes_is_learned_by_every_arm(tmp_path, monkeypatch):
     np.testing.assert_allclose(result["score"], expected, rtol=1e-4)
     names = [x.decode() for x in served.inputs()["inputs"].numpy()]
     assert names == list(raw.feature_names)
-
-
-# --- recipes and pretrained weights ------------------------------------------
-
-
-def test_recipe_trains_with_its_settings(glue, tmp_path, no_export):
-    flags = ["--recipe=glue_rte_bert_base", f"--data={glue}", *FLAGS[2:3]]
-    flags += ["--updates=2", "--warm-up=1", f"--output={tmp_path}"]
-    assert main(flags) == 0
-    metrics = runs.read_json(tmp_path / runs.METRICS)
-    assert metrics["updates"] == 2
-    model = keras.models.load_model(tmp_path / runs.MODEL)
-    assert model.rdrop.alpha == 1.0
-    assert model.dropout == model.backbone.dropout == 0.1
-    assert isinstance(model.optimizer, keras.optimizers.Adam)
-    optimizer = model.optimizer.get_config()
-    assert optimizer["beta_2"] == 0.98 and optimizer["weight_decay"] == 0.01
-    # Half of the paper's 1, as the loss is half of the paper's.
-    assert optimizer["global_clipnorm"] == 0.5
-    schedule = model.optimizer._learning_rate
-    rates = [float(schedule(step)) for step in (0, 1, 2)]
-    np.testing.assert_allclose(rates, [0, 1e-5, 1e-7], rtol=1e-5)
-    assert metrics["settings"]["batch_size"] == 8

@@ -8,7 +8,10 @@ import pytest
 import sklearn.metrics
 
 from examples.common.errors import InputError
+from examples.image_classification.batches import AUGMENTATIONS
 from examples.image_classification.batches import SHIFT
+from examples.image_classification.batches import _crop
+from examples.image_classification.batches import cropped
 from examples.image_classification.batches import measuring_batches
 from examples.image_classification.batches import shifted_and_mirrored
 from examples.image_classification.batches import training_batches
@@ -196,6 +199,60 @@ def test_augmented_images_are_windows_of_padded_ones(rng):
         seen.add(found[0])
     assert len(seen) > 20
     assert {mirrored for _, _, mirrored in seen} == {False, True}
+
+
+def test_crops_are_parts_resized_to_the_whole():
+    # Every pixel says where it is, along both sides.
+    rows, columns = np.mgrid[:36, :36]
+    image = np.stack([7 * rows, 5 * columns, 0 * rows], -1).astype("uint8")
+    images = np.repeat(image[None], 200, 0)
+    changed = cropped(images, np.random.default_rng(0))
+    assert changed.shape == images.shape and changed.dtype == np.uint8
+    again = cropped(images, np.random.default_rng(0))
+    np.testing.assert_array_equal(changed, again)
+    shares, ratios = [], []
+    for new in changed.astype("float64"):
+        # From one pixel to the next, in the middle, in those of the whole.
+        down = (new[24, 18, 0] - new[12, 18, 0]) / 7 / 12
+        right = (new[18, 24, 1] - new[18, 12, 1]) / 5 / 12
+        shares.append(down * right)
+        ratios.append(right / down)
+        # Not mirrored, and no pixel of elsewhere.
+        assert (np.diff(new[..., 0], axis=0) >= 0).all()
+        assert (np.diff(new[..., 1], axis=1) >= 0).all()
+    assert 0.03 < min(shares) < 0.12 and 0.85 < max(shares) < 1.1
+    assert 0.4 < np.mean(shares) < 0.6
+    inside = (np.array(ratios) > 0.65) & (np.array(ratios) < 1.55)
+    assert inside.mean() > 0.9
+
+
+def test_crops_are_inside_of_images_of_any_shape():
+    generator = np.random.default_rng(0)
+    found = np.array([_crop(12, 40, generator) for _ in range(500)])
+    top, left, rows, columns = found.T
+    assert (found[:, :2] >= 0).all() and (found[:, 2:] >= 1).all()
+    assert (top + rows).max() == 12 and (left + columns).max() == 40
+    # Nothing that is nearly square has more than half of this image.
+    whole = (rows == 12) & (columns == 40)
+    assert (columns[~whole] <= 1.4 * 12).all()
+
+
+def test_augmentation_is_called_by_its_name():
+    images = np.arange(4 * 64, dtype="uint8").reshape(4, 8, 8, 1)
+    part = Part(images, np.arange(4))
+    found = {
+        name: next(iter(training_batches(part, 4, 1, lambda: 0, name)))[0]
+        for name in (None, *AUGMENTATIONS)
+    }
+    # The order comes first of the same generator, the changes after it.
+    generator = np.random.default_rng((1, 0))
+    order = generator.permutation(4)
+    np.testing.assert_array_equal(found[None], images[order])
+    for name, change in (("shift", shifted_and_mirrored), ("crop", cropped)):
+        generator = np.random.default_rng((1, 0))
+        expected = change(images[generator.permutation(4)], generator)
+        np.testing.assert_array_equal(found[name], expected)
+        assert (expected != images[order]).any()
 
 
 # --- schedules ---------------------------------------------------------------

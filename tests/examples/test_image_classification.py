@@ -15,7 +15,6 @@ import tensorflow as tf
 
 from examples.common import runs
 from examples.common.compare import run_directory
-from examples.common.errors import InputError
 from examples.common.history import read_history
 from examples.image_classification import __main__ as command
 from examples.image_classification import decoding
@@ -46,7 +45,7 @@ SETTINGS = Settings(
     epochs=3,
     batch_size=16,
     learning_rate=0.05,
-    augment=True,
+    augment="shift",
 )
 ARMS = ("plain", "rdrop")
 # Three times 60 images in batches of 16, the last of 12.
@@ -238,46 +237,6 @@ def test_serve_classifies_files(compared, digits, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     for line, file, label in zip(lines, files, predicted):
         assert line.startswith(f"{file}  {label} 0.")
-
-
-# Keras's CSVLogger leaves its file open when an exception ends `fit`.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_interrupted_run_resumes_to_the_same_end(
-    compared, digits, tmp_path, monkeypatch
-):
-    class Interrupt(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            # In the second epoch: the first is backed up, this one lost.
-            if self.model.optimizer.iterations == 6:
-                raise KeyboardInterrupt
-
-    callbacks = train_module._callbacks
-    monkeypatch.setattr(
-        train_module,
-        "_callbacks",
-        lambda *arguments: [*callbacks(*arguments), Interrupt()],
-    )
-    with pytest.raises(KeyboardInterrupt):
-        train(digits, SETTINGS, tmp_path)
-    assert not runs.is_finished(tmp_path)
-    monkeypatch.setattr(train_module, "_callbacks", callbacks)
-    monkeypatch.setattr(train_module, "export_classifier", lambda *_: None)
-
-    with pytest.raises(InputError, match="alpha was 2.0, now 3.0"):
-        train(digits, replace(SETTINGS, alpha=3.0), tmp_path, resume=True)
-    resumed = train(digits, SETTINGS, tmp_path, resume=True)
-    whole = run_directory(compared[0], "rdrop", 3)
-    expected = runs.read_json(whole / runs.METRICS)
-    for metrics in (expected, resumed):
-        del metrics["train_seconds"]
-    assert resumed == expected
-    history, whole_history = (
-        (directory / runs.HISTORY).read_text()
-        for directory in (tmp_path, whole)
-    )
-    assert history == whole_history
-    np.testing.assert_array_equal(read_logits(tmp_path), read_logits(whole))
-    assert not (tmp_path / runs.BACKUP).exists()
 
 
 def test_run_started_over_leaves_no_pictures_of_the_old_one(
@@ -478,6 +437,7 @@ def test_recipes_become_flags(name):
     assert settings.batch_size * settings.accumulate == 512
     assert settings.updates == recipe.schedule.total_updates
     assert (settings.dropout, settings.attention_dropout) == (0.1, 0.0)
+    assert settings.augment == "crop"
     # Other flags change it.
     changed = parse(
         ["--recipe", name, "--data", "somewhere", "--updates=7", "--alpha=2"]

@@ -548,6 +548,8 @@ def test_names_of_tfrecords_say_their_part(tmp_path):
 class _Builder:
     """What of tensorflow-datasets is used here."""
 
+    names = ("cat", "dog")
+
     def __init__(self, name, data_dir):
         if name != "tiny":
             raise ValueError(f"Dataset {name} not found")
@@ -555,7 +557,7 @@ class _Builder:
             splits={"train": 20, "test": 3} if "full" in data_dir else {},
             features={
                 "image": None,
-                "label": types.SimpleNamespace(names=["cat", "dog"]),
+                "label": types.SimpleNamespace(names=self.names),
             },
         )
 
@@ -583,6 +585,9 @@ def test_tensorflow_datasets_are_read_by_name(tmp_path, monkeypatch):
         load_directory(tmp_path, tfds="tiny")
     with pytest.raises(InputError, match="--format tfds and --tfds NAME"):
         load_directory(full, "tfds")
+    monkeypatch.setattr(_Builder, "names", None)
+    with pytest.raises(InputError, match="label of named classes, got Simple"):
+        load_directory(full, tfds="tiny")
 
 
 def test_without_the_package_it_says_how_to_install_it(tmp_path, monkeypatch):

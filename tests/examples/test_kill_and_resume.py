@@ -1,102 +1,26 @@
 """A run killed ten times ends with the files of one left in peace."""
 
-import json
-import os
 import random
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from killing import files_of
+from killing import run_and_kill
 
 from examples.common import runs
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 EPOCHS = 4
 # Three times 20 rows in batches of 12.
 STEPS = 5
 ROWS = {"train": 20, "valid": 8, "test": 8}
 FLAGS = f"--epochs={EPOCHS} --batch-size=12 --dropout=0.2 --alpha=2 --seed=4"
 
-# Imports once, then forks for every start of the program: TensorFlow allows
-# that as long as it has done nothing else yet.
-DRIVER = """
-import json, os, signal, sys, threading, time
-from pathlib import Path
-import keras
-import tensorflow as tf
-from examples.common.backup import BackupAndRestore
-from examples.text_classification import __main__ as command
-from examples.text_classification import model, train
-
+SHRINK = """
+from examples.text_classification import model
 model.NUM_LAYERS, model.WIDTH = 1, 16
-request = json.load(sys.stdin)
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-class KillAtUpdate(keras.callbacks.Callback):
-    def __init__(self, update):
-        super().__init__()
-        self.update = update
-    def on_train_batch_end(self, batch, logs=None):
-        if self.model.optimizer.iterations.numpy() == self.update:
-            die()
-
-def kill_at_update(update):
-    callbacks = train._callbacks
-    train._callbacks = lambda output: [
-        *callbacks(output), KillAtUpdate(update)
-    ]
-
-def kill_in_backup(epoch, count):
-    left = [0]
-    def watch(event, _):
-        if event == "open" or event.startswith(("os.", "shutil.")):
-            left[0] -= 1
-            if left[0] == 0:
-                die()
-    sys.addaudithook(watch)
-    back_up = BackupAndRestore.on_epoch_end
-    def watched(self, now, logs=None):
-        left[0] = count if now == epoch else 0
-        back_up(self, now, logs)
-    BackupAndRestore.on_epoch_end = watched
-
-def kill_when_there(path):
-    def wait():
-        while not os.path.exists(path):
-            time.sleep(0.0005)
-        die()
-    threading.Thread(target=wait, daemon=True).start()
-
-def start(output, kill):
-    child = os.fork()
-    if child:
-        return child
-    status = 99
-    try:
-        sys.stdout = open(os.devnull, "w")
-        tf.config.experimental.enable_op_determinism()
-        if kill:
-            {"update": kill_at_update, "backup": kill_in_backup,
-             "path": kill_when_there}[kill[0]](*kill[1:])
-        status = command.main(
-            [*request["flags"], f"--output={output}", "--resume"]
-        )
-    finally:
-        os._exit(status)
-
-def end(child):
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-# On one core of its own, beside the run that is killed.
-undisturbed = start(request["undisturbed"], None)
-statuses = [end(start(request["killed"], kill)) for kill in request["kills"]]
-json.dump({"killed": statuses, "undisturbed": end(undisturbed)}, sys.stdout)
 """
 
 
@@ -137,34 +61,15 @@ def outputs(tables, tmp_path_factory):
     undisturbed = tmp_path_factory.mktemp("undisturbed")
     killed = tmp_path_factory.mktemp("killed")
     kills = _kills(killed)
-    request = {
-        "flags": [*tables, *FLAGS.split()],
-        "undisturbed": str(undisturbed),
-        "killed": str(killed),
-        # And once more, to the end.
-        "kills": [*kills, None],
-    }
-    driver = subprocess.run(
-        [sys.executable, "-c", DRIVER],
-        input=json.dumps(request),
-        cwd=REPOSITORY,
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-            # Bit for bit is promised for the CPU alone.
-            "CUDA_VISIBLE_DEVICES": "-1",
-        },
-        capture_output=True,
-        text=True,
-        timeout=550,
-    )
-    assert driver.returncode == 0, driver.stderr
-    statuses = json.loads(driver.stdout)
-    assert statuses == {
-        "killed": [-9] * len(kills) + [0],
-        "undisturbed": 0,
-    }, driver.stderr
     assert len(kills) == 10
+    run_and_kill(
+        "examples.text_classification",
+        SHRINK,
+        [*tables, *FLAGS.split()],
+        undisturbed,
+        killed,
+        kills,
+    )
     return undisturbed, killed
 
 
@@ -206,14 +111,7 @@ def test_history_and_metrics_are_the_same(outputs):
 
 
 def test_the_same_files_are_there(outputs):
-    undisturbed, killed = (
-        {
-            path.relative_to(output)
-            for path in output.rglob("*")
-            # One file for every start.
-            if runs.TENSORBOARD not in path.parts
-        }
-        for output in outputs
-    )
+    # One file of TensorBoard for every start.
+    undisturbed, killed = (files_of(o, runs.TENSORBOARD) for o in outputs)
     assert killed == undisturbed
     assert Path(runs.METRICS) in killed and Path(runs.BACKUP) not in killed

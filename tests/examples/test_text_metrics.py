@@ -1,4 +1,4 @@
-"""GLUE's metrics against formulas written out, and summaries over seeds."""
+"""GLUE's metrics against formulas written out."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,6 @@ import sklearn.metrics
 from examples.text_classification.glue_tasks import GLUE_TASKS
 from examples.text_classification.metrics import METRICS
 from examples.text_classification.metrics import evaluate_glue
-from examples.text_classification.metrics import seeds_summary
 
 
 def _counts(predictions, labels):
@@ -139,24 +138,3 @@ def test_nearly_constant_predictions_score_without_warnings():
 def test_what_cannot_be_scored_is_refused(task, predictions, labels, message):
     with pytest.raises(ValueError, match=message):
         evaluate_glue(task, predictions, labels)
-
-
-def test_seeds_are_summarized():
-    values = [0.8, 0.5, 0.9, 0.6, 0.7, 0.62]
-    assert seeds_summary(values) == pytest.approx(
-        {
-            "median": 0.66,
-            "mean": np.mean(values),
-            "standard_deviation": np.std(values, ddof=1),
-            "best": 0.9,
-        }
-    )
-    assert seeds_summary(np.array([0.25], "float32")) == {
-        "median": 0.25,
-        "mean": 0.25,
-        "standard_deviation": None,
-        "best": 0.25,
-    }
-    for wrong in ([], [0.5, float("nan")]):
-        with pytest.raises(ValueError, match="one or more finite values"):
-            seeds_summary(wrong)

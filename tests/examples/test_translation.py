@@ -13,20 +13,19 @@ import sacrebleu
 import tensorflow as tf
 
 from examples.common import runs
+from examples.common.checkpoints import Checkpoints
+from examples.common.checkpoints import average_weights
 from examples.common.compare import run_directory
 from examples.common.errors import InputError
 from examples.common.history import read_history
 from examples.translation import train as train_module
 from examples.translation import translator as translator_module
 from examples.translation.__main__ import main
-from examples.translation.checkpoints import Checkpoints
-from examples.translation.checkpoints import average_weights
 from examples.translation.cldr import load_cldr
 from examples.translation.compare import compare
 from examples.translation.configurations import CONFIGURATIONS
 from examples.translation.flags import parse
 from examples.translation.flags import recipe_flags
-from examples.translation.scoring import Scores
 from examples.translation.scoring import score
 from examples.translation.train import Settings
 from examples.translation.train import train
@@ -241,7 +240,7 @@ def run_checkpoints(directory, bleus, initial_epoch=0, **options):
     model(np.ones((1, 1), "float32"))
     scores = iter(bleus)
     checkpoints = Checkpoints(
-        directory, lambda: Scores(next(scores), 0.0, "", ""), **options
+        directory, lambda: {"bleu": next(scores), "chrf": 0.0}, **options
     )
     x = np.ones((2, 1), "float32")
     history = model.fit(
@@ -301,7 +300,7 @@ def test_every_scores_the_first_and_the_last_epoch_too(tmp_path):
 
     def evaluate():
         scored.append(float(model.weight))
-        return Scores(1.0, 1.0, "", "")
+        return {"bleu": 1.0, "chrf": 1.0}
 
     x = np.ones((2, 1), "float32")
     model.compile(keras.optimizers.SGD(0.0), "mse")

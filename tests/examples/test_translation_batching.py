@@ -7,15 +7,15 @@ import pytest
 import tensorflow as tf
 
 from examples.common.arms import batches_of
+from examples.common.batching import Batching
+from examples.common.batching import EncodedPairs
 from examples.common.errors import InputError
-from examples.translation.batching import Batching
-from examples.translation.batching import EncodedPairs
+from examples.common.parallel_text import ParallelText
+from examples.common.special_ids import BOS
+from examples.common.special_ids import EOS
+from examples.common.special_ids import PAD
 from examples.translation.batching import encode_pairs
 from examples.translation.batching import source_ids
-from examples.translation.configurations import BOS
-from examples.translation.configurations import EOS
-from examples.translation.configurations import PAD
-from examples.translation.corpus import ParallelText
 from examples.translation.subwords import Subwords
 from examples.translation.subwords import train_subwords
 

@@ -11,21 +11,21 @@ import sentencepiece
 import tensorflow as tf
 
 from examples.common.errors import InputError
+from examples.common.parallel_text import ParallelText
+from examples.common.parallel_text import Report
+from examples.common.parallel_text import read_parallel
+from examples.common.parallel_text import read_sentences
+from examples.common.parallel_text import read_tsv
+from examples.common.special_ids import EOS
+from examples.common.special_ids import UNK
 from examples.translation import cldr
 from examples.translation.cldr import languages
 from examples.translation.cldr import load_cldr
 from examples.translation.cldr import phrases
-from examples.translation.configurations import EOS
-from examples.translation.configurations import UNK
-from examples.translation.corpus import ParallelText
-from examples.translation.corpus import Report
 from examples.translation.corpus import filter_pairs
 from examples.translation.corpus import load_files
 from examples.translation.corpus import load_iwslt14
 from examples.translation.corpus import load_tsv
-from examples.translation.corpus import read_parallel
-from examples.translation.corpus import read_sentences
-from examples.translation.corpus import read_tsv
 from examples.translation.subwords import Subwords
 from examples.translation.subwords import subwords_of
 from examples.translation.subwords import train_subwords
@@ -116,13 +116,13 @@ def test_malformed_tsv_rows_are_skipped_and_named(tmp_path):
 @pytest.mark.parametrize(
     ("source", "target", "message"),
     [
-        ("a\n\n", "b\nc\n", r"a.en:2: empty. Expected a sentence"),
+        ("a\n\n", "b\nc\n", r"a.en:2: empty. Expected a source"),
         ("a\nb\n", "b\n \n", r"a.de:2: empty"),
         (b"a\xe9\n", "b\n", r"a.en:1: not UTF-8"),
         ("a\n", "b\0\n", r"a.de:1: holds a NUL"),
         ("a\nb\nc\n", "b\n", r"a.en has 3 lines, .*a.de has 1\. Expected"),
         ("a\n\n", "b\n", r"a.en has 2 lines, .*a.de has 1\. Expected"),
-        ("", "", r"a.en: no sentence pairs in it\."),
+        ("", "", r"a.en: no pairs in it\."),
     ],
 )
 def test_malformed_files_are_refused_with_their_line(
@@ -147,7 +147,7 @@ def test_files_that_are_none_are_refused(tmp_path):
     with pytest.raises(InputError, match="gone: No such file"):
         read_tsv(tmp_path / "gone")
     wide = _write(tmp_path / "wide", "a\n".encode("utf-16"))
-    with pytest.raises(InputError, match="no sentence pairs in it: 2 malfor"):
+    with pytest.raises(InputError, match="no pairs in it: 2 malfor"):
         read_parallel(wide, wide, skip=True)
 
 

@@ -9,10 +9,10 @@ import reference
 import tensorflow as tf
 
 from examples.common.export import export_functions
+from examples.common.special_ids import BOS
+from examples.common.special_ids import EOS
+from examples.common.special_ids import PAD
 from examples.translation import decoding
-from examples.translation.configurations import BOS
-from examples.translation.configurations import EOS
-from examples.translation.configurations import PAD
 from examples.translation.model import Transformer
 
 ops = keras.ops
@@ -189,6 +189,9 @@ class Biased(Transformer):
     """A `Transformer` that prefers some ids."""
 
     bias = np.zeros(VOCABULARY, "float32")
+
+    def call(self, inputs, training=None):
+        return super().call(inputs, training=training) + self.bias
 
     def logits(self, hidden):
         return super().logits(hidden) + self.bias

@@ -8,10 +8,10 @@ import pytest
 import reference
 import tensorflow as tf
 
+from examples.common.special_ids import BOS
+from examples.common.special_ids import PAD
 from examples.translation import layers
-from examples.translation.configurations import BOS
 from examples.translation.configurations import CONFIGURATIONS
-from examples.translation.configurations import PAD
 from examples.translation.model import Transformer
 from rdrop_keras import RDrop
 from rdrop_keras.losses import LabelSmoothedCrossentropy

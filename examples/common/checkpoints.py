@@ -1,4 +1,4 @@
-"""Checkpoints chosen by how well they translate."""
+"""Checkpoints chosen by how well what they generate scores."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ import numpy as np
 
 from examples.common import runs
 from examples.common.errors import InputError
-from examples.translation.scoring import Scores
 
 INDEX = "index.json"
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Scores translations after epochs, and keeps the weights worth keeping.
+    """Scores what is generated, and keeps the weights worth keeping.
 
     Those are the weights of the best epoch so far and of the last ones. What
     was scored and kept stands in the directory, so that a resumed run goes on
-    with it. Adds `val_bleu` and `val_chrf` to the logs.
+    with it. Adds the scores to the logs, `val_` before their names.
 
     Args:
         directory: Where to keep weights.
-        evaluate: Translates the validation part with the model as it is, and
-            scores it.
+        evaluate: Generates from the validation part with the model as it is,
+            and returns scores by name. The more the better; the first one
+            chooses.
         every: Scores the first epoch, each epoch whose number is a multiple
             of this, and the last.
         keep: How many of the last scored epochs to keep.
@@ -38,7 +38,7 @@ class Checkpoints(keras.callbacks.Callback):
     def __init__(
         self,
         directory: Path,
-        evaluate: Callable[[], Scores],
+        evaluate: Callable[[], dict[str, float]],
         every: int = 1,
         keep: int = 1,
         patience: int | None = None,
@@ -82,8 +82,8 @@ class Checkpoints(keras.callbacks.Callback):
             return
         scores = self.evaluate()
         if logs is not None:
-            logs["val_bleu"], logs["val_chrf"] = scores.bleu, scores.chrf
-        entry = {"epoch": number, "bleu": scores.bleu, "chrf": scores.chrf}
+            logs.update({f"val_{name}": x for name, x in scores.items()})
+        entry = {"epoch": number, **scores}
         path = self._path(entry)
         # Through another name: a file cut short is no checkpoint.
         partial = path.with_name("partial.weights.h5")
@@ -96,7 +96,8 @@ class Checkpoints(keras.callbacks.Callback):
 
     def best(self) -> dict[str, Any]:
         """Returns number and scores of the best epoch, the first of equals."""
-        return max(self.scored, key=lambda entry: entry["bleu"])
+        first = next(name for name in self.scored[0] if name != "epoch")
+        return max(self.scored, key=lambda entry: entry[first])
 
     def last(self, count: int) -> list[dict[str, Any]]:
         """Returns numbers and scores of the last scored epochs."""

@@ -1,0 +1,133 @@
+"""Adaptive input, and an adaptive softmax that shares its weights.
+
+Frequent words have wide embeddings and rare words narrow ones, at both ends of
+the model, by the same tables (Baevski and Auli, 2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from rdrop_keras.layers import AdaptiveSoftmax
+from rdrop_keras.losses.adaptive import AdaptiveWeights
+
+ops = keras.ops
+
+
+class AdaptiveInput(keras.layers.Layer):
+    """Embeds words in bands of frequency, each band in a width of its own.
+
+    Args:
+        vocabulary_size: The number of words, the most frequent first.
+        width: The size of what it returns, and of the first band's table.
+        cutoffs: Where the other bands begin.
+        factor: How much narrower each band's table is than the one before.
+        **kwargs: As for `keras.layers.Layer`.
+
+    Reference:
+        [Baevski and Auli, 2019](https://arxiv.org/abs/1809.10853).
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        width: int,
+        cutoffs: Sequence[int],
+        factor: float,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.width = width
+        self.bounds = [0, *cutoffs, vocabulary_size]
+        self.factor = factor
+
+    def build(self, *_: Any) -> None:
+        self.tables, self.projections = [], []
+        for band, (start, end) in enumerate(
+            zip(self.bounds[:-1], self.bounds[1:])
+        ):
+            width = int(self.width // self.factor**band)
+            self.tables.append(
+                self.add_weight(
+                    name=f"table_{band}",
+                    shape=(end - start, width),
+                    initializer=keras.initializers.RandomNormal(
+                        stddev=width**-0.5
+                    ),
+                )
+            )
+            self.projections.append(
+                self.add_weight(
+                    name=f"projection_{band}",
+                    shape=(width, self.width),
+                    initializer="glorot_uniform",
+                )
+            )
+        self.built = True
+
+    def call(self, ids: Any) -> Any:
+        """Returns embeddings, `(..., width)`, of ids, `(...)`."""
+        result = 0.0
+        for start, end, table, projection in zip(
+            self.bounds[:-1], self.bounds[1:], self.tables, self.projections
+        ):
+            inside = ops.logical_and(ids >= start, ids < end)
+            places = ops.clip(ids - start, 0, end - start - 1)
+            rows = ops.take(
+                ops.convert_to_tensor(table, self.compute_dtype), places, axis=0
+            )
+            embedded = ops.matmul(
+                rows, ops.convert_to_tensor(projection, self.compute_dtype)
+            )
+            result = result + ops.where(inside[..., None], embedded, 0)
+        return result
+
+
+class TiedAdaptiveSoftmax(AdaptiveSoftmax):
+    """An adaptive softmax by the tables and projections of the input.
+
+    What it has of its own is the vectors of the clusters. As in fairseq, the
+    first band's projection belongs to the input alone.
+
+    Args:
+        embedding: The input.
+        dropout: As for `AdaptiveSoftmax`.
+        **kwargs: As for `keras.layers.Layer`.
+    """
+
+    def __init__(
+        self, embedding: AdaptiveInput, dropout: float = 0.0, **kwargs: Any
+    ):
+        _, *cutoffs, vocabulary_size = embedding.bounds
+        super().__init__(
+            vocabulary_size,
+            cutoffs,
+            div_value=embedding.factor,
+            dropout=dropout,
+            **kwargs,
+        )
+        self.embedding = embedding
+
+    def build(self, *_: Any) -> None:
+        self.clusters = self.add_weight(
+            name="clusters",
+            shape=(self.embedding.width, len(self.cutoffs)),
+            initializer="glorot_uniform",
+        )
+        self.built = True
+
+    def adaptive_weights(self) -> AdaptiveWeights:
+        first, *tables = self.embedding.tables
+        kernel = ops.concatenate(
+            [ops.transpose(first), ops.convert_to_tensor(self.clusters)],
+            axis=-1,
+        )
+        return AdaptiveWeights(
+            kernel,
+            None,
+            [ops.transpose(p) for p in self.embedding.projections[1:]],
+            [ops.transpose(table) for table in tables],
+        )
