@@ -1,39 +1,40 @@
 """Decoding speed: cached keys and values against the whole prefix each step.
 
-    python -m benchmarks.decoding --lengths 16 32 64 --output decoding.json
+    python -m benchmarks.decoding --lengths 16 32 64 --output results
 
 Beam search with random weights, held to exactly the given number of words by
-its minimum and maximum length. All ways search alike; they take turns within
-each repeat, so that what else the machine does falls on all of them. Without
-XLA the uncached decoder runs on the prefix alone; with `--jit`, on all
-positions, since XLA needs fixed shapes. Compilation is not timed.
+its minimum and maximum length. All ways search alike, which is checked; they
+take turns in one process. Without XLA the uncached decoder runs on the prefix
+alone; with it, on all positions, since XLA needs fixed shapes. Compilation is
+not timed.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import os
-import statistics
-import time
 from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.harness import JIT
+from benchmarks.harness import parse
+from benchmarks.harness import parser_of
+from benchmarks.harness import take_turns
+from benchmarks.report import Report
+from examples.common.special_ids import EOS
+from examples.common.special_ids import UNK
 from examples.translation import decoding
 from examples.translation.configurations import CONFIGURATIONS
-from examples.translation.configurations import EOS
-from examples.translation.configurations import UNK
 from examples.translation.configurations import Configuration
 from examples.translation.model import Transformer
 
+CACHED, UNCACHED = "cached", "uncached"
+SEED = 0
 # By name: vocabulary and model. Between "tiny" and "iwslt" is what two CPU
 # cores decode in seconds.
 SIZES = {
@@ -52,14 +53,31 @@ SIZES = {
     ),
     "iwslt": (10000, CONFIGURATIONS["iwslt"]),
 }
+QUICK = {
+    "repeats": 2,
+    "jit": "off",
+    "sizes": ["tiny"],
+    "lengths": [4],
+    "batch_size": 2,
+    "beam_size": 2,
+}
 
 
 def translate_exactly(
     model: Transformer, source_ids: Any, length: int, beam_size: int, way: str
 ) -> decoding.Hypotheses:
-    """Searches for translations of `length` words."""
+    """Searches for translations of `length` words.
+
+    Args:
+        model: The model.
+        source_ids: `(batch, source_time)`.
+        length: How many words.
+        beam_size: How many hypotheses are kept.
+        way: "cached", "uncached", or "prefix", which is uncached and runs the
+            decoder on what there is alone.
+    """
     settings = {"beam_size": beam_size, "min_length": length}
-    if way == "uncached":
+    if way == "prefix":
         step, state = decoding.uncached_step(
             model, source_ids, beam_size, length + 1, prefix_only=True
         )
@@ -72,139 +90,58 @@ def translate_exactly(
         source_ids,
         max_length_factor=0.0,
         max_length_offset=length,
-        cached=way.startswith("cached"),
+        cached=way == CACHED,
         **settings,
     )
 
 
-def measure(
-    functions: dict[str, Callable[[], Any]], repeats: int
-) -> dict[str, list[float]]:
-    """Returns the seconds of each function, which take turns."""
-    results = {name: function() for name, function in functions.items()}
-    reference, *others = results.values()
-    for other in others:
-        # Not the same search, if they do not come to the same.
-        np.testing.assert_allclose(other.scores, reference.scores, atol=1e-3)
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(repeats):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            np.array(function().scores)
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
-def benchmark(
-    size: str, length: int, arguments: argparse.Namespace
-) -> list[dict[str, Any]]:
-    """Measures all ways for one model and length."""
-    keras.utils.set_random_seed(arguments.seed)
+def searches_of(
+    size: str, length: int, flags: argparse.Namespace, jit_compile: bool
+) -> dict[str, Callable[[], np.ndarray]]:
+    """Returns the ways to search, which return the scores they come to."""
+    keras.utils.set_random_seed(SEED)
     vocabulary_size, configuration = SIZES[size]
     model = Transformer(vocabulary_size, **dataclasses.asdict(configuration))
-    rng = np.random.default_rng(arguments.seed)
-    source_ids = rng.integers(
-        UNK + 1, vocabulary_size, (arguments.batch_size, length)
-    )
+    random = np.random.default_rng(SEED)
+    shape = (flags.batch_size, length)
+    source_ids = random.integers(UNK + 1, vocabulary_size, shape)
     source_ids[:, -1] = EOS
     source_ids = tf.constant(source_ids, tf.int32)
 
-    def function(way):
+    def search(way):
         compiled = tf.function(
             lambda ids: translate_exactly(
-                model, ids, length, arguments.beam_size, way
+                model, ids, length, flags.beam_size, way
             ),
-            jit_compile=way.endswith("XLA"),
+            jit_compile=jit_compile,
         )
-        return lambda: compiled(source_ids)
+        return lambda: np.array(compiled(source_ids).scores)
 
-    ways = ["cached", "uncached"]
-    if arguments.jit:
-        ways += ["cached, XLA", "uncached, XLA"]
-    seconds = measure({way: function(way) for way in ways}, arguments.repeats)
-    words = arguments.batch_size * length
-    rows = []
-    for way in ways:
-        # Of the same repeat, so that the machine's other load cancels out.
-        times = seconds.get("un" + way)
-        rows.append(
-            {
-                "size": size,
-                "length": length,
-                "way": way,
-                "seconds": seconds[way],
-                "median": statistics.median(seconds[way]),
-                "words_per_second": words / statistics.median(seconds[way]),
-                "speedup": times
-                and statistics.median(
-                    slow / fast for slow, fast in zip(times, seconds[way])
-                ),
-            }
-        )
-    return rows
+    uncached = UNCACHED if jit_compile else "prefix"
+    return {CACHED: search(CACHED), UNCACHED: search(uncached)}
 
 
-def print_rows(rows: list[dict[str, Any]], title: str) -> None:
-    """Prints a table: a way of decoding a row."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("model")
-    for column in ("words", "way", "seconds", "range", "words/s", "speedup"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for row in rows:
-        low, high = min(row["seconds"]), max(row["seconds"])
-        speedup = row["speedup"]
-        table.add_row(
-            row["size"],
-            str(row["length"]),
-            row["way"],
-            f"{row['median']:.3f}",
-            f"{low:.3f}-{high:.3f}",
-            f"{row['words_per_second']:.0f}",
-            f"{speedup:.1f}x" if speedup else "",
-        )
-    table.caption = "medians; speedup of cached over uncached, pairwise"
-    table.caption_justify = "left"
-    Console().print(table)
-
-
-def main() -> None:
-    """Measures, prints, and writes what was measured."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--sizes", nargs="+", choices=SIZES, default=["tiny", "middle"]
-    )
-    parser.add_argument("--lengths", nargs="+", type=int, default=[16, 32, 64])
-    parser.add_argument("--batch-size", type=int, default=4)
-    parser.add_argument("--beam-size", type=int, default=4)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jit", action="store_true", help="also with XLA")
-    parser.add_argument("--output", type=Path, help="a JSON file to write")
-    arguments = parser.parse_args()
-    rows = []
-    for size in arguments.sizes:
-        for length in arguments.lengths:
-            rows += benchmark(size, length, arguments)
-    title = (
-        f"{arguments.batch_size} sentences, beam {arguments.beam_size}, "
-        f"{arguments.repeats} repeats"
-    )
-    print_rows(rows, title)
-    if arguments.output is not None:
-        settings = vars(arguments) | {"output": str(arguments.output)}
-        report = {
-            "settings": settings,
-            "machine": {
-                "processors": os.cpu_count(),
-                "gpus": len(tf.config.list_physical_devices("GPU")),
-                "tensorflow": tf.__version__,
-                "keras": keras.__version__,
-            },
-            "rows": rows,
-        }
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(report, indent=2) + "\n"
-        arguments.output.write_text(text, encoding="utf-8")
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures, prints a table, writes JSON and a plot."""
+    parser = parser_of(__doc__, repeats=5, jit="off")
+    add = parser.add_argument
+    add("--sizes", nargs="+", choices=SIZES, default=["tiny", "middle"])
+    add("--lengths", nargs="+", type=int, default=[16, 32, 64])
+    add("--batch-size", type=int, default=4, help="sentences")
+    add("--beam-size", type=int, default=4, help="hypotheses of a sentence")
+    flags = parse(parser, arguments, QUICK)
+    report = Report("decoding", "time of beam search", "seconds", flags)
+    for size in flags.sizes:
+        for length in flags.lengths:
+            for jit_compile in JIT[flags.jit]:
+                searches = searches_of(size, length, flags, jit_compile)
+                cached, uncached = (search() for search in searches.values())
+                # Not the same search, if they do not come to the same.
+                np.testing.assert_allclose(uncached, cached, atol=1e-3)
+                seconds = take_turns(searches, flags.repeats, warm_up=1)
+                case = f"{size}, {length} words"
+                report.add(case, jit_compile, CACHED, seconds)
+    report.finish()
 
 
 if __name__ == "__main__":

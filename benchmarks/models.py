@@ -1,130 +1,285 @@
-"""The models that training steps are measured on, with a batch for each."""
+"""The models that are measured, with a batch for each."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
-from typing import NamedTuple
 
 import keras
 import keras_hub
 import numpy as np
 
-from benchmarks.prefix import build as build_cnn
+from examples.translation.configurations import Configuration
 from examples.translation.model import Transformer
 from rdrop_keras import RDropModel
 
 RATE = 0.1
 
 
-class Case(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Case:
     """A model and what it is trained on.
 
     Attributes:
-        build: Makes the model.
+        plain: Makes it as a plain Keras model.
+        build: Makes it as a model that trains with R-Drop.
+        twin: Makes it as a PyTorch module, of the weights of the plain model.
         x: Inputs, of any structure.
         y: Class ids.
         chunks: Whether its vocabulary is large enough for chunks.
+        shares: Whether something worth sharing comes before its dropout.
+        one_call: Whether the paper's authors run such a model once on the
+            repeated batch, not twice.
+        label_smoothing: That of the task loss.
     """
 
-    build: Callable[[], RDropModel]
+    plain: Callable[[], keras.Model]
+    build: Callable[[], keras.Model]
+    twin: Callable[[list[np.ndarray]], Any]
     x: Any
     y: np.ndarray
     chunks: bool = False
+    shares: bool = False
+    one_call: bool = False
+    label_smoothing: float = 0.0
 
 
-def transformer(vocabulary: int) -> Case:
-    """An encoder and decoder of 2+2 layers, width 256; 16 x 32 tokens."""
+def transformer(
+    vocabulary: int,
+    configuration: Configuration | None = None,
+    batch: int = 16,
+    time: int = 32,
+    rate: float = RATE,
+    label_smoothing: float = 0.0,
+) -> Case:
+    """An encoder and decoder, by default of 2+2 layers and width 256."""
     random = np.random.default_rng(0)
-
-    def ids() -> np.ndarray:
-        return random.integers(4, vocabulary, (16, 32)).astype("int32")
-
-    def build() -> RDropModel:
-        return Transformer(
-            vocabulary_size=vocabulary,
+    if configuration is None:
+        configuration = Configuration(
             num_layers=2,
             width=256,
             feed_forward=1024,
             num_heads=4,
-            dropout=RATE,
-            attention_dropout=RATE,
-            activation_dropout=RATE,
+            dropout=rate,
+            attention_dropout=rate,
+            activation_dropout=rate,
         )
 
+    def ids() -> np.ndarray:
+        return random.integers(4, vocabulary, (batch, time)).astype("int32")
+
+    def build() -> RDropModel:
+        return Transformer(vocabulary, **dataclasses.asdict(configuration))
+
+    def plain() -> keras.Model:
+        inputs = {
+            name: keras.Input((None,), dtype="int32", name=name)
+            for name in ("source_ids", "target_ids")
+        }
+        return keras.Model(inputs, build()(inputs))
+
+    def twin(weights):
+        from benchmarks.torch_models import TransformerTwin
+
+        return TransformerTwin(weights, configuration)
+
     return Case(
-        build, {"source_ids": ids(), "target_ids": ids()}, ids(), chunks=True
+        plain,
+        build,
+        twin,
+        {"source_ids": ids(), "target_ids": ids()},
+        ids(),
+        chunks=True,
+        one_call=True,
+        label_smoothing=label_smoothing,
     )
 
 
-def bert() -> Case:
-    """BERT of 4 layers, width 256, with a classifier; 16 x 64 tokens."""
+def bert(
+    layers: int = 4,
+    width: int = 256,
+    vocabulary: int = 8000,
+    batch: int = 16,
+    time: int = 64,
+    rate: float = RATE,
+) -> Case:
+    """BERT with a classifier, by default of 4 layers and width 256."""
     random = np.random.default_rng(0)
-    shape = (16, 64)
+    shape, heads = (batch, time), 4
 
-    def build() -> RDropModel:
+    def plain() -> keras.Model:
         backbone = keras_hub.models.BertBackbone(
-            vocabulary_size=8000,
-            num_layers=4,
-            num_heads=4,
-            hidden_dim=256,
-            intermediate_dim=1024,
-            dropout=RATE,
-            max_sequence_length=64,
+            vocabulary_size=vocabulary,
+            num_layers=layers,
+            num_heads=heads,
+            hidden_dim=width,
+            intermediate_dim=4 * width,
+            dropout=rate,
+            max_sequence_length=time,
         )
-        classifier = keras_hub.models.BertTextClassifier(
-            backbone, num_classes=3, preprocessor=None, dropout=RATE
+        return keras_hub.models.BertTextClassifier(
+            backbone, num_classes=3, preprocessor=None, dropout=rate
         )
-        return RDropModel.from_model(classifier)
+
+    def twin(weights):
+        from benchmarks.torch_models import BertTwin
+
+        return BertTwin(weights, layers, heads, rate)
 
     x = {
-        "token_ids": random.integers(1, 8000, shape).astype("int32"),
+        "token_ids": random.integers(1, vocabulary, shape).astype("int32"),
         "segment_ids": np.zeros(shape, "int32"),
         "padding_mask": np.ones(shape, "int32"),
     }
-    return Case(build, x, random.integers(0, 3, 16))
+    y = random.integers(0, 3, batch).astype("int32")
+    return Case(plain, lambda: RDropModel.from_model(plain()), twin, x, y)
 
 
-def vit() -> Case:
-    """ViT of 4 layers, width 192; 16 images of 32 x 32, patches of 4 x 4."""
-    random = np.random.default_rng(0)
+def vit(
+    layers: int = 4, width: int = 192, batch: int = 16, rate: float = RATE
+) -> Case:
+    """ViT for 32 x 32 images in patches of 4 x 4, by default of 4 layers."""
+    heads = 3
 
-    def build() -> RDropModel:
-        backbone = keras_hub.models.ViTBackbone(
-            image_shape=(32, 32, 3),
-            patch_size=4,
-            num_layers=4,
-            num_heads=3,
-            hidden_dim=192,
-            mlp_dim=768,
-            dropout_rate=RATE,
-            attention_dropout=RATE,
+    def plain() -> keras.Model:
+        return keras_hub.models.ViTImageClassifier(
+            _vit_backbone(layers, heads, width, rate),
+            num_classes=100,
+            preprocessor=None,
         )
-        classifier = keras_hub.models.ViTImageClassifier(
-            backbone, num_classes=100, preprocessor=None
-        )
-        return RDropModel.from_model(classifier)
 
-    x = random.normal(size=(16, 32, 32, 3)).astype("float32")
-    return Case(build, x, random.integers(0, 100, 16))
+    def twin(weights):
+        from benchmarks.torch_models import ViTTwin
+
+        return ViTTwin(weights, layers, heads, rate, head_rate=0.0)
+
+    return Case(
+        plain,
+        lambda: RDropModel.from_model(plain()),
+        twin,
+        *_pictures(batch, 100),
+        shares=True,
+    )
 
 
-def cnn() -> Case:
-    """Six convolutions with dropout before the last layer; 32 images."""
+def frozen(
+    layers: int = 4, width: int = 192, batch: int = 16, rate: float = RATE
+) -> Case:
+    """The ViT, frozen and in inference mode, with a head that is trained."""
+    heads, head_rate = 3, 2 * rate
+
+    def plain() -> keras.Model:
+        backbone = _vit_backbone(layers, heads, width, rate)
+        backbone.trainable = False
+        inputs = keras.Input((32, 32, 3))
+        x = backbone(inputs, training=False)[:, 0]
+        x = keras.layers.Dropout(head_rate)(x)
+        return keras.Model(inputs, keras.layers.Dense(100)(x))
+
+    def twin(weights):
+        from benchmarks.torch_models import ViTTwin
+
+        return ViTTwin(weights, layers, heads, rate, head_rate, frozen=True)
+
+    return Case(
+        plain,
+        lambda: RDropModel.from_model(plain()),
+        twin,
+        *_pictures(batch, 100),
+        shares=True,
+    )
+
+
+def cnn(
+    filters: tuple[int, ...] = (16, 32, 64),
+    batch: int = 32,
+    rate: float = 0.5,
+) -> Case:
+    """Two convolutions for each width, and dropout before the last layer."""
+
+    def plain() -> keras.Model:
+        inputs = x = keras.Input((32, 32, 3))
+        for width in filters:
+            for _ in range(2):
+                x = keras.layers.Conv2D(
+                    width, 3, padding="same", activation="relu"
+                )(x)
+            x = keras.layers.MaxPooling2D()(x)
+        x = keras.layers.GlobalAveragePooling2D()(x)
+        x = keras.layers.Dense(64, activation="relu")(x)
+        x = keras.layers.Dropout(rate)(x)
+        return keras.Model(inputs, keras.layers.Dense(10)(x))
+
+    def twin(weights):
+        from benchmarks.torch_models import CnnTwin
+
+        return CnnTwin(weights, len(filters), rate)
+
+    return Case(
+        plain,
+        lambda: RDropModel.from_model(plain()),
+        twin,
+        *_pictures(batch, 10),
+        shares=True,
+    )
+
+
+def _vit_backbone(layers: int, heads: int, width: int, rate: float) -> Any:
+    return keras_hub.models.ViTBackbone(
+        image_shape=(32, 32, 3),
+        patch_size=4,
+        num_layers=layers,
+        num_heads=heads,
+        hidden_dim=width,
+        mlp_dim=4 * width,
+        dropout_rate=rate,
+        attention_dropout=rate,
+    )
+
+
+def _pictures(batch: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(0)
-    x = random.normal(size=(32, 32, 32, 3)).astype("float32")
-    return Case(build_cnn, x, random.integers(0, 10, 32))
+    x = random.normal(size=(batch, 32, 32, 3)).astype("float32")
+    return x, random.integers(0, classes, batch).astype("int32")
 
 
-def loss() -> keras.losses.Loss:
-    """Returns the task loss of all of them."""
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+TINY = Configuration(
+    num_layers=1,
+    width=16,
+    feed_forward=32,
+    num_heads=2,
+    dropout=RATE,
+    attention_dropout=RATE,
+    activation_dropout=RATE,
+)
 
-
-CASES: dict[str, Callable[[], Case]] = {
-    "transformer, 8,000 words": lambda: transformer(8000),
-    "transformer, 32,000 words": lambda: transformer(32_000),
-    "BERT": bert,
-    "ViT": vit,
-    "CNN": cnn,
+# By name, in full size and so small that it runs in no time.
+CASES: dict[str, tuple[Callable[..., Case], Callable[..., Case]]] = {
+    "transformer-8k": (
+        lambda **options: transformer(8000, **options),
+        lambda **options: transformer(50, TINY, 4, 8, **options),
+    ),
+    "transformer-32k": (
+        lambda **options: transformer(32_000, **options),
+        lambda **options: transformer(90, TINY, 4, 8, **options),
+    ),
+    "bert": (bert, lambda: bert(1, 16, 50, 4, 8)),
+    "vit": (vit, lambda: vit(1, 24, 4)),
+    "cnn": (cnn, lambda: cnn((4,), 4)),
+    "frozen": (frozen, lambda: frozen(1, 24, 4)),
 }
+
+
+def case_of(name: str, quick: bool = False, label_smoothing: float = 0.0):
+    """Returns a case by its name.
+
+    Args:
+        name: A key of `CASES`.
+        quick: Whether it is to be tiny.
+        label_smoothing: That of the task loss, for translation alone.
+    """
+    make = CASES[name][quick]
+    if name.startswith("transformer"):
+        return make(label_smoothing=label_smoothing)
+    return make()

@@ -1,0 +1,201 @@
+"""Training steps of a model: plain, with R-Drop, and as others write it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from benchmarks import objectives
+from benchmarks.harness import has_torch
+from benchmarks.models import Case
+from rdrop_keras import RDrop
+
+ALPHA = 5.0
+RATE = 1e-3
+SEED = 0
+
+PLAIN = "plain"
+DOUBLED = "doubled batch"
+NAIVE = "naive Keras"
+TORCH = "PyTorch, authors"
+TORCH_COMPILED = "PyTorch, authors, compiled"
+CHUNKS = "auto, chunks"
+SHARED = "shared prefix"
+RDROP = {
+    "auto": RDrop(ALPHA),
+    "calls": RDrop(ALPHA, passes="calls"),
+    "calls, terms apart": RDrop(ALPHA, passes="calls", fused=False),
+    "concat": RDrop(ALPHA, passes="concat"),
+    SHARED: RDrop(ALPHA, passes="shared_prefix"),
+    CHUNKS: RDrop(ALPHA, vocabulary_chunk="auto"),
+}
+ARMS = (PLAIN, DOUBLED, NAIVE, *RDROP, TORCH, TORCH_COMPILED)
+# Two calls from the same seed, and so the same masks and the same first loss.
+ALIKE = (NAIVE, "calls", "calls, terms apart", SHARED)
+
+Step = Callable[[], float]
+
+
+class Unavailable(Exception):
+    """Says why an arm cannot be measured here."""
+
+
+def arms_of(case: Case) -> list[str]:
+    """Returns the arms that make sense for a model."""
+    without = set()
+    if not case.chunks:
+        without.add(CHUNKS)
+    if not case.shares:
+        without.add(SHARED)
+    return [arm for arm in ARMS if arm not in without]
+
+
+def step_of(case: Case, arm: str, jit_compile: bool) -> Step:
+    """Returns a training step, which returns its loss when all is done.
+
+    Everything is in place but what the first call traces and compiles.
+
+    Raises:
+        Unavailable: If the arm cannot be measured here.
+    """
+    if arm in (TORCH, TORCH_COMPILED):
+        return torch_step(case, compiled=arm == TORCH_COMPILED)
+    if arm == NAIVE:
+        return naive_step(case, jit_compile)
+    model = keras_model(case, arm)
+    compile_model(model, case, arm, jit_compile)
+    model.optimizer.build(model.trainable_variables)
+    x, y = batch_of(case, arm)
+
+    def step():
+        return float(model.train_on_batch(x, y, return_dict=True)["loss"])
+
+    return step
+
+
+def keras_model(case: Case, arm: str) -> keras.Model:
+    """Returns the model of an arm, not compiled, from one seed for all.
+
+    Raises:
+        Unavailable: If the model has nothing to share, and is to.
+    """
+    if arm == SHARED:
+        check_shares(case)
+    keras.utils.set_random_seed(SEED)
+    return case.build() if arm in RDROP else case.plain()
+
+
+def compile_model(
+    model: keras.Model, case: Case, arm: str, jit_compile: bool
+) -> None:
+    """Compiles the model of an arm."""
+    model.compile(
+        keras.optimizers.SGD(RATE),
+        objectives.crossentropy(case.label_smoothing),
+        jit_compile=jit_compile,
+        **({"rdrop": RDROP[arm]} if arm in RDROP else {}),
+    )
+
+
+def batch_of(case: Case, arm: str) -> tuple[Any, Any]:
+    """Returns inputs and labels as tensors, twice if the arm has them so."""
+    batch = tf.nest.map_structure(tf.constant, (case.x, case.y))
+    if arm != DOUBLED:
+        return batch
+    return tf.nest.map_structure(lambda x: tf.concat([x, x], axis=0), batch)
+
+
+def check_shares(case: Case) -> None:
+    """Raises unless two passes can share something of a model.
+
+    Raises:
+        Unavailable: If they cannot.
+    """
+    model = case.build()
+    compile_model(model, case, SHARED, jit_compile=False)
+    try:
+        model.compute_rdrop_loss(case.x, case.y)
+    except ValueError as error:
+        raise Unavailable(str(error).partition(". ")[0]) from error
+
+
+def naive_step(case: Case, jit_compile: bool) -> Step:
+    """Returns the step that most tutorials write."""
+    model = keras_model(case, NAIVE)
+    optimizer = keras.optimizers.SGD(RATE)
+    optimizer.build(model.trainable_variables)
+    x, y = batch_of(case, NAIVE)
+
+    @tf.function(jit_compile=jit_compile)
+    def step():
+        with tf.GradientTape() as tape:
+            logits = [model(x, training=True) for _ in range(2)]
+            loss = objectives.naive(y, logits, ALPHA, case.label_smoothing)
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply(gradients, model.trainable_variables)
+        return loss
+
+    return lambda: float(step())
+
+
+def torch_step(case: Case, compiled: bool) -> Step:
+    """Returns a step of the authors' formula, with the same first weights.
+
+    Args:
+        case: The model.
+        compiled: Whether `torch.compile` compiles passes and loss.
+    """
+    if not has_torch():
+        raise Unavailable("PyTorch is not installed")
+    import torch
+
+    module = case.twin(keras_model(case, TORCH).get_weights()).train()
+    objective = objectives.torch_authors()
+    optimizer = torch.optim.SGD(
+        [p for p in module.parameters() if p.requires_grad], lr=RATE
+    )
+    x, y = torch_tensors(case.x), torch.from_numpy(case.y).long()
+
+    def loss_of(x, y):
+        if case.one_call:
+            both = tf.nest.map_structure(lambda leaf: torch.cat([leaf] * 2), x)
+            logits = module(both).chunk(2)
+        else:
+            logits = module(x), module(x)
+        return objective(y, logits, ALPHA, case.label_smoothing)
+
+    function = torch.compile(loss_of) if compiled else loss_of
+
+    def step():
+        optimizer.zero_grad()
+        loss = function(x, y)
+        loss.backward()
+        pass
+        return loss.item()
+
+    if compiled:
+        try:
+            step()
+        except Exception as error:
+            # Whatever it is: no compiler, or one that does not get along.
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise Unavailable(f"torch.compile: {reason}") from error
+    return step
+
+
+def torch_tensors(x: Any) -> Any:
+    """Returns inputs as PyTorch takes them, images with channels first."""
+    import torch
+
+    def convert(array: np.ndarray):
+        tensor = torch.from_numpy(array)
+        if tensor.ndim == 4:
+            # Of strides, not of memory: that is the layout it is fastest with.
+            return tensor.permute(0, 3, 1, 2)
+        return tensor if tensor.is_floating_point() else tensor.long()
+
+    return tf.nest.map_structure(convert, x)

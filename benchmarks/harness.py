@@ -1,0 +1,236 @@
+"""What all benchmarks share: flags, turns, fresh processes, the machine."""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import contextlib
+import datetime
+import gc
+import importlib.util
+import multiprocessing
+import os
+import platform
+import random
+import time
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+JIT = {"off": (False,), "on": (True,), "both": (False, True)}
+
+
+def parser_of(
+    doc: str, repeats: int, jit: str | None = "both"
+) -> argparse.ArgumentParser:
+    """Returns a parser with the flags that all benchmarks have.
+
+    Args:
+        doc: The docstring of the benchmark, whose first line describes it.
+        repeats: How many turns each arm has by default.
+        jit: Without and with XLA, or one of them, by default; None if that
+            is not to be chosen.
+    """
+    parser = argparse.ArgumentParser(
+        description=doc.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--repeats", type=_positive, default=repeats, help="turns of each arm")
+    if jit is not None:
+        add("--jit", choices=list(JIT), default=jit, help="XLA")
+    add("--threads", type=_positive, help="of TensorFlow and PyTorch alike")
+    add(
+        "--quick",
+        action="store_true",
+        help="tiny sizes, to see that all works; the numbers mean nothing",
+    )
+    add(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="where to write a JSON file and a plot; or the JSON file itself",
+    )
+    return parser
+
+
+def parse(
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str] | None,
+    quick: dict[str, Any],
+) -> argparse.Namespace:
+    """Reads a command line and applies what it says of threads.
+
+    Args:
+        parser: What `parser_of` returned.
+        arguments: The command line, that of the process if None.
+        quick: The defaults under `--quick`; flags that are given go first.
+    """
+    if parser.parse_args(arguments).quick:
+        parser.set_defaults(**quick)
+    flags = parser.parse_args(arguments)
+    set_threads(flags.threads)
+    _quiet()
+    return flags
+
+
+def seconds_of(run: Callable[[], Any]) -> float:
+    """Returns how long a call takes."""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def take_turns(
+    arms: dict[str, Callable[[], Any]],
+    repeats: int,
+    warm_up: int = 2,
+    measure: Callable[[Callable[[], Any]], float] = seconds_of,
+) -> dict[str, list[float]]:
+    """Returns the seconds of each arm at each of its turns.
+
+    The arms take turns, so that what else the machine does falls on all of
+    them, in an order drawn anew each time, so that none always follows the
+    same other.
+
+    Args:
+        arms: What to time, by name. It has to wait for its results.
+        repeats: How many turns are counted.
+        warm_up: How many are not, which come before.
+        measure: Calls an arm and returns its seconds.
+    """
+    order = random.Random(0)
+    seconds: dict[str, list[float]] = {arm: [] for arm in arms}
+    with _collecting_by_hand():
+        for turn in range(-warm_up, repeats):
+            # Else that of one arm's garbage would count as another's time.
+            gc.collect()
+            for arm in order.sample(list(arms), len(arms)):
+                measured = measure(arms[arm])
+                if turn >= 0:
+                    seconds[arm].append(measured)
+    return seconds
+
+
+@contextlib.contextmanager
+def _collecting_by_hand() -> Iterator[None]:
+    # What is there now stays, and need not be looked through at every turn.
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+def in_fresh_process(
+    function: Callable[..., Any],
+    *args: Any,
+    preload: Sequence[str] = ("benchmarks.arms", "benchmarks.head"),
+) -> Any:
+    """Returns what a function returns in a process of its own.
+
+    All such processes are forks of one that has imported libraries and done
+    nothing else, which saves each of them the seconds that takes.
+
+    Args:
+        function: A function of a module.
+        *args: Its arguments, which have to pickle.
+        preload: The modules to import beforehand; those of the first call
+            hold for all.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(preload))
+    with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+        return pool.submit(function, *args).result()
+
+
+def set_threads(threads: int | None) -> None:
+    """Gives TensorFlow and PyTorch the same number of threads.
+
+    Args:
+        threads: How many; as many as there are cores if None, which is what
+            TensorFlow takes of itself.
+    """
+    if threads is not None:
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    if has_torch():
+        import torch
+
+        torch.set_num_threads(threads or _cores())
+
+
+def _quiet() -> None:
+    import tensorflow as tf
+
+    # It warns of functions that are traced again and again, as here on purpose.
+    tf.get_logger().setLevel("ERROR")
+
+
+def has_torch() -> bool:
+    """Whether PyTorch can be imported."""
+    return importlib.util.find_spec("torch") is not None
+
+
+def machine() -> dict[str, Any]:
+    """Returns what numbers are measured with, and when."""
+    import keras
+    import tensorflow as tf
+
+    found = {
+        "date": datetime.datetime.now().astimezone().isoformat("T", "seconds"),
+        "cores": _cores(),
+        "processor": _processor(),
+        "memory_bytes": _memory(),
+        "system": platform.platform(),
+        "load": os.getloadavg(),
+        "gpus": len(tf.config.list_physical_devices("GPU")),
+        # 0 is one for each core.
+        "threads": tf.config.threading.get_intra_op_parallelism_threads(),
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+    }
+    if has_torch():
+        import torch
+
+        found["torch"] = torch.__version__
+        found["torch_threads"] = torch.get_num_threads()
+        found["omp_wait_policy"] = os.environ.get("OMP_WAIT_POLICY")
+    return found
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        for line in lines:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
+    return value

@@ -1,0 +1,219 @@
+"""Ratios of arms with their spread: a table, a JSON file and a plot."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.harness import machine
+
+# By unit, how a value is shown.
+SHOWN = {
+    "seconds": lambda x: f"{x:.2f} s" if x >= 1 else f"{1000 * x:.1f} ms",
+    "bytes": lambda x: f"{x / 2**20:,.0f} MiB",
+}
+
+
+class Report:
+    """Collects rows, writes each at once, and shows all in the end.
+
+    Args:
+        name: The benchmark, after which files are called.
+        title: What a value is of.
+        unit: "seconds" or "bytes".
+        flags: The command line.
+    """
+
+    def __init__(
+        self, name: str, title: str, unit: str, flags: argparse.Namespace
+    ):
+        self.name = name
+        self.title = title
+        self.unit = unit
+        self.rows: list[dict[str, Any]] = []
+        self.skipped: list[dict[str, str]] = []
+        self._settings = {
+            key: str(value) if isinstance(value, Path) else value
+            for key, value in vars(flags).items()
+        }
+        self._machine = machine()
+        self._path = _json_path(flags.output, name)
+
+    def add(
+        self,
+        case: str,
+        xla: bool,
+        base: str,
+        values: dict[str, list[float]],
+        facts: dict[str, dict[str, Any]] | None = None,
+    ) -> None:
+        """Adds what was measured of the arms of a case.
+
+        Args:
+            case: The model, or what else they have in common.
+            xla: Whether XLA compiled them.
+            base: The arm to which ratios are.
+            values: Those of each arm. Where arms took turns, those at the
+                same place are of the same turn.
+            facts: Anything else there is to keep, by arm.
+        """
+        for arm, mine in values.items():
+            ratio, quartiles = ratio_of(mine, values[base])
+            row = {
+                "case": case,
+                "xla": xla,
+                "arm": arm,
+                "base": base,
+                "ratio": ratio,
+                "quartiles": quartiles,
+                "median": statistics.median(mine),
+                self.unit: mine,
+            }
+            self.rows.append(row | (facts or {}).get(arm, {}))
+        self._write()
+
+    def skip(self, case: str, arm: str, reason: str) -> None:
+        """Says why an arm is not measured."""
+        self.skipped.append({"case": case, "arm": arm, "reason": reason})
+        print(f"skipped: {case}, {arm}: {reason}", flush=True)
+        self._write()
+
+    def finish(self) -> None:
+        """Prints a table and draws a plot."""
+        Console().print(self._table())
+        if self._path is not None:
+            image = self._path.with_suffix(".png")
+            plot(self.rows, self.title, image)
+            print(f"written to {self._path} and {image}")
+
+    def _write(self) -> None:
+        if self._path is None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        content = {
+            "benchmark": self.name,
+            "title": self.title,
+            "unit": self.unit,
+            "settings": self._settings,
+            "machine": self._machine,
+            "rows": self.rows,
+            "skipped": self.skipped,
+        }
+        text = json.dumps(content, indent=2) + "\n"
+        self._path.write_text(text, encoding="utf-8")
+
+    def _table(self) -> Table:
+        table = Table(title=self.title, title_justify="left")
+        table.add_column("case", overflow="fold")
+        table.add_column("XLA")
+        table.add_column("arm", no_wrap=True)
+        for column in ("ratio", "quartiles", "median"):
+            table.add_column(column, justify="right", no_wrap=True)
+        before = None
+        for row in self.rows:
+            group = (row["case"], "on" if row["xla"] else "off")
+            if before not in (None, group):
+                table.add_section()
+            low, high = row["quartiles"]
+            table.add_row(
+                *(group if group != before else ("", "")),
+                row["arm"],
+                f"{row['ratio']:.2f}",
+                f"{low:.2f} to {high:.2f}",
+                SHOWN[self.unit](row["median"]),
+            )
+            before = group
+        bases = sorted({row["base"] for row in self.rows})
+        table.caption = f"ratio of medians to: {', '.join(bases)}"
+        table.caption_justify = "left"
+        return table
+
+
+def ratio_of(
+    values: Sequence[float], base: Sequence[float]
+) -> tuple[float, list[float]]:
+    """Returns the ratio of medians, and quartiles of that turn by turn.
+
+    Both arms have the same machine in a turn, so that most of what disturbs
+    them cancels out of its ratio.
+    """
+    ratio = statistics.median(values) / statistics.median(base)
+    ratios = [a / b for a, b in zip(values, base)]
+    if len(ratios) < 2:
+        return ratio, [ratio, ratio]
+    low, _, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return ratio, [low, high]
+
+
+def plot(rows: list[dict[str, Any]], title: str, path: Path) -> None:
+    """Draws ratios as bars and quartiles as whiskers, a panel for a case."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    cases = list(dict.fromkeys(row["case"] for row in rows))
+    columns = min(len(cases), 3)
+    lines = -(-len(cases) // columns)
+    longest = max(
+        len({row["arm"] for row in rows if row["case"] == case})
+        for case in cases
+    )
+    figure, axes = pyplot.subplots(
+        lines,
+        columns,
+        figsize=(4.6 * columns, lines * (0.32 * longest + 1.2)),
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis, case in zip(axes.flat, cases):
+        _panel(axis, [row for row in rows if row["case"] == case])
+        axis.set_title(case, fontsize=9)
+    for axis in axes.flat[len(cases) :]:
+        axis.set_visible(False)
+    axes[0][0].legend(fontsize=7)
+    bases = sorted({row["base"] for row in rows})
+    figure.suptitle(f"{title}, ratio to: {', '.join(bases)}", fontsize=10)
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
+
+
+def _panel(axis: Any, rows: list[dict[str, Any]]) -> None:
+    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    compiled = sorted({row["xla"] for row in rows})
+    height = 0.8 / len(compiled)
+    for place, xla in enumerate(compiled):
+        mine = [row for row in rows if row["xla"] == xla]
+        shift = (place - (len(compiled) - 1) / 2) * height
+        ratios = [row["ratio"] for row in mine]
+        # The ratio of medians need not lie between the turns' quartiles.
+        whiskers = [
+            [max(row["ratio"] - row["quartiles"][0], 0) for row in mine],
+            [max(row["quartiles"][1] - row["ratio"], 0) for row in mine],
+        ]
+        axis.barh(
+            [arms.index(row["arm"]) + shift for row in mine],
+            ratios,
+            height,
+            xerr=whiskers,
+            error_kw={"elinewidth": 0.8},
+            color="tab:orange" if xla else "tab:blue",
+            label="XLA" if xla else "no XLA",
+        )
+    axis.axvline(1, color="black", linewidth=0.8)
+    axis.set_yticks(range(len(arms)), arms, fontsize=7)
+    axis.tick_params(axis="x", labelsize=7)
+    axis.invert_yaxis()
+
+
+def _json_path(output: Path | None, name: str) -> Path | None:
+    if output is None or output.suffix == ".json":
+        return output
+    return output / f"{name}.json"
