@@ -174,7 +174,7 @@ def torch_step(case: Case, compiled: bool) -> Step:
         optimizer.zero_grad()
         loss = function(x, y)
         loss.backward()
-        pass
+        optimizer.step()
         return loss.item()
 
     if compiled:
