@@ -166,21 +166,26 @@ def vit(
 def frozen(
     layers: int = 4, width: int = 192, batch: int = 16, rate: float = RATE
 ) -> Case:
-    """The ViT, frozen and in inference mode, with a head that is trained."""
+    """The ViT, frozen, with a head that is trained.
+
+    Without dropout, as KerasHub's presets have it. With a rate of its own it
+    would drop units in `fit`, called with `training=False` or not: functional
+    models hand their own `training` down (Keras 3.15).
+    """
     heads, head_rate = 3, 2 * rate
 
     def plain() -> keras.Model:
-        backbone = _vit_backbone(layers, heads, width, rate)
+        backbone = _vit_backbone(layers, heads, width, rate=0.0)
         backbone.trainable = False
         inputs = keras.Input((32, 32, 3))
-        x = backbone(inputs, training=False)[:, 0]
+        x = backbone(inputs)[:, 0]
         x = keras.layers.Dropout(head_rate)(x)
         return keras.Model(inputs, keras.layers.Dense(100)(x))
 
     def twin(weights):
         from benchmarks.torch_models import ViTTwin
 
-        return ViTTwin(weights, layers, heads, rate, head_rate, frozen=True)
+        return ViTTwin(weights, layers, heads, 0.0, head_rate, frozen=True)
 
     return Case(
         plain,
