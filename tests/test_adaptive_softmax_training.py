@@ -71,9 +71,9 @@ def tokens(rng):
     return x, y, rng.random(x.shape).astype("float32")
 
 
-@pytest.mark.parametrize("build", [functional, Subclass])
 @pytest.mark.parametrize(
-    "settings", [{}, {"num_passes": 3, "stop_gradient": True}]
+    "build, settings",
+    [(functional, {"num_passes": 3, "stop_gradient": True}), (Subclass, {})],
 )
 def test_chunks_change_neither_logs_nor_weights(build, settings, tokens, rng):
     masks = random_masks(rng, 2 * settings.get("num_passes", 2), BATCH, WIDTH)

@@ -14,7 +14,7 @@ from examples.language_modeling.train import PROGRAM
 from examples.language_modeling.train import train
 
 MEASURES = [
-    Measure("valid", "word_perplexity", "validation perplexity by word"),
+    Measure("valid", "token_perplexity", "validation perplexity by token"),
     Measure("test", "word_perplexity", "test perplexity by word"),
     Measure("test", "token_perplexity", "test perplexity by token"),
     Measure("test", "loss", "test loss, nats", digits=3),

@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> None:
     served = tf.saved_model.load(flags.saved_model)
     result = served.serve(tf.constant(flags.texts))
     for text, summary in zip(flags.texts, result["summary"].numpy()):
-        print(f"  {text}\n    -> {summary.decode(errors='replace')}")
+        print(f"  {text}\n    -> {summary.decode()}")
 
 
 if __name__ == "__main__":

@@ -69,8 +69,7 @@ class Summarizer(tf.Module):
             batch = tf.constant([texts[index] for index in chosen])
             found = self.serve(batch)["summary"].numpy()
             for index, summary in zip(chosen, found):
-                # Of byte pairs, a summary may end within a character.
-                summaries[index] = summary.decode(errors="replace")
+                summaries[index] = summary.decode()
         return summaries
 
     def save(self, directory: Path) -> None:

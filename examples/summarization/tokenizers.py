@@ -111,9 +111,12 @@ class BytePairTokenizer:
 
     def detokenize(self, ids: tf.RaggedTensor) -> tf.Tensor:
         """As `Tokenizer` says."""
-        # A sequence begins in the middle of a text for byte pairs: its first
-        # word has a space before it.
-        return tf.strings.strip(self.resource.detokenize(ids))
+        # The first word may have a space before it; the last byte pair may
+        # end within a character, where the greatest length cut it off.
+        texts = tf.strings.strip(self.resource.detokenize(ids))
+        return tf.strings.unicode_transcode(
+            texts, "UTF-8", "UTF-8", errors="replace"
+        )
 
     def save(self, directory: Path) -> None:
         """As `Tokenizer` says."""

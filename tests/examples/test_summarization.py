@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import zipfile
 
 import keras
 import keras_hub
@@ -202,50 +201,16 @@ def test_saved_model_summarizes_without_rdrop_and_keras_hub(compared, corpus):
     assert summarizer.summarize(articles) == result["summary"]
 
 
-def weights_in(directory):
-    with zipfile.ZipFile(directory / runs.MODEL) as archive:
-        return archive.read("model.weights.h5")
-
-
-# Keras's CSVLogger leaves its file open when an exception ends `fit`.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_interrupted_run_resumes_to_the_same_end(
-    compared, corpus, tmp_path, no_export
+def test_a_finished_run_is_read_and_another_refused(
+    compared, corpus, monkeypatch
 ):
-    undisturbed = run_directory(compared[0], "rdrop", 3)
-
-    class Cut(train_module.BackupAndRestore):
-        """After the checkpoint of the second epoch, before its backup."""
-
-        def on_epoch_end(self, epoch, logs=None):
-            if epoch == 1:
-                raise KeyboardInterrupt
-            super().on_epoch_end(epoch, logs)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_module, "BackupAndRestore", Cut)
-        with pytest.raises(KeyboardInterrupt):
-            train(corpus, SETTINGS, tmp_path)
-    assert not runs.is_finished(tmp_path)
+    directory = run_directory(compared[0], "rdrop", 3)
+    monkeypatch.setattr(train_module, "prepare", None)
+    metrics = runs.read_json(directory / runs.METRICS)
+    assert train(corpus, SETTINGS, directory, resume=True) == metrics
+    other = dataclasses.replace(SETTINGS, alpha=3.0)
     with pytest.raises(InputError, match="alpha was 0.7, now 3.0"):
-        other = dataclasses.replace(SETTINGS, alpha=3.0)
-        train(corpus, other, tmp_path, resume=True)
-    metrics = train(corpus, SETTINGS, tmp_path, resume=True)
-    expected = runs.read_json(undisturbed / runs.METRICS)
-    for part in ("valid", "test"):
-        for name in ("loss", "accuracy", "rougeL", "rouge1"):
-            assert metrics[part][name] == pytest.approx(
-                expected[part][name], rel=1e-5
-            )
-    assert metrics["chosen_epochs"] == expected["chosen_epochs"]
-    assert metrics["updates"] == expected["updates"]
-    found = read_history(tmp_path / runs.HISTORY)
-    for name, curve in read_history(undisturbed / runs.HISTORY).items():
-        np.testing.assert_allclose(found[name], curve, rtol=1e-5)
-    # A finished run is read, not trained again.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_module, "prepare", None)
-        assert train(corpus, SETTINGS, tmp_path, resume=True) == metrics
+        train(corpus, other, directory, resume=True)
 
 
 # --- loss --------------------------------------------------------------------
@@ -347,6 +312,10 @@ def preset(tmp_path_factory):
         intermediate_dim=8,
         dropout=0.3,
     )
+    for weight in backbone.weights:
+        # Else all articles would have one summary.
+        if len(weight.shape) > 1:
+            weight.assign(weight * 40)
     backbone.save_to_preset(str(directory))
     tokenizer.save_to_preset(str(directory))
     return directory
@@ -433,7 +402,12 @@ def test_recipe_trains_a_small_preset(
     assert model.rdrop.alpha == 0.7
     assert model.backbone.dropout == 0.1
     assert model.optimizer.gradient_accumulation_steps == 2
-    assert float(model.optimizer.learning_rate) == 0
+    rate = keras.optimizers.schedules.deserialize(
+        model.optimizer.get_config()["learning_rate"]
+    )
+    # By batches: up in one update, down in the other.
+    rates = [float(rate(batch)) for batch in (0, 2, 4)]
+    np.testing.assert_allclose(rates, [0, 3e-5, 0])
     assert np.isfinite(metrics["test"]["loss"])
     history = read_history(output / runs.HISTORY)
     assert history["consistency_loss"][-1][1] > 0
@@ -463,6 +437,7 @@ def test_preset_is_exported_with_its_tokenizer(preset, tmp_path):
     assert found["summary"] == [
         text.decode() for text in expected["summary"].numpy()
     ]
+    assert len(set(found["summary"])) > 1
     assert Summarizer.load(tmp_path).summarize(articles) == found["summary"]
 
 

@@ -1,4 +1,4 @@
-"""A summarizer killed three times ends as one that was left in peace."""
+"""A summarizer killed in the middle ends as one that was left in peace."""
 
 import random
 import zipfile
@@ -30,7 +30,7 @@ program.CONFIGURATIONS["tiny"] = dataclasses.replace(
 def outputs(tmp_path_factory):
     data = tmp_path_factory.mktemp("data")
     chance = random.Random(0)
-    for part, count in {"train": 60, "val": 6}.items():
+    for part, count in {"train": 70, "val": 6}.items():
         rows = [chance.choices("abcdefgh", k=9) for _ in range(count)]
         for side, kept in (("source", 9), ("target", 3)):
             lines = "".join(" ".join(row[:kept]) + "\n" for row in rows)
@@ -43,14 +43,9 @@ def outputs(tmp_path_factory):
         [*FLAGS.split(), f"--data={data}"],
         undisturbed,
         killed,
-        [
-            # In the second epoch: the first is backed up, this one lost.
-            ("update", 4),
-            # Before the backup of the third epoch is there.
-            ("backup", 2, 4),
-            # In the middle of the export.
-            ("path", str(killed / runs.SAVED_MODEL / "variables")),
-        ],
+        # In the second epoch: the first is backed up, with half an update
+        # that was accumulated, and this one lost.
+        [("update", 4)],
     )
     return undisturbed, killed
 
@@ -58,7 +53,7 @@ def outputs(tmp_path_factory):
 def test_weights_are_the_same_bit_for_bit(outputs):
     contents = []
     for output in outputs:
-        # Those of the optimizer, half an update included, are there too.
+        # Those of the optimizer are there too.
         with zipfile.ZipFile(output / runs.MODEL) as archive:
             contents.append(archive.read("model.weights.h5"))
     assert contents[0] == contents[1]
