@@ -19,6 +19,9 @@ FLAGS = (
 SHRINK = """
 import dataclasses
 from examples.summarization import __main__ as program
+from examples.summarization import summarizer
+# It takes seconds, and is not what is looked at.
+summarizer.export_functions = lambda *arguments: None
 tiny = program.CONFIGURATIONS["tiny"]
 program.CONFIGURATIONS["tiny"] = dataclasses.replace(
     tiny, num_layers=1, width=8, feed_forward=8, num_heads=2
