@@ -6,7 +6,7 @@ from rdrop_keras import losses as losses
 from rdrop_keras import recipes as recipes
 from rdrop_keras._version import __version__ as __version__
 from rdrop_keras.convert import convert_alpha as convert_alpha
-from rdrop_keras.model import RDropMixin as RDropMixin
+from rdrop_keras.mixin import RDropMixin as RDropMixin
 from rdrop_keras.model import RDropModel as RDropModel
 from rdrop_keras.rdrop import RDrop as RDrop
 

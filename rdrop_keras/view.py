@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from rdrop_keras.model import RDropMixin
+from rdrop_keras.mixin import RDropMixin
 
 
 def view_of(model: keras.Model) -> keras.Model:

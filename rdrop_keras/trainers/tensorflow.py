@@ -13,6 +13,8 @@ import keras
 import tensorflow as tf
 
 from rdrop_keras import _keras
+from rdrop_keras.batch import compute_objective
+from rdrop_keras.batch import compute_plain_objective
 from rdrop_keras.dropout import explain_identical_passes
 from rdrop_keras.objective import Objective
 from rdrop_keras.trackers import Trackers
@@ -44,13 +46,11 @@ def train_step(model: Any, data: Any, trackers: Trackers) -> dict[str, Any]:
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
 
     def with_rdrop():
-        return _differentiate(
-            model, model._compute_objective, x, y, sample_weight
-        )
+        return _differentiate(model, compute_objective, x, y, sample_weight)
 
     def plain():
         return _differentiate(
-            model, model._compute_plain_objective, x, y, sample_weight
+            model, compute_plain_objective, x, y, sample_weight
         )
 
     if model.rdrop.every == 1:
@@ -83,13 +83,13 @@ def train_step(model: Any, data: Any, trackers: Trackers) -> dict[str, Any]:
 
 def _differentiate(
     model: Any,
-    compute: Callable[[Any, Any, Any], tuple[Objective, Any]],
+    compute: Callable[[Any, Any, Any, Any], tuple[Objective, Any]],
     x: Any,
     y: Any,
     sample_weight: Any,
 ) -> Step:
     with tf.GradientTape() as tape:
-        objective, y_pred = compute(x, y, sample_weight)
+        objective, y_pred = compute(model, x, y, sample_weight)
         loss = objective.loss
         if model.optimizer is not None:
             loss = model.optimizer.scale_loss(loss)

@@ -1,0 +1,267 @@
+"""What makes a Keras model class train with R-Drop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from rdrop_keras import _keras
+from rdrop_keras import checks
+from rdrop_keras.batch import compute_objective
+from rdrop_keras.objective import loss_of_pass
+from rdrop_keras.passes.shared_prefix import Once
+from rdrop_keras.plan import plan
+from rdrop_keras.rdrop import RDrop
+from rdrop_keras.trackers import Trackers
+from rdrop_keras.trainers import trainer
+from rdrop_keras.vocabulary import Deferred
+from rdrop_keras.vocabulary import logits_or_hidden
+
+
+class RDropMixin:
+    """Makes any Keras model class train with R-Drop.
+
+    Stands before the model class, whose own methods it leaves alone:
+    preprocessing, presets, `generate()`, `evaluate()`, `predict()`, saving
+    and export work as they do without it. Only `compile` takes one more
+    argument, and `fit` and `train_on_batch` minimise
+
+        1/2 (T_1 + T_2 + alpha * C)
+
+    where `T_i` are the losses of two passes with dropout on and `C` is the
+    bidirectional KL divergence between their outputs (see `RDrop`).
+
+    `fit` logs, beside Keras's own: `task_loss`, the mean of the `T_i`, which
+    compares with `val_loss`; and `consistency_loss`, which is `C`, unweighted,
+    in nats.
+
+    Example:
+
+    ```python
+    @keras.saving.register_keras_serializable("my_package")
+    class RDropBert(RDropMixin, keras_hub.models.BertTextClassifier):
+        pass
+
+    classifier = RDropBert.from_preset("bert_base_en", num_classes=2)
+    classifier.compile("adam", loss, rdrop=1.0)
+    classifier.fit(texts, labels)
+    ```
+
+    Reference:
+        [Liang et al., 2021](https://arxiv.org/abs/2106.14448), section 2.
+    """
+
+    _rdrop: RDrop | None = None
+    _rdrop_trackers: Trackers | None = None
+    _rdrop_checked: bool = False
+    _rdrop_once: Once | None = None
+    _rdrop_deferred: Deferred | None = None
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        checks.check_mixin_order(cls, RDropMixin)
+
+    @property
+    def rdrop(self) -> RDrop | None:
+        """The compiled R-Drop settings, or None for plain training."""
+        return self._rdrop
+
+    def compile(self, *args: Any, rdrop: Any = 1.0, **kwargs: Any) -> None:
+        """Configures the model for training.
+
+        Args:
+            *args: As for the model's own `compile`.
+            rdrop: A number or schedule, the paper's alpha; an `RDrop` with
+                all settings; or None or False for plain Keras training at
+                plain cost.
+            **kwargs: As for the model's own `compile`.
+
+        Raises:
+            TypeError, ValueError: If `rdrop` is not valid, or the model
+                cannot be trained with R-Drop. The model then stays as it was.
+        """
+        rdrop = RDrop.from_argument(rdrop)
+        if rdrop is not None:
+            checks.check_model(self, RDropMixin)
+            checks.check_loss(super().compile, args, kwargs, rdrop)
+        super().compile(*args, **kwargs)
+        self._set_rdrop(rdrop)
+
+    def _set_rdrop(self, rdrop: RDrop | None) -> None:
+        self._rdrop = rdrop
+        self._rdrop_trackers = None if rdrop is None else Trackers()
+        self._rdrop_checked = False
+
+    def get_compile_config(self) -> dict[str, Any]:
+        config = super().get_compile_config()
+        if config:
+            config["rdrop"] = keras.saving.serialize_keras_object(self._rdrop)
+        return config
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        config = dict(config)
+        rdrop = keras.saving.deserialize_keras_object(config.pop("rdrop", None))
+        if checks.is_from_keras(super().compile_from_config):
+            # Keras's own refuses to call an overridden `compile`.
+            config = keras.saving.deserialize_keras_object(config)
+            self.compile(**config, rdrop=rdrop)
+            if self.optimizer is not None and self.built:
+                self.optimizer.build(self.trainable_variables)
+        else:
+            super().compile_from_config(config)
+            self._set_rdrop(rdrop)
+
+    def reset_metrics(self) -> None:
+        super().reset_metrics()
+        if self._rdrop_trackers is not None:
+            self._rdrop_trackers.reset()
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        if _keras.has_built_metrics(self):
+            return super().get_metrics_result()
+        # With `vocabulary_chunk` training gives compiled metrics nothing.
+        return _keras.logs_of_training(self)
+
+    def train_step(self, *args: Any) -> Any:
+        if self._rdrop is None:
+            return super().train_step(*args)
+        return trainer().train_step(self, *args, self._rdrop_trackers)
+
+    def make_train_function(self, force: bool = False) -> Any:
+        super().make_train_function(force=force)
+        if (
+            self._rdrop is None
+            or not self._rdrop.check_dropout
+            or self._rdrop_checked
+        ):
+            return self.train_function
+        train_function = self.train_function
+
+        def done():
+            self._rdrop_checked = True
+            self.train_function = train_function
+
+        self.train_function = trainer().check_first_call(
+            self, train_function, self._rdrop_trackers, done
+        )
+        return self.train_function
+
+    def rdrop_plan(self) -> str:
+        """Returns one line about what training will do, and why.
+
+        Raises:
+            ValueError: If the model is not compiled, or the divergence of an
+                output cannot be inferred.
+        """
+        self._check_compiled()
+        return plan(self)
+
+    def compute_once(
+        self, function: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Computes in `call` what no dropout reaches, once for all passes.
+
+        With `RDrop(passes="shared_prefix")` the first pass of a training step
+        computes it and the others take its result. Otherwise it is computed
+        at every call.
+
+        Args:
+            function: A layer or function that draws no random numbers.
+            *args: Its arguments.
+            **kwargs: Its keyword arguments.
+
+        Returns:
+            What the function returns: tensors, of any structure.
+
+        Example:
+
+        ```python
+        def call(self, inputs, training=None):
+            features = self.compute_once(self.encoder, inputs)
+            return self.head(self.dropout(features, training=training))
+        ```
+        """
+
+        def compute():
+            return function(*args, **kwargs)
+
+        once = self._rdrop_once
+        return compute() if once is None else once(compute)
+
+    def vocabulary_logits(
+        self, layer: keras.layers.Layer, hidden: Any, **kwargs: Any
+    ) -> Any:
+        """Computes in `call` the logits of a vocabulary, as its last step.
+
+        With `RDrop(vocabulary_chunk=...)` training passes end before it, and
+        the loss is computed from what the layer is applied to, in chunks.
+        Otherwise it is applied.
+
+        Args:
+            layer: A `Dense`, `ReversibleEmbedding` or
+                `rdrop_keras.layers.AdaptiveSoftmax` layer.
+            hidden: Its input, `(batch, ..., width)`.
+            **kwargs: Other arguments of its call, such as `reverse=True`.
+
+        Returns:
+            The logits, `(batch, ..., vocabulary)`, which `call` has to return
+            as they are.
+
+        Example:
+
+        ```python
+        def call(self, inputs, training=None):
+            hidden = self.decoder(inputs, training=training)
+            return self.vocabulary_logits(self.embedding, hidden, reverse=True)
+        ```
+        """
+        return logits_or_hidden(self, layer, hidden, kwargs)
+
+    def compute_rdrop_loss(
+        self, x: Any, y: Any = None, sample_weight: Any = None
+    ) -> tuple[Any, Any]:
+        """Computes what `fit` minimises, for a training loop of your own.
+
+        Runs the training-mode passes. Under a gradient tape, the gradient of
+        the first value is what `fit` applies; scale it with
+        `optimizer.scale_loss` where the optimizer scales losses.
+
+        Args:
+            x: A batch of inputs, preprocessed as `call` takes them.
+            y: The targets.
+            sample_weight: Optional sample weights.
+
+        Returns:
+            The loss, a scalar, and the outputs of the first pass. With
+            `RDrop(vocabulary_chunk=...)` those are the inputs of its last
+            layer.
+
+        Raises:
+            ValueError: If the model is not compiled.
+
+        `RDrop(every=...)` has no part in it: each call makes all passes.
+
+        Example:
+
+        ```python
+        with tf.GradientTape() as tape:
+            loss, y_pred = model.compute_rdrop_loss(x, y)
+        gradients = tape.gradient(loss, model.trainable_weights)
+        model.optimizer.apply(gradients, model.trainable_weights)
+        ```
+        """
+        self._check_compiled()
+        if self._rdrop is None:
+            y_pred = self(x, training=True)
+            return loss_of_pass(self, x, y, y_pred, sample_weight), y_pred
+        objective, y_pred = compute_objective(self, x, y, sample_weight)
+        return objective.loss, y_pred
+
+    def _check_compiled(self) -> None:
+        if not self.compiled:
+            raise ValueError(
+                "Expected a compiled model. Call `compile(...)` first: it "
+                "says which loss and which alpha to train with."
+            )
