@@ -7,6 +7,7 @@ from pathlib import Path
 
 from examples.common.flags import Defaults
 from examples.common.flags import add_training_flags
+from examples.common.flags import add_vocabulary_chunk
 from examples.common.flags import at_least
 from examples.common.flags import rate
 from examples.language_modeling.configurations import CONFIGURATIONS
@@ -263,13 +264,7 @@ def _add_more_training_flags(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="compile the training step by XLA (default: on a GPU)",
     )
-    group.add_argument(
-        "--vocabulary-chunk",
-        type=_chunk,
-        metavar="TOKENS",
-        help="hold the logits of so many tokens at a time in training with "
-        "several passes, or 'auto' (default: of all)",
-    )
+    add_vocabulary_chunk(group, "tokens")
     add_sampling_flags(parser, new_tokens=40, temperature=0.8, top_p=0.95)
     parser.add_argument(
         "--demo",
@@ -277,10 +272,6 @@ def _add_more_training_flags(parser: argparse.ArgumentParser) -> None:
         help="--compare plain and rdrop on one seed, then go on with a few "
         "prompts in another process",
     )
-
-
-def _chunk(text: str) -> int | str:
-    return text if text == "auto" else at_least(1)(text)
 
 
 def _cutoffs(text: str) -> tuple[int, ...]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -17,6 +15,7 @@ from examples.common.compare import run_directory
 from examples.common.errors import InputError
 from examples.common.parallel_text import read_parallel
 from examples.common.parallel_text import read_sentences
+from examples.common.serving import serve_samples
 from examples.summarization.baselines import lead
 from examples.summarization.baselines import names as names_of
 from examples.summarization.compare import compare
@@ -34,6 +33,7 @@ from examples.summarization.stories import is_stories
 from examples.summarization.stories import load_stories
 from examples.summarization.summarizer import Summarizer
 from examples.summarization.tfds import load_tfds
+from examples.summarization.train import PROGRAM
 from examples.summarization.train import train
 from examples.summarization.train import with_updates
 
@@ -81,7 +81,12 @@ def _train(flags: argparse.Namespace) -> None:
     print(f"written to {flags.output}")
     if flags.demo:
         shown = run_directory(flags.output, arms[-1], seeds[0])
-        _serve(shown / runs.SAVED_MODEL, corpus)
+        serve_samples(
+            PROGRAM,
+            shown / runs.SAVED_MODEL,
+            corpus.test or corpus.valid,
+            DEMO_ARTICLES,
+        )
 
 
 def _print_baselines(corpus: Corpus) -> None:
@@ -192,26 +197,6 @@ def _decoding_names() -> list[str]:
     # A search goes on or stops as fairseq's does: there is no flag for that.
     names = [field.name for field in dataclasses.fields(Decoding)]
     return [name for name in names if name != "early_stopping"]
-
-
-def _serve(saved_model: Path, corpus: Corpus) -> None:
-    text = corpus.test or corpus.valid
-    step = max(len(text) // DEMO_ARTICLES, 1)
-    chosen = range(0, len(text), step)[:DEMO_ARTICLES]
-    print(f"{saved_model}, in a process of its own:", flush=True)
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "examples.summarization.serve",
-            str(saved_model),
-            *(text.sources[index] for index in chosen),
-        ],
-        check=True,
-    )
-    print("references:")
-    for index in chosen:
-        print(f"  {text.targets[index]}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from examples.common.flags import Defaults
+from examples.common.flags import add_choice_flags
 from examples.common.flags import add_training_flags
+from examples.common.flags import add_vocabulary_chunk
 from examples.common.flags import at_least
 from examples.common.flags import rate
 from examples.summarization.decoding import Decoding
@@ -202,43 +204,17 @@ def _add_schedule_flags(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="compile the training step by XLA (default: on a GPU)",
     )
-    group.add_argument(
-        "--vocabulary-chunk",
-        type=_chunk,
-        metavar="TOKENS",
-        help="hold the logits of so many summary positions at a time in "
-        "training with several passes, or 'auto' (default: of all)",
-    )
+    add_vocabulary_chunk(group, "summary positions")
 
 
 def _add_choice_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("choice of weights")
-    group.add_argument(
-        "--validate-every",
-        type=at_least(1),
-        default=2,
-        metavar="EPOCHS",
-        help="summarize the validation part so often (default: %(default)s)",
-    )
+    add_choice_flags(group, "ROUGE-L", "summarize", every=2)
     group.add_argument(
         "--validate-on",
         type=at_least(1),
         metavar="N",
         help="summarize its first N articles then (default: all)",
-    )
-    group.add_argument(
-        "--patience",
-        type=at_least(1),
-        help="stop after so many validations without a better ROUGE-L "
-        "(default: never)",
-    )
-    group.add_argument(
-        "--average",
-        type=at_least(0),
-        default=0,
-        metavar="N",
-        help="average the weights of the last N validated epochs (default: "
-        "take those of the best validation ROUGE-L)",
     )
     parser.add_argument(
         "--demo",
@@ -246,10 +222,6 @@ def _add_choice_flags(parser: argparse.ArgumentParser) -> None:
         help="--compare plain and rdrop on one seed, then summarize a few "
         "articles in another process",
     )
-
-
-def _chunk(text: str) -> int | str:
-    return text if text == "auto" else at_least(1)(text)
 
 
 def _add_decoding_flags(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import tensorflow as tf
 
@@ -16,6 +14,7 @@ from examples.common.compare import run_directory
 from examples.common.errors import InputError
 from examples.common.parallel_text import read_parallel
 from examples.common.parallel_text import read_sentences
+from examples.common.serving import serve_samples
 from examples.translation.cldr import load_cldr
 from examples.translation.compare import compare
 from examples.translation.configurations import CONFIGURATIONS
@@ -27,6 +26,7 @@ from examples.translation.flags import DEFAULTS
 from examples.translation.flags import RATES
 from examples.translation.flags import parse
 from examples.translation.scoring import score
+from examples.translation.train import PROGRAM
 from examples.translation.train import Settings
 from examples.translation.train import train
 from examples.translation.train import updates_per_epoch
@@ -78,7 +78,12 @@ def _train(flags: argparse.Namespace) -> None:
     print(f"written to {flags.output}")
     if flags.demo:
         shown = run_directory(flags.output, arms[-1], seeds[0])
-        _serve(shown / runs.SAVED_MODEL, corpus)
+        serve_samples(
+            PROGRAM,
+            shown / runs.SAVED_MODEL,
+            corpus.test or corpus.valid,
+            DEMO_SENTENCES,
+        )
 
 
 def _translate(flags: argparse.Namespace) -> None:
@@ -181,26 +186,6 @@ def _settings(flags: argparse.Namespace) -> Settings:
             beam_size=flags.beam_size, length_penalty=flags.length_penalty
         ),
     )
-
-
-def _serve(saved_model: Path, corpus: Corpus) -> None:
-    text = corpus.test or corpus.valid
-    step = max(len(text) // DEMO_SENTENCES, 1)
-    chosen = range(0, len(text), step)[:DEMO_SENTENCES]
-    print(f"{saved_model}, in a process of its own:", flush=True)
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "examples.translation.serve",
-            str(saved_model),
-            *(text.sources[index] for index in chosen),
-        ],
-        check=True,
-    )
-    print("references:")
-    for index in chosen:
-        print(f"  {text.targets[index]}")
 
 
 if __name__ == "__main__":

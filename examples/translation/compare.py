@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from examples.common.compare import compare_arms
+from examples.common.compare import compare_settings
 from examples.common.comparison import Measure
 from examples.translation.corpus import Corpus
 from examples.translation.train import BLEU
@@ -42,19 +40,15 @@ def compare(
         resume: Whether to go on with what is there.
 
     Returns:
-        What `compare_arms` returns.
+        What `compare_settings` returns.
     """
-
-    def train_one(arm: str, seed: int, directory: Path) -> dict[str, Any]:
-        one = replace(settings, arm=arm, seed=seed)
-        return train(corpus, one, directory, resume)
-
     direction = f"{corpus.source_language}-{corpus.target_language}"
     measures = [m for m in MEASURES if corpus.test or m.part != "test"]
-    return compare_arms(
-        train_one,
+    return compare_settings(
+        train,
         PROGRAM,
-        asdict(settings) | {"data": corpus.facts()},
+        corpus,
+        settings,
         arms,
         seeds,
         output,

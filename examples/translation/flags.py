@@ -8,7 +8,9 @@ from typing import Any
 
 from examples.common.errors import InputError
 from examples.common.flags import Defaults
+from examples.common.flags import add_choice_flags
 from examples.common.flags import add_training_flags
+from examples.common.flags import add_vocabulary_chunk
 from examples.common.flags import at_least
 from examples.common.flags import rate
 from examples.translation.configurations import CONFIGURATIONS
@@ -292,35 +294,9 @@ def _add_more_training_flags(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="compile the training step by XLA (default: on a GPU)",
     )
-    group.add_argument(
-        "--vocabulary-chunk",
-        type=_chunk,
-        metavar="TOKENS",
-        help="hold the logits of so many target positions at a time in "
-        "training with several passes, or 'auto' (default: of all)",
-    )
+    add_vocabulary_chunk(group, "target positions")
     group = parser.add_argument_group("choice of weights")
-    group.add_argument(
-        "--validate-every",
-        type=at_least(1),
-        default=5,
-        metavar="EPOCHS",
-        help="translate the validation part so often (default: %(default)s)",
-    )
-    group.add_argument(
-        "--patience",
-        type=at_least(1),
-        help="stop after so many validations without a better BLEU "
-        "(default: never)",
-    )
-    group.add_argument(
-        "--average",
-        type=at_least(0),
-        default=0,
-        metavar="N",
-        help="average the weights of the last N validated epochs (default: "
-        "take those of the best validation BLEU)",
-    )
+    add_choice_flags(group, "BLEU", "translate", every=5)
     _add_decoding_flags(parser, beam_size=5, length_penalty=1.0)
     parser.add_argument(
         "--demo",
@@ -328,10 +304,6 @@ def _add_more_training_flags(parser: argparse.ArgumentParser) -> None:
         help="--compare plain and rdrop on one seed, then translate a few "
         "sentences in another process",
     )
-
-
-def _chunk(text: str) -> int | str:
-    return text if text == "auto" else at_least(1)(text)
 
 
 def _add_decoding_flags(

@@ -342,6 +342,7 @@ def test_log_that_is_not_there_is_no_hindrance(tmp_path, whole):
     model = _model(2)
     _fit(model, backup)
     _assert_same(model, whole)
+    assert not (tmp_path / "log.csv").exists()
 
 
 class Worse(keras.callbacks.Callback):
