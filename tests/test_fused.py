@@ -274,6 +274,22 @@ def test_small_differences_keep_their_digits(rng):
     np.testing.assert_allclose(result.consistency, expected, rtol=2e-3)
 
 
+@pytest.mark.parametrize("passes", [2, 3])
+def test_what_normalizes_does_not_count(passes, rng):
+    # Softmax in single precision adds up to 1 give or take 1e-7: times a
+    # difference of 100 that would be a fifth of this divergence.
+    first = rng.normal(size=(8, 50))
+    exact = [first + rng.normal(size=first.shape) * 1e-2 for _ in range(passes)]
+    logits = [
+        (z + 100.0 * index).astype("float32") for index, z in enumerate(exact)
+    ]
+    expected = reference.pairwise(
+        "categorical", [reference.softmax(z) for z in exact]
+    )
+    result = fused_rdrop_loss(np.zeros(8, int), logits, reduction=None)
+    np.testing.assert_allclose(result.consistency, expected, rtol=1e-2)
+
+
 @pytest.mark.parametrize("label", [-1, CLASSES])
 def test_a_label_that_is_no_class_is_loud(label, batch):
     y, logits = batch()

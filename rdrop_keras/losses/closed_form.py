@@ -97,30 +97,47 @@ class Pairs(NamedTuple):
     def value(self) -> Any:
         """Returns the mean of `KL(p_i || p_j)` over all ordered pairs."""
         if len(self.signs) == 2:
-            return 0.5 * ops.sum(self.gaps[0] * self.log_gaps[0], axis=-1)
-        total = sum(
-            ops.sum(gap * log_gap, axis=-1)
-            for gap, log_gap in zip(self.gaps, self.log_gaps)
-        )
+            return 0.5 * self._products(0)
+        total = sum(self._products(index) for index in range(len(self.signs)))
         return total / (len(self.signs) - 1)
 
-    def scaled(self, factor: Any) -> list[tuple[Any, Any, bool]]:
-        """Returns gap and log gap of each pass times a factor.
+    def means(self, passes: Sequence[Softmax]) -> list[Any]:
+        """Returns the mean of each log gap under its pass, `(..., 1)`.
 
-        The third entry says of the two that they are to be taken with a minus:
-        two passes share theirs, which are computed once.
+        Args:
+            passes: What was compared, weighted by its own probabilities.
+        """
+        count = 1 if len(passes) == 2 else len(passes)
+        results = [
+            ops.sum(each.probabilities * log_gap, axis=-1, keepdims=True)
+            for each, log_gap in zip(passes[:count], self.log_gaps)
+        ]
+        if len(passes) == 2:
+            # The second is the first less a sum that the divergence needs.
+            gap = ops.expand_dims(self._products(0), -1)
+            results.append(results[0] - gap)
+        return results
+
+    def scaled(self, factor: Any) -> list[tuple[Any, Any, Any, bool]]:
+        """Returns a factor for each pass, and gap and log gap times it.
+
+        The last entry says that they are to be taken with a minus: two passes
+        share theirs, which are computed once.
 
         Args:
             factor: `(..., 1)`.
         """
         if len(self.signs) > 2:
             return [
-                (factor * gap, factor * log_gap, False)
+                (factor, factor * gap, factor * log_gap, False)
                 for gap, log_gap in zip(self.gaps, self.log_gaps)
             ]
         half = 0.5 * factor
         gap, log_gap = half * self.gaps[0], half * self.log_gaps[0]
-        return [(gap, log_gap, False), (gap, log_gap, True)]
+        return [(half, gap, log_gap, False), (half, gap, log_gap, True)]
+
+    def _products(self, index):
+        return ops.sum(self.gaps[index] * self.log_gaps[index], axis=-1)
 
 
 def compare(
@@ -145,11 +162,16 @@ def compare(
     if len(passes) == 2:
         first, second = passes
         gap = weighted[0] - weighted[1]
-        # The logarithm of the second, less the normalizer of the first.
-        log_p = second.logits + (first.normalizer - second.normalizer)
-        log_gap = first.logits - log_p
+        # Gaps of probabilities add up to no more than almost 0: without the
+        # normalizers the divergence of passes that are far apart in them would
+        # lose digits.
+        log_gap = (first.logits - second.logits) - (
+            first.normalizer - second.normalizer
+        )
         if infinite:
-            log_gap = ops.where(first.logits == log_p, 0.0, log_gap)
+            # Cheaper than to compare the two. It hides no NaN among the
+            # logits, of which all probabilities become NaN.
+            log_gap = ops.where(ops.isnan(log_gap), 0.0, log_gap)
         return Pairs([gap] * 2, [log_gap] * 2, [0.5, -0.5])
     logs = [each.log_probabilities() for each in passes]
     log_gaps = _from_mean(logs)
@@ -203,17 +225,21 @@ def gradients(
         mass = ops.sum(target, axis=-1, keepdims=True)
         mass = label * mass + share * classes
     scaled = pairs.scaled(of_pairs / (len(passes) - 1))
+    slopes = [mass * of_one for of_one in of_task]
+    if not stop_gradient:
+        slopes = [
+            (slope + factor * mean) - log_gap
+            if minus
+            else (slope - factor * mean) + log_gap
+            for slope, mean, (factor, _, log_gap, minus) in zip(
+                slopes, pairs.means(passes), scaled
+            )
+        ]
     results = []
-    for each, of_one, (gap, log_gap, minus) in zip(passes, of_task, scaled):
-        p = each.probabilities
-        slope = mass * of_one
-        if not stop_gradient:
-            mean = ops.sum(p * log_gap, axis=-1, keepdims=True)
-            if minus:
-                slope = (slope + mean) - log_gap
-            else:
-                slope = (slope - mean) + log_gap
-        found = p * slope
+    for each, of_one, slope, (_, gap, _, minus) in zip(
+        passes, of_task, slopes, scaled
+    ):
+        found = each.probabilities * slope
         found = found - gap if minus else found + gap
         if label_smoothing:
             found = found - of_one * share

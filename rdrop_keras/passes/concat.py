@@ -33,30 +33,19 @@ def run_concat(model: keras.Model, x: Any, num_passes: int) -> Iterator[Any]:
         ValueError: If an input is not a dense tensor, or an output does not
             have the batch as its first axis.
     """
-    rows = _rows(x)
+    _check_inputs(x)
     repeated = keras.tree.map_structure(
         lambda leaf: _repeat(leaf, num_passes), x
     )
     outputs = model(repeated, training=True)
     for leaf in keras.tree.flatten(outputs):
         _check_batch_axis(leaf, repeated)
-    for index in range(num_passes):
-        part = slice(index * rows, (index + 1) * rows)
-
-        def take(leaf, part=part):
-            taken = leaf[part]
-            mask = _keras.mask_of(leaf)
-            if mask is not None:
-                _keras.carry_mask(taken, mask[part])
-            logits = _keras.computed_logits(leaf)
-            if logits is not None:
-                _keras.carry_logits(taken, logits[part])
-            return taken
-
-        yield keras.tree.map_structure(take, outputs)
+    parts = [_split(leaf, num_passes) for leaf in keras.tree.flatten(outputs)]
+    for leaves in zip(*parts):
+        yield keras.tree.pack_sequence_as(outputs, leaves)
 
 
-def _rows(x: Any) -> Any:
+def _check_inputs(x: Any) -> None:
     leaves = [leaf for leaf in keras.tree.flatten(x) if leaf is not None]
     for leaf in leaves:
         # Ragged and sparse tensors, of any backend.
@@ -64,7 +53,6 @@ def _rows(x: Any) -> Any:
             raise ValueError(_NOT_DENSE.format(type(leaf).__name__))
         if not len(leaf.shape):
             raise ValueError(_NOT_DENSE.format("a scalar"))
-    return ops.shape(leaves[0])[0]
 
 
 def _repeat(leaf: Any, num_passes: int) -> Any:
@@ -75,6 +63,21 @@ def _repeat(leaf: Any, num_passes: int) -> Any:
     if mask is not None:
         _keras.carry_mask(repeated, ops.concatenate([mask] * num_passes))
     return repeated
+
+
+def _split(leaf: Any, num_passes: int) -> list[Any]:
+    # Not slices: the gradient of each is as large as the whole, and zero but
+    # for its part; that of a split is one concatenation.
+    parts = ops.split(leaf, num_passes)
+    mask = _keras.mask_of(leaf)
+    if mask is not None:
+        for part, its_mask in zip(parts, ops.split(mask, num_passes)):
+            _keras.carry_mask(part, its_mask)
+    logits = _keras.computed_logits(leaf)
+    if logits is not None:
+        for part, its_logits in zip(parts, ops.split(logits, num_passes)):
+            _keras.carry_logits(part, its_logits)
+    return parts
 
 
 def _check_batch_axis(leaf: Any, repeated: Any) -> None:

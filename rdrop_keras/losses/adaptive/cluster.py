@@ -86,7 +86,7 @@ class Cluster(NamedTuple):
         """
         scaled = self.pairs.scaled(of_pairs / (len(self.passes) - 1))
         results = []
-        for each, (_, log_gap, minus) in zip(self.passes, scaled):
+        for each, (_, _, log_gap, minus) in zip(self.passes, scaled):
             inner = ops.sum(
                 each.probabilities * log_gap, axis=-1, keepdims=True
             )
@@ -118,7 +118,7 @@ class Cluster(NamedTuple):
         scaled = self.pairs.scaled(of_pairs)
         mean = sum(self.priors) / len(self.priors)
         results = []
-        for each, w, prior, inner, (gap, log_gap, minus) in zip(
+        for each, w, prior, inner, (_, gap, log_gap, minus) in zip(
             self.passes, self.joint, self.priors, by_priors, scaled
         ):
             # `q mean P - mean w` is `(w - mean w) - q (P - mean P)`.
