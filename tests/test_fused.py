@@ -10,10 +10,12 @@ from scripted import random_masks
 
 from rdrop_keras import RDropModel
 from rdrop_keras import losses
+from rdrop_keras.losses import xla
 from rdrop_keras.losses.fused import fused_rdrop_loss
 
 CLASSES = 5
-MODES = ["eager", "graph", "xla"]
+# The last as training does it, which tells the loss that XLA compiles it.
+MODES = ["eager", "graph", "xla", "xla, told"]
 
 
 @pytest.fixture
@@ -39,8 +41,11 @@ def differentiate(function, y, logits, mode="eager", **options):
         return result, tape.gradient(loss, logits)
 
     if mode != "eager":
-        run = tf.function(run, jit_compile=mode == "xla", reduce_retracing=True)
-    return run(tf.constant(y), logits)
+        run = tf.function(
+            run, jit_compile=mode.startswith("xla"), reduce_retracing=True
+        )
+    with xla.compiling(mode == "xla, told"):
+        return run(tf.constant(y), logits)
 
 
 def plain(

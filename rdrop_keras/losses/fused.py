@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import keras
 
-from rdrop_keras.losses.closed_form import Softmax
 from rdrop_keras.losses.closed_form import compare
 from rdrop_keras.losses.closed_form import gradients
 from rdrop_keras.losses.closed_form import once_only
@@ -16,6 +15,7 @@ from rdrop_keras.losses.divergence import check_outputs
 from rdrop_keras.losses.divergence import consistency_dtype
 from rdrop_keras.losses.reduction import common_mask
 from rdrop_keras.losses.reduction import reduce_values
+from rdrop_keras.losses.softmax import Softmax
 
 ops = keras.ops
 

@@ -16,6 +16,7 @@ from rdrop_keras import _keras
 from rdrop_keras.batch import compute_objective
 from rdrop_keras.batch import compute_plain_objective
 from rdrop_keras.dropout import explain_identical_passes
+from rdrop_keras.losses import xla
 from rdrop_keras.objective import Objective
 from rdrop_keras.trackers import Trackers
 
@@ -88,7 +89,7 @@ def _differentiate(
     y: Any,
     sample_weight: Any,
 ) -> Step:
-    with tf.GradientTape() as tape:
+    with xla.compiling(model.jit_compile), tf.GradientTape() as tape:
         objective, y_pred = compute(model, x, y, sample_weight)
         loss = objective.loss
         if model.optimizer is not None:
@@ -97,7 +98,7 @@ def _differentiate(
     guard = contextlib.nullcontext()
     if model.rdrop.check_dropout:
         guard = no_new_draws()
-    with guard:
+    with xla.compiling(model.jit_compile), guard:
         gradients = tape.gradient(loss, weights) if weights else []
     return Step(objective, y_pred, gradients)
 

@@ -9,10 +9,10 @@ import keras
 
 from rdrop_keras.losses.adaptive.cluster import Cluster
 from rdrop_keras.losses.closed_form import Pairs
-from rdrop_keras.losses.closed_form import Softmax
 from rdrop_keras.losses.closed_form import compare
 from rdrop_keras.losses.closed_form import gradients
 from rdrop_keras.losses.divergence import consistency_dtype
+from rdrop_keras.losses.softmax import Softmax
 from rdrop_keras.losses.vocabulary.head import FORBIDDEN
 from rdrop_keras.losses.vocabulary.head import Sums
 from rdrop_keras.losses.vocabulary.head import next_turn

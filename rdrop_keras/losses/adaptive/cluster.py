@@ -8,9 +8,9 @@ from typing import NamedTuple
 import keras
 
 from rdrop_keras.losses.closed_form import Pairs
-from rdrop_keras.losses.closed_form import Softmax
 from rdrop_keras.losses.closed_form import compare
 from rdrop_keras.losses.closed_form import subtract_at
+from rdrop_keras.losses.softmax import Softmax
 
 ops = keras.ops
 

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import keras
 
-from rdrop_keras.losses.closed_form import Softmax
 from rdrop_keras.losses.closed_form import compare
 from rdrop_keras.losses.closed_form import gradients
 from rdrop_keras.losses.divergence import consistency_dtype
+from rdrop_keras.losses.softmax import Softmax
 from rdrop_keras.losses.vocabulary.items import Items
 
 ops = keras.ops
@@ -172,8 +172,9 @@ class _Chunk(NamedTuple):
         ) / len(self.passes)
         first = self.passes[0]
         nll = first.crossentropy(self.labels)
-        best = ops.cast(ops.argmax(first.logits, axis=-1), self.labels.dtype)
-        right = ops.logical_and(best == self.labels, self.counted)
+        right = ops.logical_and(
+            first.is_most_probable(self.labels), self.counted
+        )
         return Sums(
             ops.sum(self.weights * task),
             ops.sum(self.weights * self.pairs.value()),
