@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from examples.common.errors import InputError
 from examples.image_classification.data import Part
@@ -107,13 +108,24 @@ def cropped(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     for image in images:
         top, left, rows, columns = _crop(height, width, generator)
         part = image[top : top + rows, left : left + columns]
-        part = tf.image.resize(part, (height, width), antialias=True)
-        found.append(tf.cast(tf.round(part), tf.uint8).numpy())
+        found.append(_resized(part, height, width))
     return np.stack(found)
 
 
 # By name, what changes a batch of images.
 AUGMENTATIONS = {"shift": shifted_and_mirrored, "crop": cropped}
+
+
+def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    # By Pillow, as theirs are. An operation of TensorFlow for each image of a
+    # batch takes several times as long as a step of a small model.
+    channels = [
+        Image.fromarray(channel).resize(
+            (width, height), Image.Resampling.BILINEAR
+        )
+        for channel in np.moveaxis(image, -1, 0)
+    ]
+    return np.stack([np.asarray(channel) for channel in channels], axis=-1)
 
 
 def _crop(

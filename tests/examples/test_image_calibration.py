@@ -6,11 +6,13 @@ import keras
 import numpy as np
 import pytest
 import sklearn.metrics
+import tensorflow as tf
 
 from examples.common.errors import InputError
 from examples.image_classification.batches import AUGMENTATIONS
 from examples.image_classification.batches import SHIFT
 from examples.image_classification.batches import _crop
+from examples.image_classification.batches import _resized
 from examples.image_classification.batches import cropped
 from examples.image_classification.batches import measuring_batches
 from examples.image_classification.batches import shifted_and_mirrored
@@ -224,6 +226,17 @@ def test_crops_are_parts_resized_to_the_whole():
     assert 0.4 < np.mean(shares) < 0.6
     inside = (np.array(ratios) > 0.65) & (np.array(ratios) < 1.55)
     assert inside.mean() > 0.9
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("shape", [(32, 32), (7, 20), (50, 9)])
+def test_crops_are_resized_as_by_tensorflow(shape, channels, rng):
+    image = rng.integers(0, 256, (*shape, channels)).astype("uint8")
+    expected = tf.image.resize(image, (24, 30), antialias=True)
+    found = _resized(image, 24, 30)
+    assert found.dtype == np.uint8
+    # Pillow rounds after each of the two directions.
+    np.testing.assert_allclose(found, expected, atol=1.1)
 
 
 def test_crops_are_inside_of_images_of_any_shape():
