@@ -6,14 +6,14 @@ from typing import Any
 
 from rdrop_keras import _keras
 from rdrop_keras import checks
-from rdrop_keras.objective import Objective
 from rdrop_keras.objective import additional_losses
-from rdrop_keras.objective import combine
 from rdrop_keras.objective import compare_with_loss
 from rdrop_keras.objective import loss_of_pass
-from rdrop_keras.objective import mean_of
 from rdrop_keras.objective import measure_consistency
-from rdrop_keras.objective import plain_objective
+from rdrop_keras.parts import Objective
+from rdrop_keras.parts import combine
+from rdrop_keras.parts import mean_of
+from rdrop_keras.parts import plain_objective
 from rdrop_keras.passes import run_passes
 from rdrop_keras.vocabulary import chunked_objective
 from rdrop_keras.vocabulary import deferring

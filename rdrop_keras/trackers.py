@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from rdrop_keras.objective import Objective
+from rdrop_keras.parts import Objective
 
 
 class Trackers:

@@ -19,11 +19,11 @@ from rdrop_keras.heads import check_head
 from rdrop_keras.heads import head_and_input
 from rdrop_keras.losses.inference import divergence_for
 from rdrop_keras.losses.vocabulary import VocabularyLoss
-from rdrop_keras.objective import Consistency
-from rdrop_keras.objective import Objective
-from rdrop_keras.objective import Tokens
 from rdrop_keras.objective import build_loss
 from rdrop_keras.outputs import of_output
+from rdrop_keras.parts import Consistency
+from rdrop_keras.parts import Objective
+from rdrop_keras.parts import Tokens
 from rdrop_keras.rdrop import RDrop
 
 ops = keras.ops

@@ -17,7 +17,7 @@ from rdrop_keras.batch import compute_objective
 from rdrop_keras.batch import compute_plain_objective
 from rdrop_keras.dropout import explain_identical_passes
 from rdrop_keras.losses import xla
-from rdrop_keras.objective import Objective
+from rdrop_keras.parts import Objective
 from rdrop_keras.trackers import Trackers
 
 
