@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import astuple
 from pathlib import Path
-from typing import Any
 
-from examples.common.errors import InputError
 from examples.common.flags import Defaults
 from examples.common.flags import add_training_flags
 from examples.common.flags import at_least
@@ -16,6 +13,7 @@ from examples.image_classification.batches import AUGMENTATIONS
 from examples.image_classification.formats import FORMATS
 from examples.image_classification.model import MODELS
 from examples.image_classification.optimizers import OPTIMIZERS
+from examples.image_classification.recipe import recipe_flags
 from examples.image_classification.schedules import SCHEDULES
 from examples.image_classification.settings import Settings
 from examples.image_classification.vit import SIZES
@@ -52,53 +50,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     if flags.preset is not None and flags.model != "vit":
         parser.error("--preset is of a vit")
     return flags
-
-
-def recipe_flags(name: str) -> dict[str, Any]:
-    """Returns the flags that make a run of a recipe, by name."""
-    names = recipes.names("image_classification")
-    if name not in names:
-        raise InputError(
-            f"--recipe {name}: expected one of {', '.join(names)}."
-        )
-    recipe = recipes.get(name)
-    model, optimizer = recipe.model, recipe.optimizer_settings
-    schedule, batch = recipe.schedule, recipe.batch
-    flags = {
-        "alpha": recipe.alpha,
-        "model": "vit",
-        "configuration": _configuration(model),
-        "patch_size": model.patch_size,
-        "image_size": model.image_size,
-        "dropout": recipe.dropout.rate,
-        "attention_dropout": recipe.dropout.attention,
-        "optimizer": optimizer.name,
-        "momentum": optimizer.momentum,
-        "weight_decay": optimizer.weight_decay,
-        "clip_norm": optimizer.global_clipnorm,
-        "schedule": schedule.kind,
-        "learning_rate": schedule.learning_rate,
-        "warm_up": schedule.warmup_updates,
-        "updates": schedule.total_updates,
-        "batch_size": batch.examples,
-        # On one device, what the paper spread over several.
-        "accumulate": (batch.gradient_accumulation_steps or 1)
-        * (batch.devices or 1),
-        "summed_loss": True,
-        "augment": "crop",
-    }
-    return {name: value for name, value in flags.items() if value is not None}
-
-
-def _configuration(model: Any) -> str:
-    sizes = (
-        model.encoder_layers,
-        model.hidden_size,
-        model.feed_forward_size,
-        model.attention_heads,
-        model.patch_size,
-    )
-    return next(name for name, size in SIZES.items() if astuple(size) == sizes)
 
 
 def settings_of(flags: argparse.Namespace) -> Settings:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from examples.common.errors import InputError
-from rdrop_keras import recipes
+from examples.common.recipes import accumulation
+from examples.common.recipes import recipe_of
 
 RECIPE_MODELS = {
     "transformer_lm_gpt": "gpt",
@@ -15,12 +15,7 @@ RECIPE_MODELS = {
 
 def recipe_flags(name: str) -> dict[str, Any]:
     """Returns the flags that make a run of a recipe, by name."""
-    names = recipes.names("language_modeling")
-    if name not in names:
-        raise InputError(
-            f"--recipe {name}: expected one of {', '.join(names)}."
-        )
-    recipe = recipes.get(name)
+    recipe = recipe_of("language_modeling", name)
     optimizer, schedule = recipe.optimizer_settings, recipe.schedule
     dropout, batch = recipe.dropout, recipe.batch
     flags = {
@@ -34,9 +29,7 @@ def recipe_flags(name: str) -> dict[str, Any]:
         "cutoffs": recipe.vocabulary.adaptive_cutoffs,
         "block_size": batch.sequence_length,
         "batch_size": max(batch.tokens // batch.sequence_length, 1),
-        # On one device, what the paper spread over several.
-        "accumulate": (batch.gradient_accumulation_steps or 1)
-        * (batch.devices or 1),
+        "accumulate": accumulation(recipe),
         "optimizer": optimizer.name,
         "schedule": schedule.kind,
         "learning_rate": schedule.learning_rate,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
-from examples.common.errors import InputError
 from examples.common.flags import Defaults
 from examples.summarization.arguments import parsers
-from rdrop_keras import recipes
+from examples.summarization.recipe import recipe_flags
 
 DEFAULTS = Defaults(
     alpha=0.7,
@@ -18,8 +16,6 @@ DEFAULTS = Defaults(
     seeds=(1, 2, 3),
     output="runs/summarization",
 )
-# Fairseq's `max-source-positions` and `max-target-positions` of BART.
-POSITIONS = 1024
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -48,44 +44,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         flags = parser.parse_args(arguments)
     _check(parser, flags)
     return flags
-
-
-def recipe_flags(name: str) -> dict[str, Any]:
-    """Returns the flags that make a run of a recipe, by name."""
-    names = recipes.names("summarization")
-    if name not in names:
-        raise InputError(
-            f"--recipe {name}: expected one of {', '.join(names)}."
-        )
-    recipe = recipes.get(name)
-    optimizer, schedule = recipe.optimizer_settings, recipe.schedule
-    batch, decoding = recipe.batch, recipe.decoding
-    return {
-        "alpha": recipe.alpha,
-        "dropout": recipe.dropout.rate,
-        "max_source_length": POSITIONS,
-        "max_target_length": POSITIONS,
-        "max_tokens": batch.tokens,
-        # On one device, what the paper spread over several.
-        "accumulate": (batch.gradient_accumulation_steps or 1)
-        * (batch.devices or 1),
-        "learning_rate": schedule.learning_rate,
-        "warm_up": schedule.warmup_updates,
-        "power": schedule.power,
-        "updates": schedule.total_updates,
-        "weight_decay": optimizer.weight_decay,
-        "clip_norm": optimizer.global_clipnorm,
-        "summed_loss": True,
-        "label_smoothing": recipe.label_smoothing,
-        "validate_every": 1,
-        "validate_on": 1000,
-        "beam_size": decoding.beam_size,
-        "length_penalty": decoding.length_penalty,
-        "min_length": decoding.min_length,
-        "max_length": decoding.max_length,
-        "no_repeat_ngram_size": decoding.no_repeat_ngram_size,
-        "vocabulary_chunk": "auto",
-    }
 
 
 def _check(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from examples.common.errors import InputError
 from examples.common.flags import Defaults
 from examples.common.flags import add_training_flags
 from examples.common.flags import at_least
 from examples.text_classification.glue_tasks import GLUE_TASKS
 from examples.text_classification.optimizers import SCHEDULES
-from rdrop_keras import recipes
+from examples.text_classification.recipe import recipe_flags
 
 # Those of the default data; other data have others, see `data_flags`.
 DEFAULTS = Defaults(
@@ -81,26 +80,6 @@ def data_flags(data: str) -> dict[str, Any]:
         "diabetes": {"alpha": 1.0, "epochs": 100, "schedule": "linear"},
     }
     return text | changes[data]
-
-
-def recipe_flags(name: str) -> dict[str, Any]:
-    """Returns the flags that make a run of a recipe, by name."""
-    names = recipes.names("language_understanding")
-    if name not in names:
-        raise InputError(
-            f"--recipe {name}: expected one of {', '.join(names)}."
-        )
-    recipe = recipes.get(name)
-    return {
-        "glue_task": name.split("_")[1],
-        "alpha": recipe.alpha,
-        "dropout": recipe.dropout.rate,
-        "batch_size": recipe.batch.per_update,
-        "learning_rate": recipe.schedule.learning_rate,
-        "warm_up": recipe.schedule.warmup_updates,
-        "updates": recipe.schedule.total_updates,
-        "schedule": "linear",
-    }
 
 
 def _check_data(

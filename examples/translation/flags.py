@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from examples.common.errors import InputError
 from examples.common.flags import Defaults
 from examples.common.flags import add_choice_flags
 from examples.common.flags import add_training_flags
@@ -14,6 +13,7 @@ from examples.common.flags import add_vocabulary_chunk
 from examples.common.flags import at_least
 from examples.common.flags import rate
 from examples.translation.configurations import CONFIGURATIONS
+from examples.translation.recipe import recipe_flags
 from examples.translation.train import POLICIES
 from rdrop_keras import recipes
 
@@ -48,43 +48,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     if flags.command == "train":
         _check_files(parser, flags)
     return flags
-
-
-def recipe_flags(name: str) -> dict[str, Any]:
-    """Returns the flags that make a run of a recipe, by name."""
-    names = recipes.names("translation")
-    if name not in names:
-        raise InputError(
-            f"--recipe {name}: expected one of {', '.join(names)}."
-        )
-    recipe = recipes.get(name)
-    _, source, target = name.split("_")
-    optimizer, schedule = recipe.optimizer_settings, recipe.schedule
-    dropout, batch = recipe.dropout, recipe.batch
-    flags = {
-        "alpha": recipe.alpha,
-        "source_language": source,
-        "target_language": target,
-        "configuration": "iwslt" if name.startswith("iwslt") else "big",
-        "dropout": dropout.rate,
-        "attention_dropout": dropout.attention,
-        "activation_dropout": dropout.activation,
-        "vocabulary_size": recipe.vocabulary.size,
-        "separate_vocabularies": recipe.vocabulary.joint is False,
-        "max_tokens": batch.tokens,
-        # On one device, what the paper spread over several.
-        "accumulate": (batch.gradient_accumulation_steps or 1)
-        * (batch.devices or 1),
-        "learning_rate": schedule.learning_rate,
-        "warm_up": schedule.warmup_updates,
-        "updates": schedule.total_updates,
-        "weight_decay": optimizer.weight_decay,
-        "label_smoothing": recipe.label_smoothing,
-        "beam_size": recipe.decoding.beam_size,
-        "length_penalty": recipe.decoding.length_penalty,
-        "max_ratio": 1.5,
-    }
-    return {name: value for name, value in flags.items() if value is not None}
 
 
 def _check_files(

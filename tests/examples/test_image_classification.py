@@ -24,9 +24,9 @@ from examples.image_classification.__main__ import main
 from examples.image_classification.compare import compare
 from examples.image_classification.digits import load_digits
 from examples.image_classification.flags import parse
-from examples.image_classification.flags import recipe_flags
 from examples.image_classification.flags import settings_of
 from examples.image_classification.model import build
+from examples.image_classification.recipe import recipe_flags
 from examples.image_classification.settings import Settings
 from examples.image_classification.train import PREDICTIONS
 from examples.image_classification.train import RELIABILITY

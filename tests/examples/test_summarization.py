@@ -30,10 +30,10 @@ from examples.summarization.corpus import Corpus
 from examples.summarization.data import prepare
 from examples.summarization.decoding import Decoding
 from examples.summarization.flags import parse
-from examples.summarization.flags import recipe_flags
 from examples.summarization.model import CONFIGURATIONS
 from examples.summarization.model import bart_inputs
 from examples.summarization.optimizers import optimizer_of
+from examples.summarization.recipe import recipe_flags
 from examples.summarization.settings import Settings
 from examples.summarization.summarizer import Summarizer
 from examples.summarization.train import train

@@ -25,7 +25,7 @@ from examples.translation.cldr import load_cldr
 from examples.translation.compare import compare
 from examples.translation.configurations import CONFIGURATIONS
 from examples.translation.flags import parse
-from examples.translation.flags import recipe_flags
+from examples.translation.recipe import recipe_flags
 from examples.translation.scoring import score
 from examples.translation.train import Settings
 from examples.translation.train import train
