@@ -49,7 +49,7 @@ PROGRAMS = {
         ["--train-images", "800", "--augment", "crop"],
     ),
 }
-ARMS = ("plain", "rdrop")
+ARMS = ("plain", "doubled", "two_pass", "rdrop")
 QUICK = {
     "repeats": 1,
     "programs": ["image classification, shifted"],
@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     names = list(PROGRAMS)
     add("--programs", nargs="+", choices=names, default=names)
-    add("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    add("--arms", nargs="+", choices=ARMS, default=["plain", "rdrop"])
     add("--steps", type=int, default=100, help="the most of an epoch")
     flags = parse(parser, arguments, QUICK)
     report = Report("inputs", "time of a step of an epoch", "seconds", flags)
