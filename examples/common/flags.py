@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from typing import TypeVar
 
 from examples.common.arms import ARMS
@@ -132,59 +131,6 @@ def at_least(lowest: Number) -> Callable[[str], Number]:
 
     number.__name__ = type(lowest).__name__
     return number
-
-
-def chunk(text: str) -> int | str:
-    """Reads the `vocabulary_chunk` of `RDrop`."""
-    return text if text == "auto" else at_least(1)(text)
-
-
-def add_vocabulary_chunk(group: Any, positions: str) -> None:
-    """Adds --vocabulary-chunk.
-
-    Args:
-        group: Where to.
-        positions: What the logits are of.
-    """
-    group.add_argument(
-        "--vocabulary-chunk",
-        type=chunk,
-        metavar="TOKENS",
-        help=f"hold the logits of so many {positions} at a time in training "
-        "with several passes, or 'auto' (default: of all)",
-    )
-
-
-def add_choice_flags(group: Any, score: str, verb: str, every: int) -> None:
-    """Adds --validate-every, --patience and --average.
-
-    Args:
-        group: Where to.
-        score: By what weights are chosen.
-        verb: What is done to the validation part for it.
-        every: After how many epochs, by default.
-    """
-    group.add_argument(
-        "--validate-every",
-        type=at_least(1),
-        default=every,
-        metavar="EPOCHS",
-        help=f"{verb} the validation part so often (default: %(default)s)",
-    )
-    group.add_argument(
-        "--patience",
-        type=at_least(1),
-        help=f"stop after so many validations without a better {score} "
-        "(default: never)",
-    )
-    group.add_argument(
-        "--average",
-        type=at_least(0),
-        default=0,
-        metavar="N",
-        help="average the weights of the last N validated epochs (default: "
-        f"take those of the best validation {score})",
-    )
 
 
 def _positive(text: str) -> float:

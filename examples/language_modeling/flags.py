@@ -7,9 +7,11 @@ from pathlib import Path
 
 from examples.common.flags import Defaults
 from examples.common.flags import add_training_flags
-from examples.common.flags import add_vocabulary_chunk
 from examples.common.flags import at_least
 from examples.common.flags import rate
+from examples.common.text_flags import add_computation_flags
+from examples.common.text_flags import add_recipe
+from examples.common.text_flags import add_update_flags
 from examples.language_modeling.configurations import CONFIGURATIONS
 from examples.language_modeling.corpus import PARTS
 from examples.language_modeling.recipe import recipe_flags
@@ -20,7 +22,6 @@ from examples.language_modeling.settings import OPTIMIZERS
 from examples.language_modeling.settings import POLICIES
 from examples.language_modeling.settings import SCHEDULES
 from examples.language_modeling.vocabulary import KINDS
-from rdrop_keras import recipes
 
 DEFAULTS = Defaults(
     alpha=1.0,
@@ -124,14 +125,7 @@ def _add_data_flags(parser: argparse.ArgumentParser) -> None:
         help="how many words of the default corpus to train on "
         "(default: %(default)s)",
     )
-    group.add_argument(
-        "--recipe",
-        metavar="NAME",
-        help="the paper's configuration for WikiText-103, to be given by "
-        "--data: "
-        + ", ".join(recipes.names("language_modeling"))
-        + ". Other flags change it",
-    )
+    add_recipe(group, "language_modeling", "WikiText-103")
     group.add_argument(
         "--vocabulary",
         choices=KINDS,
@@ -184,18 +178,7 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
 
 def _add_more_training_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("batches and schedule")
-    group.add_argument(
-        "--accumulate",
-        type=at_least(1),
-        default=1,
-        help="batches in an update (default: %(default)s)",
-    )
-    group.add_argument(
-        "--updates",
-        type=at_least(1),
-        help="train for at least so many updates, in whole epochs, in place "
-        "of --epochs",
-    )
+    add_update_flags(group, warm_up=200, weight_decay=0.01)
     group.add_argument(
         "--optimizer",
         choices=OPTIMIZERS,
@@ -219,18 +202,6 @@ def _add_more_training_flags(parser: argparse.ArgumentParser) -> None:
             help=f"{text} (default: %(default)s)",
         )
     group.add_argument(
-        "--warm-up",
-        type=at_least(1),
-        default=200,
-        help="updates in which the learning rate rises (default: %(default)s)",
-    )
-    group.add_argument(
-        "--weight-decay",
-        type=at_least(0.0),
-        default=0.01,
-        help="(default: %(default)s)",
-    )
-    group.add_argument(
         "--momentum",
         type=rate,
         default=0.99,
@@ -253,18 +224,7 @@ def _add_more_training_flags(parser: argparse.ArgumentParser) -> None:
         help="stop after so many epochs without a better validation loss "
         "(default: never)",
     )
-    group.add_argument(
-        "--mixed-precision",
-        choices=list(POLICIES),
-        help="compute in half precision (default: no)",
-    )
-    group.add_argument(
-        "--jit-compile",
-        choices=["auto", "yes", "no"],
-        default="auto",
-        help="compile the training step by XLA (default: on a GPU)",
-    )
-    add_vocabulary_chunk(group, "tokens")
+    add_computation_flags(group, POLICIES, "tokens")
     add_sampling_flags(parser, new_tokens=40, temperature=0.8, top_p=0.95)
     parser.add_argument(
         "--demo",

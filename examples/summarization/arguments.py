@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from examples.common.flags import Defaults
-from examples.common.flags import add_choice_flags
 from examples.common.flags import add_training_flags
-from examples.common.flags import add_vocabulary_chunk
 from examples.common.flags import at_least
 from examples.common.flags import rate
+from examples.common.text_flags import add_choice_flags
+from examples.common.text_flags import add_computation_flags
+from examples.common.text_flags import add_max_tokens
+from examples.common.text_flags import add_recipe
+from examples.common.text_flags import add_train_pairs
+from examples.common.text_flags import add_update_flags
+from examples.common.text_flags import add_using_commands
 from examples.summarization.decoding import Decoding
 from examples.summarization.model import CONFIGURATIONS
 from examples.summarization.settings import POLICIES
-from rdrop_keras import recipes
 
 TRAIN_PAIRS = 4000
 
@@ -38,31 +42,10 @@ def parsers(
     _add_schedule_flags(train)
     _add_choice_flags(train)
     _add_decoding_flags(train, Decoding())
-    for name, text in (
-        ("summarize", "summarize lines"),
-        ("score", "summarize a file and score it with ROUGE"),
+    for command in add_using_commands(
+        commands, "summarize", "lines", "article", "ROUGE"
     ):
-        command = commands.add_parser(name, help=text)
-        command.add_argument(
-            "--model",
-            type=Path,
-            required=True,
-            metavar="DIR",
-            help="the --output of a training",
-        )
         _add_decoding_flags(command, None)
-        if name == "summarize":
-            command.add_argument(
-                "--source",
-                type=Path,
-                metavar="FILE",
-                help="one article a line (default: standard input)",
-            )
-        else:
-            for side in ("source", "reference"):
-                command.add_argument(
-                    f"--{side}", type=Path, required=True, metavar="FILE"
-                )
     return parser, train
 
 
@@ -91,21 +74,8 @@ def _add_data_flags(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a data set of tensorflow-datasets, cnn_dailymail for instance",
     )
-    group.add_argument(
-        "--train-pairs",
-        type=at_least(1),
-        default=TRAIN_PAIRS,
-        help="how many training pairs of the default corpus to use "
-        "(default: %(default)s)",
-    )
-    group.add_argument(
-        "--recipe",
-        metavar="NAME",
-        help="the paper's configuration for one of its datasets, to be given "
-        "by --data: "
-        + ", ".join(recipes.names("summarization"))
-        + ". Other flags change it",
-    )
+    add_train_pairs(group, TRAIN_PAIRS)
+    add_recipe(group, "summarization", "one of its datasets")
 
 
 def _add_model_flags(parser: argparse.ArgumentParser) -> None:
@@ -139,43 +109,14 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
 
 def _add_schedule_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("batches and schedule")
-    group.add_argument(
-        "--max-tokens",
-        type=at_least(1),
-        default=1024,
-        help="the most tokens of a side of a batch, padding included "
-        "(default: %(default)s)",
-    )
-    group.add_argument(
-        "--accumulate",
-        type=at_least(1),
-        default=1,
-        help="batches in an update (default: %(default)s)",
-    )
-    group.add_argument(
-        "--updates",
-        type=at_least(1),
-        help="train for at least so many updates, in whole epochs, in place "
-        "of --epochs",
-    )
-    group.add_argument(
-        "--warm-up",
-        type=at_least(0),
-        default=100,
-        help="updates in which the learning rate rises (default: %(default)s)",
-    )
+    add_max_tokens(group, 1024)
+    add_update_flags(group, 100, 0.01, least_warm_up=0)
     group.add_argument(
         "--power",
         type=at_least(0.0),
         default=1.0,
         help="of the polynomial by which the learning rate falls to 0 "
         "(default: %(default)s)",
-    )
-    group.add_argument(
-        "--weight-decay",
-        type=at_least(0.0),
-        default=0.01,
-        help="(default: %(default)s)",
     )
     group.add_argument(
         "--clip-norm",
@@ -193,18 +134,7 @@ def _add_schedule_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--label-smoothing", type=rate, default=0.1, help="(default: 0.1)"
     )
-    group.add_argument(
-        "--mixed-precision",
-        choices=list(POLICIES),
-        help="compute in half precision (default: no)",
-    )
-    group.add_argument(
-        "--jit-compile",
-        choices=["auto", "yes", "no"],
-        default="auto",
-        help="compile the training step by XLA (default: on a GPU)",
-    )
-    add_vocabulary_chunk(group, "summary positions")
+    add_computation_flags(group, POLICIES, "summary positions")
 
 
 def _add_choice_flags(parser: argparse.ArgumentParser) -> None:

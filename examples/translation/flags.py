@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from examples.common.flags import Defaults
-from examples.common.flags import add_choice_flags
 from examples.common.flags import add_training_flags
-from examples.common.flags import add_vocabulary_chunk
 from examples.common.flags import at_least
 from examples.common.flags import rate
+from examples.common.text_flags import add_choice_flags
+from examples.common.text_flags import add_computation_flags
+from examples.common.text_flags import add_max_tokens
+from examples.common.text_flags import add_recipe
+from examples.common.text_flags import add_train_pairs
+from examples.common.text_flags import add_update_flags
+from examples.common.text_flags import add_using_commands
 from examples.translation.configurations import CONFIGURATIONS
 from examples.translation.recipe import recipe_flags
 from examples.translation.train import POLICIES
-from rdrop_keras import recipes
 
 DEFAULTS = Defaults(
     alpha=5.0,
@@ -93,31 +97,10 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     _add_model_flags(train)
     add_training_flags(train, DEFAULTS)
     _add_more_training_flags(train)
-    for name, text in (
-        ("translate", "translate lines"),
-        ("score", "translate a file and score it with sacreBLEU"),
+    for command in add_using_commands(
+        commands, "translate", "lines", "sentence", "sacreBLEU"
     ):
-        command = commands.add_parser(name, help=text)
-        command.add_argument(
-            "--model",
-            type=Path,
-            required=True,
-            metavar="DIR",
-            help="the --output of a training",
-        )
         _add_decoding_flags(command)
-        if name == "translate":
-            command.add_argument(
-                "--source",
-                type=Path,
-                metavar="FILE",
-                help="one sentence a line (default: standard input)",
-            )
-        else:
-            for side in ("source", "reference"):
-                command.add_argument(
-                    f"--{side}", type=Path, required=True, metavar="FILE"
-                )
     return parser, train
 
 
@@ -156,21 +139,8 @@ def _add_data_flags(parser: argparse.ArgumentParser) -> None:
         metavar="CODE",
         help="(default: de)",
     )
-    group.add_argument(
-        "--train-pairs",
-        type=at_least(1),
-        default=TRAIN_PAIRS,
-        help="how many training pairs of the default corpus to use "
-        "(default: %(default)s)",
-    )
-    group.add_argument(
-        "--recipe",
-        metavar="NAME",
-        help="the paper's configuration for one of its datasets, to be given "
-        "by --data: "
-        + ", ".join(recipes.names("translation"))
-        + ". Other flags change it",
-    )
+    add_train_pairs(group, TRAIN_PAIRS)
+    add_recipe(group, "translation", "one of its datasets")
 
 
 def _add_model_flags(parser: argparse.ArgumentParser) -> None:
@@ -202,13 +172,7 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
 
 def _add_more_training_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("batches and schedule")
-    group.add_argument(
-        "--max-tokens",
-        type=at_least(1),
-        default=256,
-        help="the most subwords of a side of a batch, padding included "
-        "(default: %(default)s)",
-    )
+    add_max_tokens(group, 256)
     group.add_argument(
         "--max-length",
         type=at_least(1),
@@ -222,42 +186,11 @@ def _add_more_training_flags(parser: argparse.ArgumentParser) -> None:
         help="leave out training pairs of which one side is so many times as "
         "long as the other (default: none)",
     )
-    group.add_argument(
-        "--accumulate",
-        type=at_least(1),
-        default=1,
-        help="batches in an update (default: %(default)s)",
-    )
-    group.add_argument(
-        "--updates",
-        type=at_least(1),
-        help="train for at least so many updates, in whole epochs, in place "
-        "of --epochs",
-    )
-    group.add_argument(
-        "--warm-up",
-        type=at_least(1),
-        default=200,
-        help="updates in which the learning rate rises (default: %(default)s)",
-    )
-    group.add_argument(
-        "--weight-decay", type=at_least(0.0), default=0.0, help="(default: 0)"
-    )
+    add_update_flags(group, warm_up=200, weight_decay=0.0)
     group.add_argument(
         "--label-smoothing", type=rate, default=0.1, help="(default: 0.1)"
     )
-    group.add_argument(
-        "--mixed-precision",
-        choices=list(POLICIES),
-        help="compute in half precision (default: no)",
-    )
-    group.add_argument(
-        "--jit-compile",
-        choices=["auto", "yes", "no"],
-        default="auto",
-        help="compile the training step by XLA (default: on a GPU)",
-    )
-    add_vocabulary_chunk(group, "target positions")
+    add_computation_flags(group, POLICIES, "target positions")
     group = parser.add_argument_group("choice of weights")
     add_choice_flags(group, "BLEU", "translate", every=5)
     _add_decoding_flags(parser, beam_size=5, length_penalty=1.0)
