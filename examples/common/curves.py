@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -40,8 +42,9 @@ def plot_curves(
     """Draws training and validation loss of all runs, and one more score.
 
     Args:
-        runs: For each run its arm and its history. Runs of one arm, with
-            different seeds, share a colour and a legend entry.
+        runs: For each run its arm and its history. Of several runs of one
+            arm, with different seeds, the mean is drawn, and those of
+            validation faintly beside it.
         title: What was trained.
         path: The picture to write, a PNG.
         score: What to draw beside the loss, in training and validation, as far
@@ -52,14 +55,21 @@ def plot_curves(
     FigureCanvasAgg(figure)
     loss, scores = figure.subplots(1, 2)
     figure.suptitle(title)
-    for arm, history in runs:
+    for arm in dict.fromkeys(arm for arm, _ in runs):
+        of_arm = [history for its_arm, history in runs if its_arm == arm]
+
+        def draw(axes, part, *names, arm=arm, of_arm=of_arm):
+            curves = [
+                next((h[name] for name in names if name in h), [])
+                for h in of_arm
+            ]
+            _draw(axes, arm, part, [curve for curve in curves if curve])
+
         # `loss` holds R-Drop's own term; `task_loss` compares between arms.
-        train = history.get("task_loss", history.get("loss", []))
-        _draw(loss, arm, "train", train)
-        _draw(loss, arm, "validation", history.get("val_loss", []))
-        validated = history.get(f"val_{score.name}", [])
-        _draw(scores, arm, "train", history.get(score.name, []))
-        _draw(scores, arm, "validation", validated)
+        draw(loss, "train", "task_loss", "loss")
+        draw(loss, "validation", "val_loss")
+        draw(scores, "train", score.name)
+        draw(scores, "validation", f"val_{score.name}")
     _finish(loss, "task loss")
     _finish(scores, score.title)
     # Outside: with four arms it would cover where the curves part.
@@ -68,18 +78,34 @@ def plot_curves(
     figure.savefig(path, dpi=120)
 
 
-def _draw(axes: Axes, arm: str, part: str, curve: Curve) -> None:
-    if not curve:
+def mean_curve(curves: Sequence[Curve]) -> Curve:
+    """Returns the mean of curves at the epochs that all of them have."""
+    values = [dict(curve) for curve in curves]
+    common = sorted(set.intersection(*(set(curve) for curve in values)))
+    return [(e, fmean(curve[e] for curve in values)) for e in common]
+
+
+def _draw(axes: Axes, arm: str, part: str, curves: Sequence[Curve]) -> None:
+    if not curves:
         return
-    label = f"{arm}, {part}"
-    known = {line.get_label() for line in axes.lines}
+    style = {
+        "color": COLORS[arm],
+        "linestyle": "--" if part == "train" else "-",
+    }
+    opaque = 0.6 if part == "train" else 1.0
+    if len(curves) > 1 and part != "train":
+        # How far seeds are apart; of the training part it would be too much.
+        for curve in curves:
+            axes.plot(*zip(*curve), **style, alpha=0.2, linewidth=0.8)
+    mean = mean_curve(curves)
+    if not mean:
+        return
     axes.plot(
-        *zip(*curve),
-        color=COLORS[arm],
-        linestyle="--" if part == "train" else "-",
-        alpha=0.6 if part == "train" else 1.0,
-        marker="." if len(curve) == 1 else None,
-        label="_" + label if label in known else label,
+        *zip(*mean),
+        **style,
+        alpha=opaque,
+        marker="." if len(mean) == 1 else None,
+        label=f"{arm}, {part}",
     )
 
 

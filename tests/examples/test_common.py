@@ -16,6 +16,7 @@ from examples.common.arms import rdrop_of
 from examples.common.comparison import Measure
 from examples.common.comparison import print_summary
 from examples.common.comparison import summarize
+from examples.common.curves import mean_curve
 from examples.common.curves import plot_curves
 from examples.common.errors import InputError
 from examples.common.flags import Defaults
@@ -217,6 +218,16 @@ def test_summary_prints():
         "+4.0 (-8.7 to +16.7)",
     ):
         assert text in printed
+
+
+def test_curves_of_one_arm_have_a_mean_where_all_have_values():
+    long = [(1, 1.0), (2, 2.0), (4, 4.0)]
+    assert mean_curve([long]) == long
+    assert mean_curve([long, [(2, 6.0), (3, 0.0), (4, 5.0)]]) == [
+        (2, 4.0),
+        (4, 4.5),
+    ]
+    assert mean_curve([long, [(3, 1.0)]]) == []
 
 
 def test_curves_show_every_run(tmp_path):
