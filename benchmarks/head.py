@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from benchmarks import objectives
 from benchmarks.harness import has_torch
+from rdrop_keras.losses import xla
 from rdrop_keras.losses.fused import fused_rdrop_loss
 from rdrop_keras.losses.vocabulary import vocabulary_rdrop_loss
 
@@ -90,7 +91,9 @@ def step_of(head: Head, arm: str, jit_compile: bool) -> Step:
         return loss, tape.gradient(loss, inputs)
 
     def run():
-        loss, gradients = step(*tensors)
+        # As `fit` tells the losses.
+        with xla.compiling(jit_compile):
+            loss, gradients = step(*tensors)
         # The values of one number each: all has been computed by then.
         checks = [float(tf.reshape(g, [-1])[0]) for g in gradients]
         assert len(checks) == 4
