@@ -16,7 +16,9 @@ def choose(model: keras.Model, passes: str) -> str:
     stochastic layer of a functional model, or where a class says by
     `compute_once` what does, and `"calls"` elsewhere. In the measurements of
     docs/results/performance.md the first costs no more than the second and as
-    little as a plain step, and `"concat"` is faster than neither.
+    little as a plain step. `"concat"` is faster by a few percent for large
+    vocabularies without XLA, but not right for every model: batch
+    normalization would see the repeated batch.
 
     Args:
         model: The model, with its graph (see `is_undecided`).
