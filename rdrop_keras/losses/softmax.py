@@ -102,7 +102,7 @@ class Softmax(NamedTuple):
             best = ops.argmax(self.logits, axis=-1, keepdims=True)
             right = ops.cast(best, target.dtype) == target
             return ops.squeeze(right, axis=-1)
-        # Which XLA computes an item at a time, class by class.
+        # XLA computes an argmax class by class.
         found = ops.take_along_axis(self.logits, target, axis=-1)
         before = ops.arange(self.classes, dtype=target.dtype) < target
         # NaN is neither: no class is the most probable then.
