@@ -1,4 +1,4 @@
-"""Time from `compile()` to the end of the first training step.
+"""Time of `compile()` and the first training step, less that of a second.
 
     python -m benchmarks.compile_time --output results
 
@@ -71,7 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_arms(parser, list(CASES), COMPARED, [PLAIN, *RDROP])
     flags = parse(parser, arguments, QUICK)
     report = Report(
-        "compile_time", "time of compile() and first step", "seconds", flags
+        "compile_time",
+        "time of compile() and first step, less a second",
+        "seconds",
+        flags,
     )
     names = {PLAIN, *flags.arms}
     for name in flags.models:

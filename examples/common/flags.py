@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from typing import TypeVar
 
 from examples.common.arms import ARMS
@@ -131,6 +132,23 @@ def at_least(lowest: Number) -> Callable[[str], Number]:
 
     number.__name__ = type(lowest).__name__
     return number
+
+
+def add_update_counts(group: Any) -> None:
+    """Adds --accumulate and --updates."""
+    group.add_argument(
+        "--accumulate",
+        type=at_least(1),
+        default=1,
+        metavar="BATCHES",
+        help="batches in an update (default: %(default)s)",
+    )
+    group.add_argument(
+        "--updates",
+        type=at_least(1),
+        help="train for at least so many updates, in whole epochs, in place "
+        "of --epochs",
+    )
 
 
 def _positive(text: str) -> float:

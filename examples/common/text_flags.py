@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from examples.common.flags import add_update_counts
 from examples.common.flags import at_least
 from rdrop_keras import recipes
 
@@ -60,18 +61,7 @@ def add_update_flags(
         weight_decay: The default.
         least_warm_up: The fewest updates of warm-up that the schedule takes.
     """
-    group.add_argument(
-        "--accumulate",
-        type=at_least(1),
-        default=1,
-        help="batches in an update (default: %(default)s)",
-    )
-    group.add_argument(
-        "--updates",
-        type=at_least(1),
-        help="train for at least so many updates, in whole epochs, in place "
-        "of --epochs",
-    )
+    add_update_counts(group)
     group.add_argument(
         "--warm-up",
         type=at_least(least_warm_up),

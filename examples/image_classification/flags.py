@@ -7,6 +7,7 @@ from pathlib import Path
 
 from examples.common.flags import Defaults
 from examples.common.flags import add_training_flags
+from examples.common.flags import add_update_counts
 from examples.common.flags import at_least
 from examples.common.flags import rate
 from examples.image_classification.batches import AUGMENTATIONS
@@ -224,19 +225,7 @@ def _add_more_training_flags(parser: argparse.ArgumentParser) -> None:
         metavar="UPDATES",
         help="updates in which the learning rate rises (default: a twentieth)",
     )
-    group.add_argument(
-        "--updates",
-        type=at_least(1),
-        help="train for at least so many updates, in whole epochs, in place "
-        "of --epochs",
-    )
-    group.add_argument(
-        "--accumulate",
-        type=at_least(1),
-        default=1,
-        metavar="BATCHES",
-        help="batches in an update (default: 1)",
-    )
+    add_update_counts(group)
     group.add_argument(
         "--summed-loss",
         action="store_true",

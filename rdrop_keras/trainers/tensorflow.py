@@ -98,7 +98,7 @@ def _differentiate(
     guard = contextlib.nullcontext()
     if model.rdrop.check_dropout:
         guard = no_new_draws()
-    with xla.compiling(model.jit_compile), guard:
+    with guard:
         gradients = tape.gradient(loss, weights) if weights else []
     return Step(objective, y_pred, gradients)
 
