@@ -10,6 +10,7 @@ from scripted import random_masks
 
 from rdrop_keras import RDrop
 from rdrop_keras import RDropModel
+from rdrop_keras import _keras
 from rdrop_keras.passes import run_concat
 
 ROWS, FEATURES, CLASSES = 6, 4, 3
@@ -52,6 +53,17 @@ def flat(activation=None):
         return RDropModel(inputs, outputs)
 
     return build
+
+
+def test_every_pass_has_the_logits_of_its_own_probabilities(rng):
+    x = rng.normal(size=(ROWS, FEATURES)).astype("float32")
+    masks = np.concatenate(random_masks(rng, 2, ROWS, FEATURES))[None]
+    model = flat("softmax")(masks)
+    passes = list(run_concat(model, tf.constant(x), 2))
+    assert np.abs(passes[0] - passes[1]).max() > 1e-3
+    for output in passes:
+        logits = _keras.computed_logits(output)
+        np.testing.assert_allclose(keras.ops.softmax(logits), output, rtol=1e-5)
 
 
 @pytest.mark.parametrize("settings", [{}, {"jit_compile": True}])

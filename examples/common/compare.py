@@ -70,8 +70,11 @@ def compare_arms(
         for arm in arms
         for seed in seeds
     ]
-    updates = measured[arms[0]][0]["updates"]
-    title = f"{title}: {len(seeds)} seed(s), {updates} updates"
+    counts = {each["updates"] for made in measured.values() for each in made}
+    updates = max(counts)
+    # Where runs stop by themselves they need not have made as many.
+    up_to = "" if len(counts) == 1 else "up to "
+    title = f"{title}: {len(seeds)} seed(s), {up_to}{updates} updates"
     plot_curves(histories, title, output / runs.CURVES, score)
     result = {
         "settings": shared,
