@@ -100,7 +100,30 @@ def _differentiate(
         guard = no_new_draws()
     with guard:
         gradients = tape.gradient(loss, weights) if weights else []
+    gradients = [
+        dense(gradient, weight) for gradient, weight in zip(gradients, weights)
+    ]
     return Step(objective, y_pred, gradients)
+
+
+def dense(gradient: Any, weight: keras.Variable) -> Any:
+    """Returns the gradient of one weight with a single value for each entry.
+
+    Looking rows of an embedding up makes `tf.IndexedSlices`, in which a row
+    that was looked up twice stands twice. Several passes look up every row
+    several times, and Keras's optimizers and clipping square such values
+    before they add them up. Merging the repeated rows instead would not be
+    enough: replicas and accumulated steps put theirs side by side again.
+
+    Args:
+        gradient: A tensor, `tf.IndexedSlices`, or None.
+        weight: The weight that it belongs to.
+    """
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    return tf.math.unsorted_segment_sum(
+        gradient.values, gradient.indices, weight.shape[0]
+    )
 
 
 @contextlib.contextmanager
