@@ -6,14 +6,16 @@ a Keras release takes one of them away.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
+from typing import NamedTuple
 
 import keras
 from keras.src.backend.common import global_state
+from keras.src.losses.loss import squeeze_or_expand_to_same_rank as same_rank
 from keras.src.random import seed_generator
 
 # `keras.Model(inputs, outputs)` returns one, but no public name gives the
@@ -33,12 +35,18 @@ __all__ = [
     "global_seed_generator",
     "graph_of",
     "has_built_metrics",
+    "is_seed_state",
     "logs_of_training",
+    "loss_entries",
+    "loss_tracker",
     "mask_of",
     "nodes",
     "operation_of",
-    "replacing_operations",
-    "with_losses",
+    "options_of_function",
+    "rewired",
+    "same_rank",
+    "values_in_order",
+    "weighted_sum_of_losses",
 ]
 
 
@@ -104,6 +112,41 @@ def logs_of_training(model: keras.Model) -> dict[str, Any]:
     return logs
 
 
+def options_of_function(loss: Any) -> dict[str, Any]:
+    """Returns what a loss that is made of a function hands to it.
+
+    `get_config` has the same among other things, serialized.
+    """
+    return getattr(loss, "_fn_kwargs", {})
+
+
+def loss_tracker(model: keras.Model) -> keras.metrics.Metric | None:
+    """Returns the metric that Keras logs as `loss`.
+
+    By name it cannot be told from one that a model brings itself, and a model
+    with its own `metrics` does not list it.
+    """
+    return getattr(model, "_loss_tracker", None)
+
+
+def values_in_order(model: keras.Model, logs: dict[str, Any]) -> Any:
+    """Returns logs as `train_on_batch` does without `return_dict`.
+
+    A list in the order of the model's metrics, or a scalar where there is one
+    value.
+    """
+    return model._flatten_metrics_in_order(logs)
+
+
+def is_seed_state(variable: keras.Variable) -> bool:
+    """Whether a variable is the state of a `keras.random.SeedGenerator`.
+
+    Any object may hold such a generator, so that the state cannot be found by
+    going through layers. Keras gives it this name and no other mark.
+    """
+    return variable.name == "seed_generator_state"
+
+
 def compiled_loss(model: keras.Model) -> Any:
     """Returns the object that `compile(loss=...)` made, or None."""
     return getattr(model, "_compile_loss", None)
@@ -144,44 +187,51 @@ def nodes(model: keras.Model) -> Iterator[Any]:
                 yield node
 
 
-@contextlib.contextmanager
-def replacing_operations(
-    model: keras.Model, replace: Callable[[int, Callable], Callable]
-) -> Iterator[None]:
-    """Lets a functional model call something else than its operations.
+class _Rewired(Functional):
+    """A functional model that calls something else than its operations.
 
     `keras.Model(intermediate, outputs)` would be the public way to run a part
     of a graph. It fails where a layer is called on both sides of the cut, or
     an output is itself one of the inputs (Keras 3.15), and it adds nodes to
     the layers, after which their `output` is ambiguous.
+    """
+
+    # Outside of `__dict__`, which is the model's.
+    __slots__ = ("_replacements",)
+
+    def _run_through_graph(self, inputs, operation_fn, **kwargs):
+        positions = itertools.count()
+
+        def replaced(operation):
+            function = operation_fn(operation)
+            position = next(positions)
+            for replace in self._replacements:
+                function = replace(position, function)
+            return function
+
+        return super()._run_through_graph(
+            inputs, operation_fn=replaced, **kwargs
+        )
+
+
+def rewired(
+    model: keras.Model,
+    replacements: Sequence[Callable[[int, Callable], Callable]],
+) -> Callable[..., Any]:
+    """Returns what calls a model with some operations of its graph replaced.
+
+    The model itself stays as it is, for other threads too: the calls go
+    through a second object that shares its state.
 
     Args:
         model: What `graph_of` finds a graph for.
-        replace: Given the position of a call among `nodes`, and the
-            operation, returns what to call.
+        replacements: Each is given the position of a call among `nodes` and
+            what would be called, and returns what to call.
     """
-    graph = graph_of(model)
-    run = graph._run_through_graph
-    replaced = graph.__dict__.get("_run_through_graph")
-
-    def run_replaced(inputs, operation_fn, **kwargs):
-        positions = itertools.count()
-        return run(
-            inputs,
-            operation_fn=lambda operation: replace(
-                next(positions), operation_fn(operation)
-            ),
-            **kwargs,
-        )
-
-    graph._run_through_graph = run_replaced
-    try:
-        yield
-    finally:
-        if replaced is None:
-            del graph._run_through_graph
-        else:
-            graph._run_through_graph = replaced
+    other = object.__new__(_Rewired)
+    object.__setattr__(other, "__dict__", graph_of(model).__dict__)
+    _Rewired._replacements.__set__(other, tuple(replacements))
+    return other
 
 
 def operation_of(tensor: Any) -> Any:
@@ -189,29 +239,88 @@ def operation_of(tensor: Any) -> Any:
     return tensor._keras_history.operation
 
 
-def with_losses(
-    compiled: Any,
-    replace: Callable[[keras.losses.Loss, str], Any],
-    feed_metrics: bool = False,
-) -> Callable[[Any, Any, Any], Any]:
-    """Returns a copy of a built compiled loss with every loss replaced.
+class LossEntry(NamedTuple):
+    """One of the losses that a model is compiled with, and its batch.
 
-    The copy pairs outputs with targets, sample weights and loss weights
-    exactly as the task loss does, for any nesting, since it is the same code.
+    Attributes:
+        loss: The `keras.losses.Loss`.
+        name: The name of its output.
+        weight: Its loss weight, or None.
+        y_true: Its targets.
+        y_pred: Its output, a tensor or a structure of tensors.
+        sample_weight: Its sample weights, or None.
+    """
+
+    loss: Any
+    name: str
+    weight: Any
+    y_true: Any
+    y_pred: Any
+    sample_weight: Any
+
+
+def loss_entries(
+    compiled: Any, y_true: Any, y_pred: Any, sample_weight: Any
+) -> list[LossEntry]:
+    """Returns the losses of a built compiled loss, each with its batch.
+
+    Keras pairs losses, outputs, targets and sample weights of any nesting in
+    its private `CompileLoss.call`; this is that very code, with losses that
+    write down what they are called with.
+    """
+    entries: list[LossEntry] = []
+
+    def recorder(entry):
+        def record(*batch):
+            entries.append(
+                LossEntry(entry.loss, entry.name, entry.loss_weights, *batch)
+            )
+            return keras.ops.zeros(())
+
+        return record
+
+    _with_losses(compiled, recorder, feed_metrics=False)(
+        y_true, y_pred, sample_weight
+    )
+    return entries
+
+
+def weighted_sum_of_losses(
+    compiled: Any,
+    values: Sequence[Any],
+    y_true: Any,
+    y_pred: Any,
+    sample_weight: Any,
+) -> Any:
+    """Returns the compiled loss whose single losses have these values.
+
+    Keras's code multiplies the loss weights, and feeds the values to the
+    metrics that it keeps for the loss of each output.
 
     Args:
         compiled: What `compiled_loss` returned, after its first call.
-        replace: Given a loss and its output's name, returns a callable
-            `(y_true, y_pred, sample_weight)`.
-        feed_metrics: Whether what these return goes into the metrics that
-            Keras keeps for the loss of each output.
+        values: A value for each of `loss_entries`.
+        y_true: The targets.
+        y_pred: The outputs.
+        sample_weight: The sample weights.
     """
+    remaining = iter(values)
+    replaced = _with_losses(
+        compiled, lambda entry: lambda *batch: next(remaining)
+    )
+    return replaced(y_true, y_pred, sample_weight)
+
+
+def _with_losses(
+    compiled: Any,
+    replace: Callable[[Any], Callable[..., Any]],
+    feed_metrics: bool = True,
+) -> Callable[[Any, Any, Any], Any]:
     # `copy.copy` would go through the saving hooks of `keras.losses.Loss`.
     clone = object.__new__(type(compiled))
     clone.__dict__.update(compiled.__dict__)
     clone._flat_losses = [
-        entry._replace(loss=replace(entry.loss, entry.name))
-        for entry in compiled._flat_losses
+        entry._replace(loss=replace(entry)) for entry in compiled._flat_losses
     ]
     if not feed_metrics:
         # One falsy entry for each loss: Keras zips losses with metrics.

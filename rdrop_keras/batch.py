@@ -8,6 +8,7 @@ from rdrop_keras import _keras
 from rdrop_keras import checks
 from rdrop_keras.objective import additional_losses
 from rdrop_keras.objective import compare_with_loss
+from rdrop_keras.objective import loss_entries
 from rdrop_keras.objective import loss_of_pass
 from rdrop_keras.objective import measure_consistency
 from rdrop_keras.parts import Objective
@@ -15,6 +16,9 @@ from rdrop_keras.parts import combine
 from rdrop_keras.parts import mean_of
 from rdrop_keras.parts import plain_objective
 from rdrop_keras.passes import run_passes
+from rdrop_keras.passes.observation import Observation
+from rdrop_keras.passes.observation import observe
+from rdrop_keras.trainers import trainer
 from rdrop_keras.vocabulary import chunked_objective
 from rdrop_keras.vocabulary import deferring
 
@@ -37,7 +41,10 @@ def compute_objective(
     settings = model.rdrop
     checks.check_not_float8(model)
     if settings.vocabulary_chunk is not None:
-        return _in_chunks(model, x, y, sample_weight)
+        checks.check_chunks(model)
+    observation = observed(model, x, y, sample_weight)
+    if settings.vocabulary_chunk is not None:
+        return _in_chunks(model, x, y, sample_weight, observation)
     compiled_loss = _keras.compiled_loss(model)
     # What an override makes of an output is not ours to rewrite.
     together = (
@@ -45,14 +52,14 @@ def compute_objective(
         and compiled_loss is not None
         and checks.is_from_keras(model.compute_loss)
     )
-    outputs, losses = [], []
-    for output in run_passes(model, x, settings):
-        losses.append(
-            additional_losses(model)
-            if together
-            else loss_of_pass(model, x, y, output, sample_weight)
-        )
-        outputs.append(output)
+
+    def finish(output):
+        if together:
+            return output, additional_losses(model)
+        return output, loss_of_pass(model, x, y, output, sample_weight)
+
+    passes = run_passes(model, x, settings, observation, finish)
+    outputs, losses = zip(*passes)
     task_loss = mean_of(losses)
     batch = (compiled_loss, settings, y, outputs, sample_weight, _alpha(model))
     if together:
@@ -79,19 +86,54 @@ def compute_plain_objective(
     """
     y_pred = model(x, training=True)
     loss = loss_of_pass(model, x, y, y_pred, sample_weight)
-    return plain_objective(loss), y_pred
+    compiled_loss = _keras.compiled_loss(model)
+    names = []
+    if compiled_loss is not None:
+        entries = loss_entries(
+            compiled_loss, model.rdrop, y, [y_pred], sample_weight
+        )
+        names = [entry.name for (entry,) in entries]
+    return plain_objective(loss, names if len(names) > 1 else []), y_pred
 
 
-def _in_chunks(model, x, y, sample_weight):
-    checks.check_chunks(model)
-    if not model.built:
-        # Else the first pass builds it, by a call without its head.
-        model(x, training=False)
-    hidden, losses = [], []
-    with deferring(model) as deferred:
-        for output in run_passes(model, x, model.rdrop):
-            losses.append(additional_losses(model))
-            hidden.append(deferred.hidden_of(output))
+def observed(model: Any, x: Any, y: Any, sample_weight: Any) -> Observation:
+    """Returns what a training-mode call of the model does.
+
+    It is seen once after each `compile`, on the first batch.
+
+    Args:
+        model: A compiled `RDropMixin` model.
+        x: Inputs, of any structure.
+        y: Targets, of any structure.
+        sample_weight: Sample weights, as `fit` hands them over.
+    """
+    own_loss = not checks.is_from_keras(model.compute_loss)
+
+    def run(called):
+        output = called(x, training=True)
+        if own_loss:
+            loss_of_pass(model, x, y, output, sample_weight)
+
+    def look():
+        if not model.built:
+            model(x, training=False)
+        model._rdrop_observation = observe(model, run)
+
+    if model._rdrop_observation is None:
+        trainer().aside(look)
+    return model._rdrop_observation
+
+
+def _in_chunks(model, x, y, sample_weight, observation):
+    with deferring(model) as (deferred, replacements):
+
+        def finish(output):
+            return deferred.hidden_of(output), additional_losses(model)
+
+        passes = run_passes(
+            model, x, model.rdrop, observation, finish, replacements
+        )
+    hidden, losses = zip(*passes)
     objective = chunked_objective(
         _keras.compiled_loss(model),
         model.rdrop,

@@ -4,128 +4,98 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from typing import NamedTuple
 
 import keras
 
 from rdrop_keras import _keras
-from rdrop_keras.fusion import Fusion
 from rdrop_keras.losses.categorical import CategoricalConsistency
 from rdrop_keras.losses.divergence import DistributionDivergence
 from rdrop_keras.losses.divergence import Divergence
-from rdrop_keras.losses.divergence import consistency_dtype
-from rdrop_keras.losses.fused import class_ids
-from rdrop_keras.losses.fused import fused_values
 from rdrop_keras.losses.reduction import common_mask
 from rdrop_keras.losses.reduction import reduce_values
 
 ops = keras.ops
 
 
-class Comparison:
-    """One output of a model, as each of the passes gave it.
+class Comparison(NamedTuple):
+    """How far the outputs of several passes lie apart.
+
+    Attributes:
+        name: The name of the output.
+        divergence: How they were compared.
+        outputs: What was compared: the outputs, or the logits that they were
+            computed from.
+        values: The divergence of every item.
+        mask: Where items count, or None for everywhere.
+        value: The divergence, reduced as the task loss is.
+    """
+
+    name: str
+    divergence: Divergence
+    outputs: Sequence[Any]
+    values: Any
+    mask: Any
+    value: Any
+
+
+def compare(
+    outputs: Sequence[Any],
+    divergence: Divergence,
+    sample_weight: Any = None,
+    valid: Any = None,
+    name: str = "output",
+    stop_gradient: bool = False,
+    values: Any = None,
+    like: Any = None,
+    task_rank: int | None = None,
+) -> Comparison:
+    """Compares one output between passes.
 
     Args:
         outputs: The output of each pass, with the masks that it carries.
-
-    Attributes:
-        identical: After `reduce`, 1.0 if all passes gave the same output.
-        improper: After `reduce`, 1.0 if the output is read as probabilities
-            and is none.
-        count: After `reduce`, the number of items that count.
+        divergence: The divergence, with the task loss's reduction.
+        sample_weight: The weights that the task loss gets.
+        valid: Marks the items that count, besides the masks.
+        name: The output's name, for error messages.
+        stop_gradient: As in `RDrop`.
+        values: The divergence of every item, where it is known already.
+        like: The targets, to which Keras's losses fit the outputs by adding
+            or dropping a last axis of size 1.
+        task_rank: The rank of what the task loss computes before it reduces,
+            where that may be less than one value an item.
     """
+    check_comparable(outputs, name)
+    divergence, compared = _before_activation(divergence, outputs, name)
+    _check_classes(divergence, compared[0], name)
+    if like is not None and not isinstance(divergence, CategoricalConsistency):
+        compared = [_keras.same_rank(like, each)[1] for each in compared]
+    if values is None:
+        values = divergence.unreduced(compared, stop_gradient)
+    mask = common_mask(outputs, valid)
+    value = _reduce(
+        values, divergence.reduction, sample_weight, mask, task_rank
+    )
+    return Comparison(name, divergence, compared, values, mask, value)
 
-    def __init__(self, outputs: Sequence[Any]):
-        self.outputs = list(outputs)
-        self._values = None
-        self.identical = None
-        self.improper = None
-        self.count = None
 
-    def logits(self, from_logits: bool) -> Sequence[Any] | None:
-        """Returns the logits of each pass, or None if there are none.
-
-        Args:
-            from_logits: Whether the task loss reads the outputs as logits.
-        """
-        found = [_keras.computed_logits(output) for output in self.outputs]
-        if from_logits:
-            # With an activation behind them they are refused by `reduce`.
-            activated = any(z is not None for z in found)
-            return None if activated else self.outputs
-        return None if any(z is None for z in found) else found
-
-    def fused_losses(
-        self,
-        fusion: Fusion,
-        logits: Sequence[Any],
-        y_true: Any,
-        sample_weight: Any,
-        reduction: str | None,
-        stop_gradient: bool,
-    ) -> list[Any]:
-        """Returns the task loss of each pass, and keeps the divergence.
-
-        Args:
-            fusion: What the task loss is.
-            logits: What `logits` returned.
-            y_true: Targets that fit it.
-            sample_weight: The weights that the task loss gets.
-            reduction: The task loss's.
-            stop_gradient: As in `RDrop`.
-        """
-        target = ops.convert_to_tensor(y_true)
-        valid = None
-        if fusion.dense:
-            target = ops.cast(target, consistency_dtype())
-        else:
-            if len(target.shape) == len(logits[0].shape):
-                target = ops.squeeze(target, axis=-1)
-            target, valid = class_ids(target, fusion.ignore_class, None)
-        tasks, self._values = fused_values(
-            target,
-            logits,
-            fusion.smoothing(logits[0].shape[-1]),
-            fusion.dense,
-            stop_gradient,
-        )
-        if valid is not None:
-            tasks = [ops.where(valid, task, 0.0) for task in tasks]
-        return [
-            reduce_values(
-                task, reduction, sample_weight, common_mask([output], valid)
-            )
-            for task, output in zip(tasks, self.outputs)
-        ]
-
-    def reduce(
-        self,
-        divergence: Divergence,
-        sample_weight: Any = None,
-        valid: Any = None,
-        name: str = "output",
-        stop_gradient: bool = False,
-    ) -> Any:
-        """Returns the divergence, reduced as the task loss would be.
-
-        Args:
-            divergence: The divergence, with the task loss's reduction.
-            sample_weight: The weights that the task loss gets.
-            valid: Marks the positions that count, besides the masks.
-            name: The output's name, for error messages.
-            stop_gradient: As in `RDrop`.
-        """
-        check_comparable(self.outputs, name)
-        divergence, outputs = _before_activation(divergence, self.outputs, name)
-        _check_classes(divergence, outputs[0], name)
-        values = self._values
-        if values is None:
-            values = divergence.unreduced(outputs, stop_gradient)
-        mask = common_mask(self.outputs, valid)
-        counted = ops.ones_like(values) if mask is None else mask
-        self.count = ops.sum(ops.cast(counted, values.dtype))
-        self.identical = _identical(values, outputs, self.count)
-        self.improper = _improper(divergence, outputs[0])
-        return reduce_values(values, divergence.reduction, sample_weight, mask)
+def _reduce(values, reduction, sample_weight, mask, task_rank):
+    rank = len(values.shape)
+    if task_rank is None or task_rank >= rank:
+        return reduce_values(values, reduction, sample_weight, mask)
+    if task_rank == 0:
+        # One loss for the whole batch, whose weights belong to its rows.
+        if sample_weight is not None:
+            sample_weight = ops.convert_to_tensor(sample_weight)
+            for _ in range(len(sample_weight.shape), rank):
+                sample_weight = ops.expand_dims(sample_weight, -1)
+        return reduce_values(values, reduction, sample_weight, mask)
+    # A loss with one value for a row of items, such as CTC, is the total of
+    # the row.
+    if mask is not None:
+        values = ops.where(mask, values, 0.0)
+    values = ops.sum(values, axis=tuple(range(task_rank, rank)))
+    return reduce_values(values, reduction, sample_weight)
 
 
 def check_comparable(outputs: Sequence[Any], name: str) -> None:
@@ -184,26 +154,3 @@ def _check_classes(divergence: Divergence, output: Any, name: str) -> None:
             "compare. For one yes-or-no output use "
             "`keras.losses.BinaryCrossentropy`."
         )
-
-
-def _identical(values: Any, outputs: Sequence[Any], count: Any) -> Any:
-    # Zero divergence alone proves nothing: two saturated outputs have it too.
-    # Comparing the first class as well costs next to nothing where comparing
-    # everything would read every logit again.
-    first = [o[..., :1] if len(o.shape) else o for o in outputs]
-    same = ops.all(values == 0)
-    for other in first[1:]:
-        same = ops.logical_and(same, ops.all(first[0] == other))
-    # An empty batch, or one that is all padding, says nothing about dropout.
-    return ops.cast(ops.logical_and(same, count > 0), "float32")
-
-
-def _improper(divergence: Divergence, output: Any) -> Any:
-    if not isinstance(divergence, DistributionDivergence):
-        return ops.zeros((), "float32")
-    if divergence.from_logits:
-        return ops.zeros((), "float32")
-    # One example is enough to tell logits from probabilities.
-    example = output[:1] if len(output.shape) else output
-    outside = ops.logical_or(example < 0, example > 1.01)
-    return ops.cast(ops.any(outside), "float32")

@@ -8,10 +8,15 @@ from typing import NamedTuple
 
 import keras
 
+from rdrop_keras import _keras
 from rdrop_keras.losses.categorical import CategoricalConsistency
 from rdrop_keras.losses.divergence import Divergence
 from rdrop_keras.losses.divergence import consistency_dtype
+from rdrop_keras.losses.fused import class_ids
+from rdrop_keras.losses.fused import fused_values
 from rdrop_keras.losses.inference import function_of
+from rdrop_keras.losses.reduction import common_mask
+from rdrop_keras.losses.reduction import reduce_values
 from rdrop_keras.losses.smoothed import LabelSmoothedCrossentropy
 
 ops = keras.ops
@@ -69,6 +74,68 @@ class Fusion(NamedTuple):
         if self.dense:
             return _agree(shape, shapes[0])
         return _agree(shape, items) or _agree(shape, (*items, 1))
+
+
+def fused_losses(
+    group: Sequence[_keras.LossEntry],
+    divergence: Divergence,
+    stop_gradient: bool,
+) -> tuple[list[Any] | None, Any]:
+    """Returns task losses and divergence of one output in closed form.
+
+    Args:
+        group: One compiled loss and its batch, an entry for each pass.
+        divergence: What compares its outputs.
+        stop_gradient: As in `RDrop`.
+
+    Returns:
+        The task loss of each pass and the divergence of every item, or
+        `(None, None)` where the two have no closed form.
+    """
+    task_loss, y_true = group[0].loss, group[0].y_true
+    fusion = fusion_for(task_loss, divergence)
+    if fusion is None or keras.tree.is_nested(group[0].y_pred):
+        return None, None
+    outputs = [each.y_pred for each in group]
+    logits = _logits(outputs, getattr(task_loss, "from_logits", False))
+    if logits is None or not fusion.fits(y_true, logits):
+        return None, None
+    target = ops.convert_to_tensor(y_true)
+    valid = None
+    if fusion.dense:
+        target = ops.cast(target, consistency_dtype())
+    else:
+        if len(target.shape) == len(logits[0].shape):
+            target = ops.squeeze(target, axis=-1)
+        target, valid = class_ids(target, fusion.ignore_class, None)
+    tasks, values = fused_values(
+        target,
+        logits,
+        fusion.smoothing(logits[0].shape[-1]),
+        fusion.dense,
+        stop_gradient,
+    )
+    if valid is not None:
+        tasks = [ops.where(valid, task, 0.0) for task in tasks]
+    losses = [
+        reduce_values(
+            task,
+            task_loss.reduction,
+            each.sample_weight,
+            common_mask([each.y_pred], valid),
+        )
+        for task, each in zip(tasks, group)
+    ]
+    return losses, values
+
+
+def _logits(outputs: Sequence[Any], from_logits: bool) -> Sequence[Any] | None:
+    """Returns the logits of each pass, or None if there are none."""
+    found = [_keras.computed_logits(output) for output in outputs]
+    if from_logits:
+        # Where an activation follows them, `compare` refuses the outputs.
+        return None if any(z is not None for z in found) else outputs
+    return None if any(z is None for z in found) else found
 
 
 def fusion_for(task_loss: Any, divergence: Divergence) -> Fusion | None:

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from rdrop_keras.losses.divergence import Divergence
+from rdrop_keras.losses.divergence import consistency_dtype
 from rdrop_keras.rdrop import ZERO_WEIGHT
 from rdrop_keras.rdrop import RDrop
 
@@ -22,7 +23,7 @@ def counted_items(
     sample_weight: Any,
     divergence: Divergence,
 ) -> tuple[Any, Any]:
-    """Returns what `Comparison.reduce` takes for one output.
+    """Returns what `compare` takes for one output.
 
     Args:
         settings: What marks unlabeled items, and how much they weigh.
@@ -40,12 +41,8 @@ def counted_items(
     weight = settings.unlabeled_weight
     if settings.unlabeled == ZERO_WEIGHT:
         if sample_weight is not None:
-            sample_weight = ops.convert_to_tensor(sample_weight)
-            sample_weight = ops.where(
-                sample_weight == 0,
-                ops.cast(weight, sample_weight.dtype),
-                sample_weight,
-            )
+            sample_weight = ops.cast(sample_weight, consistency_dtype())
+            sample_weight = ops.where(sample_weight == 0, weight, sample_weight)
         return labeled, sample_weight
     if labeled is None or settings.unlabeled != ignore_class:
         return labeled, sample_weight
@@ -66,11 +63,12 @@ def valid_positions(
     """Marks the positions that the task loss does not ignore, or None."""
     if ignore_class is None:
         return None
-    y_true = ops.convert_to_tensor(y_true)
+    # As the losses of Keras compare them, whatever the labels' dtype can hold.
+    y_true = ops.cast(y_true, consistency_dtype())
     axis = getattr(divergence, "axis", -1)
     if len(y_true.shape) == len(y_pred.shape) and y_true.shape[axis] == 1:
         y_true = ops.squeeze(y_true, axis=axis)
-    return ops.not_equal(y_true, ops.cast(ignore_class, y_true.dtype))
+    return ops.not_equal(y_true, ignore_class)
 
 
 def check_ignored(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,12 +12,12 @@ from rdrop_keras import _keras
 from rdrop_keras import checks
 from rdrop_keras.batch import compute_objective
 from rdrop_keras.objective import loss_of_pass
-from rdrop_keras.passes.shared_prefix import Once
+from rdrop_keras.passes.observation import Observation
+from rdrop_keras.passes.shared_prefix import once
 from rdrop_keras.plan import plan
 from rdrop_keras.rdrop import RDrop
 from rdrop_keras.trackers import Trackers
 from rdrop_keras.trainers import trainer
-from rdrop_keras.vocabulary import Deferred
 from rdrop_keras.vocabulary import logits_or_hidden
 
 
@@ -56,12 +57,21 @@ class RDropMixin:
     _rdrop: RDrop | None = None
     _rdrop_trackers: Trackers | None = None
     _rdrop_checked: bool = False
-    _rdrop_once: Once | None = None
-    _rdrop_deferred: Deferred | None = None
+    _rdrop_observation: Observation | None = None
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         checks.check_mixin_order(cls, RDropMixin)
+        own_reset = cls.__dict__.get("reset_metrics")
+        if own_reset is not None:
+            # It may reset what the class knows of and nothing else, as in the
+            # example of `keras.Model.compute_loss`.
+            @functools.wraps(own_reset)
+            def reset_metrics(self):
+                own_reset(self)
+                RDropMixin._reset_trackers(self)
+
+            cls.reset_metrics = reset_metrics
 
     @property
     def rdrop(self) -> RDrop | None:
@@ -93,6 +103,7 @@ class RDropMixin:
         self._rdrop = rdrop
         self._rdrop_trackers = None if rdrop is None else Trackers()
         self._rdrop_checked = False
+        self._rdrop_observation = None
 
     def get_compile_config(self) -> dict[str, Any]:
         config = super().get_compile_config()
@@ -115,6 +126,9 @@ class RDropMixin:
 
     def reset_metrics(self) -> None:
         super().reset_metrics()
+        self._reset_trackers()
+
+    def _reset_trackers(self) -> None:
         if self._rdrop_trackers is not None:
             self._rdrop_trackers.reset()
 
@@ -133,8 +147,9 @@ class RDropMixin:
         super().make_train_function(force=force)
         if (
             self._rdrop is None
-            or not self._rdrop.check_dropout
             or self._rdrop_checked
+            # What an override makes of the data is not known here.
+            or type(self).train_step is not RDropMixin.train_step
         ):
             return self.train_function
         train_function = self.train_function
@@ -143,10 +158,23 @@ class RDropMixin:
             self._rdrop_checked = True
             self.train_function = train_function
 
-        self.train_function = trainer().check_first_call(
+        self.train_function = trainer().check_first_batch(
             self, train_function, self._rdrop_trackers, done
         )
         return self.train_function
+
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        if self._rdrop is None:
+            return super().train_on_batch(*args, **kwargs)
+        return_dict = kwargs.pop("return_dict", False)
+        if len(args) > 4:
+            *args, return_dict = args
+        logs = super().train_on_batch(*args, **kwargs, return_dict=True)
+        if return_dict:
+            return logs
+        reported = self._rdrop_trackers.reported
+        plain = {k: v for k, v in logs.items() if k not in reported}
+        return _keras.values_in_order(self, plain)
 
     def rdrop_plan(self) -> str:
         """Returns one line about what training will do, and why.
@@ -187,8 +215,8 @@ class RDropMixin:
         def compute():
             return function(*args, **kwargs)
 
-        once = self._rdrop_once
-        return compute() if once is None else once(compute)
+        shared = once.get(self)
+        return compute() if shared is None else shared(compute)
 
     def vocabulary_logits(
         self, layer: keras.layers.Layer, hidden: Any, **kwargs: Any
@@ -220,8 +248,12 @@ class RDropMixin:
         return logits_or_hidden(self, layer, hidden, kwargs)
 
     def compute_rdrop_loss(
-        self, x: Any, y: Any = None, sample_weight: Any = None
-    ) -> tuple[Any, Any]:
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        return_parts: bool = False,
+    ) -> tuple[Any, ...]:
         """Computes what `fit` minimises, for a training loop of your own.
 
         Runs the training-mode passes. Under a gradient tape, the gradient of
@@ -232,16 +264,22 @@ class RDropMixin:
             x: A batch of inputs, preprocessed as `call` takes them.
             y: The targets.
             sample_weight: Optional sample weights.
+            return_parts: Whether to return the parts of the loss as well.
 
         Returns:
             The loss, a scalar, and the outputs of the first pass. With
             `RDrop(vocabulary_chunk=...)` those are the inputs of its last
-            layer.
+            layer. With `return_parts` a dict comes third: `task_loss` and
+            `consistency_loss`, named and computed as `fit` logs them, and
+            `<output>_consistency_loss` for models with several outputs.
 
         Raises:
             ValueError: If the model is not compiled.
 
-        `RDrop(every=...)` has no part in it: each call makes all passes.
+        `RDrop(every=...)` has no part in it: each call makes all passes. The
+        gradient of an embedding is sparse in TensorFlow, with a row for every
+        time that a pass looked it up. Make it dense before the optimizer
+        squares the rows, as `fit` does.
 
         Example:
 
@@ -249,15 +287,19 @@ class RDropMixin:
         with tf.GradientTape() as tape:
             loss, y_pred = model.compute_rdrop_loss(x, y)
         gradients = tape.gradient(loss, model.trainable_weights)
+        gradients = [tf.convert_to_tensor(g) for g in gradients]
         model.optimizer.apply(gradients, model.trainable_weights)
         ```
         """
         self._check_compiled()
         if self._rdrop is None:
             y_pred = self(x, training=True)
-            return loss_of_pass(self, x, y, y_pred, sample_weight), y_pred
-        objective, y_pred = compute_objective(self, x, y, sample_weight)
-        return objective.loss, y_pred
+            loss = loss_of_pass(self, x, y, y_pred, sample_weight)
+            parts = {"task_loss": loss}
+        else:
+            objective, y_pred = compute_objective(self, x, y, sample_weight)
+            loss, parts = objective.loss, objective.parts()
+        return (loss, y_pred, parts) if return_parts else (loss, y_pred)
 
     def _check_compiled(self) -> None:
         if not self.compiled:

@@ -10,12 +10,16 @@ import keras
 
 from rdrop_keras import _keras
 from rdrop_keras.comparison import Comparison
-from rdrop_keras.fusion import fusion_for
+from rdrop_keras.comparison import compare
+from rdrop_keras.fusion import fused_losses
 from rdrop_keras.items import check_ignored
 from rdrop_keras.items import counted_items
+from rdrop_keras.losses.divergence import Divergence
 from rdrop_keras.losses.divergence import consistency_dtype
 from rdrop_keras.losses.inference import divergence_for
+from rdrop_keras.losses.inference import function_of
 from rdrop_keras.losses.inference import ignored_class
+from rdrop_keras.losses.inference import is_known
 from rdrop_keras.losses.reduction import reduce_values
 from rdrop_keras.outputs import check_names
 from rdrop_keras.outputs import check_same_for_all
@@ -80,9 +84,10 @@ def measure_consistency(
     Returns:
         A `Consistency`.
     """
-    comparisons = _comparisons(outputs)
-    batch = (y, outputs[0], sample_weight)
-    return _measure(compiled_loss, settings, comparisons, batch, alpha)
+    groups = loss_entries(compiled_loss, settings, y, outputs, sample_weight)
+    return _sum_up(
+        [(group[0], _compare(settings, group)) for group in groups], alpha
+    )
 
 
 def compare_with_loss(
@@ -106,57 +111,58 @@ def compare_with_loss(
         sample_weight: Sample weights, as `fit` hands them over.
         alpha: What `RDrop.alpha_at` returned.
     """
-    comparisons = _comparisons(outputs)
-    batch = (y, outputs[0], sample_weight)
-    build_loss(compiled_loss, batch)
-
-    def average(task_loss, name):
-        def over_passes(y_true, y_pred, weight):
-            comparison = comparisons[id(y_pred)]
-            losses = _fused_losses(
-                task_loss, name, comparison, settings, y_true, weight
-            )
-            if losses is None:
-                losses = [
-                    task_loss(y_true, output, weight)
-                    for output in comparison.outputs
-                ]
-            return sum(losses) / len(losses)
-
-        return over_passes
-
-    compute = _keras.with_losses(compiled_loss, average, feed_metrics=True)
-    task_loss = ops.cast(compute(*batch), consistency_dtype())
-    return task_loss, _measure(
-        compiled_loss, settings, comparisons, batch, alpha
+    task_losses, compared = [], []
+    groups = loss_entries(compiled_loss, settings, y, outputs, sample_weight)
+    for group in groups:
+        losses, values = fused_losses(
+            group, _divergence(settings, group[0]), settings.stop_gradient
+        )
+        if losses is None:
+            losses = [
+                each.loss(each.y_true, each.y_pred, each.sample_weight)
+                for each in group
+            ]
+        task_losses.append(sum(losses) / len(losses))
+        compared.append((group[0], _compare(settings, group, values)))
+    task_loss = _keras.weighted_sum_of_losses(
+        compiled_loss, task_losses, y, outputs[0], sample_weight
     )
+    task_loss = ops.cast(task_loss, consistency_dtype())
+    return task_loss, _sum_up(compared, alpha)
 
 
-def _fused_losses(task_loss, name, comparison, settings, y_true, weight):
-    kind = of_output(settings.divergence, name, "auto")
-    fusion = fusion_for(task_loss, divergence_for(task_loss, kind))
-    if fusion is None:
-        return None
-    logits = comparison.logits(getattr(task_loss, "from_logits", False))
-    if logits is None or not fusion.fits(y_true, logits):
-        return None
-    return comparison.fused_losses(
-        fusion,
-        logits,
-        y_true,
-        weight,
-        task_loss.reduction,
-        settings.stop_gradient,
-    )
+def loss_entries(
+    compiled_loss: Any,
+    settings: RDrop,
+    y: Any,
+    outputs: Sequence[Any],
+    sample_weight: Any,
+) -> list[tuple[_keras.LossEntry, ...]]:
+    """Returns each compiled loss with its batch, one entry a pass.
 
-
-def _comparisons(outputs):
+    Args:
+        compiled_loss: What `compile(loss=...)` made, or None. Then there is
+            one group for each output, without a loss.
+        settings: What has to fit the outputs that have a loss.
+        y: The targets, of any structure.
+        outputs: The outputs of each pass, of any structure.
+        sample_weight: Sample weights, as `fit` hands them over.
+    """
     for other in outputs[1:]:
         keras.tree.assert_same_structure(outputs[0], other)
-    flat = [keras.tree.flatten(output) for output in outputs]
-    # Keras hands the very tensors of the first pass to its losses, so that
-    # their identity finds the same output of the other passes.
-    return {id(leaves[0]): Comparison(leaves) for leaves in zip(*flat)}
+    if compiled_loss is None:
+        check_same_for_all(settings)
+        check_ignored(settings, [])
+        return _without_loss(outputs, sample_weight)
+    # A custom `compute_loss` need not use the compiled loss.
+    build_loss(compiled_loss, (y, outputs[0], sample_weight))
+    passes = [
+        _keras.loss_entries(compiled_loss, y, output, sample_weight)
+        for output in outputs
+    ]
+    check_names(settings, [entry.name for entry in passes[0]])
+    check_ignored(settings, [ignored_class(entry.loss) for entry in passes[0]])
+    return list(zip(*passes))
 
 
 def build_loss(compiled_loss: Any, batch: tuple[Any, Any, Any]) -> None:
@@ -173,89 +179,105 @@ def build_loss(compiled_loss: Any, batch: tuple[Any, Any, Any]) -> None:
         compiled_loss(*batch)
 
 
-def _measure(compiled_loss, settings, comparisons, batch, alpha):
-    if compiled_loss is None:
-        check_same_for_all(settings)
-        check_ignored(settings, [])
-        value = _compare_all(comparisons, settings, batch)
-        weighted = _weigh(alpha, value)
-    else:
-        # A custom `compute_loss` need not use the compiled loss.
-        build_loss(compiled_loss, batch)
-        value, weighted = _compare_each(
-            compiled_loss, comparisons, settings, batch, alpha
-        )
-    seen = [c for c in comparisons.values() if c.identical is not None]
-    return Consistency(
-        value=ops.cast(value, consistency_dtype()),
-        weighted=ops.cast(weighted, consistency_dtype()),
-        identical=_product([c.identical for c in seen]),
-        improper=sum(c.improper for c in seen),
-    )
-
-
-def _compare_each(compiled_loss, comparisons, settings, batch, alpha):
-    names, ignored, values = [], [], []
-
-    def measure(task_loss, name):
-        kind = of_output(settings.divergence, name, "auto")
-        divergence = divergence_for(task_loss, kind)
-        ignore = ignored_class(task_loss)
-        names.append(name)
-        ignored.append(ignore)
-
-        def compare(y_true, y_pred, weight):
-            valid, weight = counted_items(
-                settings, ignore, y_true, y_pred, weight, divergence
-            )
-            value = comparisons[id(y_pred)].reduce(
-                divergence, weight, valid, name, settings.stop_gradient
-            )
-            values.append(value)
-            return value
-
-        return compare
-
-    compare_outputs = _keras.with_losses(compiled_loss, measure)
-    check_names(settings, names)
-    check_ignored(settings, ignored)
-    value = compare_outputs(*batch)
-    if not isinstance(alpha, dict):
-        return value, _weigh(alpha, value)
-    remaining = iter(values)
-
-    def weigh(task_loss, name):
-        return lambda *batch: _weigh(alpha[name], next(remaining))
-
-    # Once more through Keras's code, which multiplies the loss weights.
-    return value, _keras.with_losses(compiled_loss, weigh)(*batch)
-
-
-def _compare_all(comparisons, settings, batch):
-    _, y_pred, sample_weight = batch
-    weights = [sample_weight] * len(comparisons)
+def _without_loss(outputs, sample_weight):
+    flat = [keras.tree.flatten(output) for output in outputs]
+    weights = [sample_weight] * len(flat[0])
     if keras.tree.is_nested(sample_weight):
-        keras.tree.assert_same_structure(y_pred, sample_weight)
+        keras.tree.assert_same_structure(outputs[0], sample_weight)
         weights = keras.tree.flatten(sample_weight)
-    divergence = divergence_for(None, settings.divergence)
-    total = 0.0
-    for comparison, weight in zip(comparisons.values(), weights):
+    return [
+        tuple(
+            _keras.LossEntry(None, "output", None, None, leaf, weight)
+            for leaf in leaves
+        )
+        for *leaves, weight in zip(*flat, weights)
+    ]
+
+
+def _divergence(settings: RDrop, entry: _keras.LossEntry) -> Divergence:
+    kind = of_output(settings.divergence, entry.name, "auto")
+    return divergence_for(entry.loss, kind)
+
+
+def _compare(
+    settings: RDrop, group: Sequence[_keras.LossEntry], values: Any = None
+) -> list[Comparison]:
+    """Compares what one loss is computed of, which may be several tensors."""
+    entry = group[0]
+    divergence = _divergence(settings, entry)
+    task_rank = _task_rank(entry)
+    # Keras's losses that are made of functions fit outputs and targets.
+    fitted = function_of(entry.loss) is not None
+    passes = [keras.tree.flatten(each.y_pred) for each in group]
+    several = len(passes[0]) > 1
+    compared = []
+    for leaves in zip(*passes):
+        target = None if several else entry.y_true
         valid, weight = counted_items(
-            settings, None, None, comparison.outputs[0], weight, divergence
+            settings,
+            ignored_class(entry.loss),
+            target,
+            leaves[0],
+            entry.sample_weight,
+            divergence,
         )
-        total += comparison.reduce(
-            divergence, weight, valid, stop_gradient=settings.stop_gradient
+        compared.append(
+            compare(
+                leaves,
+                divergence,
+                weight,
+                valid,
+                entry.name,
+                settings.stop_gradient,
+                values,
+                target if fitted else None,
+                task_rank,
+            )
         )
-    return total
+    return compared
 
 
-def _weigh(alpha, value):
+def _task_rank(entry: _keras.LossEntry) -> int | None:
+    """Returns the rank of what a loss computes before it is reduced.
+
+    None where that is one value for each item that is compared, or where it
+    cannot be known.
+    """
+    loss = entry.loss
+    if loss is None or is_known(loss):
+        return None
+    if type(loss).__call__ is not keras.losses.Loss.__call__:
+        return None
+
+    def converted(structure):
+        return keras.tree.map_structure(
+            lambda x: ops.convert_to_tensor(x, dtype=loss.dtype), structure
+        )
+
+    # The scope drops what the loss may count.
+    with keras.StatelessScope():
+        values = loss.call(converted(entry.y_true), converted(entry.y_pred))
+    return len(ops.shape(values))
+
+
+def _sum_up(
+    compared: Sequence[tuple[_keras.LossEntry, Sequence[Comparison]]],
+    alpha: Any,
+) -> Consistency:
     dtype = consistency_dtype()
-    return ops.cast(alpha, dtype) * ops.cast(value, dtype)
-
-
-def _product(factors):
-    result = factors[0]
-    for factor in factors[1:]:
-        result = result * factor
-    return result
+    total, weighted = ops.zeros((), dtype), ops.zeros((), dtype)
+    by_output: dict[str, Any] = {}
+    for entry, parts in compared:
+        value = sum(ops.cast(part.value, dtype) for part in parts)
+        by_output[entry.name] = by_output.get(entry.name, 0.0) + value
+        if entry.weight is not None:
+            value = ops.multiply(value, entry.weight)
+        own_alpha = alpha[entry.name] if isinstance(alpha, dict) else alpha
+        total = total + value
+        weighted = weighted + ops.cast(own_alpha, dtype) * value
+    return Consistency(
+        value=total,
+        weighted=weighted,
+        by_output=by_output if len(compared) > 1 else {},
+        compared=tuple(part for _, parts in compared for part in parts),
+    )

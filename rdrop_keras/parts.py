@@ -14,19 +14,20 @@ ops = keras.ops
 
 
 class Consistency(NamedTuple):
-    """The divergence between passes and what was seen on the way.
+    """The divergence between passes.
 
     Attributes:
         value: The divergence, a scalar.
         weighted: The same times alpha, each output times its own.
-        identical: 1.0 if all passes gave the same outputs, else 0.0.
-        improper: 1.0 if outputs that are read as probabilities are none.
+        by_output: The divergence of each output, where there are several,
+            without loss weights.
+        compared: What was compared, a `Comparison` for each output.
     """
 
     value: Any
     weighted: Any
-    identical: Any
-    improper: Any
+    by_output: dict[str, Any]
+    compared: tuple[Any, ...] = ()
 
 
 class Tokens(NamedTuple):
@@ -60,6 +61,17 @@ class Objective(NamedTuple):
     active: Any
     tokens: Tokens | None = None
 
+    def parts(self) -> dict[str, Any]:
+        """Returns task loss and consistency by the names of the logs."""
+        return {
+            "task_loss": self.task_loss,
+            "consistency_loss": self.consistency.value,
+            **{
+                f"{name}_consistency_loss": value
+                for name, value in self.consistency.by_output.items()
+            },
+        }
+
 
 def combine(task_loss: Any, consistency: Consistency, passes: int) -> Objective:
     """Returns the loss of several passes and its parts.
@@ -79,10 +91,14 @@ def mean_of(losses: Sequence[Any]) -> Any:
     return sum(ops.cast(loss, dtype) for loss in losses) / len(losses)
 
 
-def plain_objective(task_loss: Any) -> Objective:
-    """Returns the objective of a step that has one pass."""
-    zero = ops.zeros((), "float32")
+def plain_objective(task_loss: Any, outputs: Sequence[str]) -> Objective:
+    """Returns the objective of a step that has one pass.
+
+    Args:
+        task_loss: What `compute_loss` returned.
+        outputs: The names of `Consistency.by_output`.
+    """
     task_loss = ops.cast(task_loss, consistency_dtype())
     nothing = ops.zeros_like(task_loss)
-    nothing = Consistency(nothing, nothing, zero, zero)
-    return Objective(task_loss, task_loss, nothing, zero)
+    nothing = Consistency(nothing, nothing, {name: nothing for name in outputs})
+    return Objective(task_loss, task_loss, nothing, ops.zeros((), "float32"))

@@ -39,7 +39,7 @@ def plan(model: Any) -> str:
 
 
 def _passes(model: Any, settings: RDrop) -> str:
-    chosen = choose(model, settings.passes)
+    chosen = choose(model, settings.passes, model._rdrop_observation)
     how = "separate calls"
     if settings.passes == "auto" and is_undecided(model):
         how += ", unless the built model shares a prefix"
@@ -57,7 +57,8 @@ def _passes(model: Any, settings: RDrop) -> str:
 
 
 def _shared(model: Any) -> str:
-    found = cut(model)
+    observation = model._rdrop_observation
+    found = cut(model, observation.drawing if observation else ())
     if found is None:
         return "separate calls that share what `compute_once` computes"
     return (

@@ -73,9 +73,10 @@ class RDrop:
             training. `"auto"` is `"shared_prefix"` for models that have
             something to share, and `"calls"` for all others.
         moving_statistics: What batch normalization remembers of a step:
-            `"every_pass"` advances its moving statistics at each pass, as
-            Keras does at each call, m times a step; `"first_pass"` leaves them
-            as one plain pass would.
+            `"first_pass"` leaves its moving statistics as one plain pass
+            would, which is what happens to all other state of layers;
+            `"every_pass"` advances them at each pass, as Keras does at each
+            call, m times a step.
         stop_gradient: Whether the first argument of each KL term is a
             constant target, so that each pass follows the others and gets no
             gradient for being followed. `consistency_loss` stays the same,
@@ -128,7 +129,7 @@ class RDrop:
     every: int = 1
     dropout_rates: tuple[float, ...] | None = None
     passes: str = "auto"
-    moving_statistics: str = "every_pass"
+    moving_statistics: str = "first_pass"
     stop_gradient: bool = False
     fused: bool = True
     unlabeled: int | str | None = None
@@ -171,13 +172,6 @@ class RDrop:
                 "Expected `passes='calls'` with `dropout_rates`: in one call "
                 "every layer has one rate. Received: passes='concat', "
                 f"dropout_rates={self.dropout_rates!r}."
-            )
-        if self.passes == "concat" and self.moving_statistics == "first_pass":
-            raise ValueError(
-                "Expected `passes='calls'` with "
-                "`moving_statistics='first_pass'`: in one call batch "
-                "normalization sees the repeated batch as a whole. Received: "
-                "passes='concat'."
             )
         if self.vocabulary_chunk is not None:
             self._check_chunks()
@@ -223,6 +217,21 @@ class RDrop:
         if isinstance(self.alpha, dict):
             return {name: at(alpha) for name, alpha in self.alpha.items()}
         return at(self.alpha)
+
+    def scheduled_alpha(self, iterations: Any) -> dict[str, Any]:
+        """Returns what schedules give at a number of updates, to be logged.
+
+        By the names of the logs: `alpha`, or `<output>_alpha`.
+        """
+        if isinstance(self.alpha, Schedule):
+            return {"alpha": self.alpha(iterations)}
+        if isinstance(self.alpha, dict):
+            return {
+                f"{name}_alpha": alpha(iterations)
+                for name, alpha in self.alpha.items()
+                if isinstance(alpha, Schedule)
+            }
+        return {}
 
     @classmethod
     def from_argument(cls, rdrop: Any) -> RDrop | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -10,31 +11,45 @@ from rdrop_keras.parts import Objective
 
 
 class Trackers:
-    """What R-Drop training reports beside Keras's own `loss`.
+    """What R-Drop training reports beside Keras's own metrics.
 
     Kept out of `model.metrics`, because Keras reports those in `evaluate` and
     validation too, where there is one pass and nothing to report.
     """
 
     def __init__(self):
+        # Its own, since a model with its own `metrics` may not reset Keras's.
+        self.loss = keras.metrics.Mean(name="loss")
         self.task_loss = keras.metrics.Mean(name="task_loss")
         self.consistency_loss = keras.metrics.Mean(name="consistency_loss")
         self.token_accuracy = keras.metrics.Mean(name="token_accuracy")
         self._nll = keras.metrics.Mean(name="token_nll")
-        self._identical = keras.metrics.Mean(name="identical_passes")
-        self._improper = keras.metrics.Mean(name="improper_probabilities")
+        self._by_output: dict[str, keras.metrics.Metric] = {}
+        self.reported: set[str] = set()
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        """All the metrics, those for checks included."""
+        """All the metrics."""
         return [
+            self.loss,
             self.task_loss,
             self.consistency_loss,
             self.token_accuracy,
             self._nll,
-            self._identical,
-            self._improper,
+            *self._by_output.values(),
         ]
+
+    def prepare(self, outputs: Iterable[str]) -> None:
+        """Makes a metric for the consistency of each output.
+
+        Args:
+            outputs: The names of `Consistency.by_output`.
+        """
+        for name in outputs:
+            if name not in self._by_output:
+                self._by_output[name] = keras.metrics.Mean(
+                    name=f"{name}_consistency_loss"
+                )
 
     def update(self, objective: Objective, batch_size: Any) -> None:
         """Adds one step.
@@ -44,13 +59,16 @@ class Trackers:
             batch_size: The number of rows, by which the step counts.
         """
         rows = keras.ops.cast(batch_size, "float32")
-        consistency, active = objective.consistency, objective.active
+        consistency = objective.consistency
+        self.prepare(consistency.by_output)
+        self.loss.update_state(objective.loss, sample_weight=rows)
         self.task_loss.update_state(objective.task_loss, sample_weight=rows)
+        active = rows * objective.active
         self.consistency_loss.update_state(
-            consistency.value, sample_weight=rows * active
+            consistency.value, sample_weight=active
         )
-        self._identical.update_state(consistency.identical, active)
-        self._improper.update_state(consistency.improper, active)
+        for name, value in consistency.by_output.items():
+            self._by_output[name].update_state(value, sample_weight=active)
         if objective.tokens is not None:
             correct, nll, count = objective.tokens
             for metric, total in (
@@ -60,29 +78,38 @@ class Trackers:
                 mean = keras.ops.divide_no_nan(total, count)
                 metric.update_state(mean, sample_weight=count)
 
-    def result(self, tokens: bool = False) -> dict[str, Any]:
-        """Returns the logs.
+    def result(
+        self, logs: dict[str, Any], alpha: Any, tokens: bool = False
+    ) -> dict[str, Any]:
+        """Returns the logs of a step.
+
+        A name that the model's own logs have already, such as that of an
+        output called `task`, gets `rdrop_` before it.
 
         Args:
+            logs: The model's own.
+            alpha: What `RDrop.scheduled_alpha` returned.
             tokens: Whether tokens were counted.
         """
-        shown = [self.task_loss, self.consistency_loss]
+        shown = [
+            self.task_loss,
+            self.consistency_loss,
+            *self._by_output.values(),
+        ]
         if tokens:
             shown.append(self.token_accuracy)
-        logs = {metric.name: metric.result() for metric in shown}
+        found = {metric.name: metric.result() for metric in shown}
         if tokens:
-            logs["perplexity"] = keras.ops.exp(self._nll.result())
-        return logs
+            found["perplexity"] = keras.ops.exp(self._nll.result())
+        found.update(alpha)
+        found = {
+            f"rdrop_{name}" if name in logs else name: value
+            for name, value in found.items()
+        }
+        self.reported = set(found)
+        return {**logs, "loss": self.loss.result(), **found}
 
     def reset(self) -> None:
         """Starts a new epoch."""
         for metric in self.metrics:
             metric.reset_state()
-
-    def all_identical(self) -> bool:
-        """Whether the passes were identical in every step since the reset."""
-        return float(self._identical.result()) == 1.0
-
-    def any_improper(self) -> bool:
-        """Whether any step read as probabilities what is none."""
-        return float(self._improper.result()) > 0.0

@@ -11,6 +11,8 @@ from typing import Any
 import keras
 
 from rdrop_keras import _keras
+from rdrop_keras._context import ForModel
+from rdrop_keras.comparison import Comparison
 from rdrop_keras.fusion import fusion_for
 from rdrop_keras.heads import HEADS
 from rdrop_keras.heads import AdaptiveSoftmaxHead
@@ -18,7 +20,7 @@ from rdrop_keras.heads import HeadWeights
 from rdrop_keras.heads import check_head
 from rdrop_keras.heads import head_and_input
 from rdrop_keras.losses.inference import divergence_for
-from rdrop_keras.losses.vocabulary import VocabularyLoss
+from rdrop_keras.losses.reduction import common_mask
 from rdrop_keras.objective import build_loss
 from rdrop_keras.outputs import of_output
 from rdrop_keras.parts import Consistency
@@ -27,6 +29,9 @@ from rdrop_keras.parts import Tokens
 from rdrop_keras.rdrop import RDrop
 
 ops = keras.ops
+
+# What `vocabulary_logits` hands hidden states to while a model is called.
+_deferred = ForModel("rdrop_keras_deferred")
 
 
 class Deferred:
@@ -81,16 +86,22 @@ class Deferred:
 
 
 @contextlib.contextmanager
-def deferring(model: Any) -> Iterator[Deferred]:
+def deferring(
+    model: Any,
+) -> Iterator[tuple[Deferred, list[Callable[[int, Callable], Callable]]]]:
     """Lets a model's calls end before its vocabulary head.
 
     Args:
         model: An `RDropMixin` model: functional, or one whose `call` uses
             `vocabulary_logits`.
+
+    Yields:
+        What the head's input goes to, and the replacements with which a
+        functional model is to be called (see `_keras.rewired`).
     """
     deferred = Deferred()
     found = head_position(model)
-    graph = contextlib.nullcontext()
+    replacements = []
     if found is not None:
         position, layer = found
 
@@ -101,13 +112,9 @@ def deferring(model: Any) -> Iterator[Deferred]:
                 layer, hidden, **_without_training(kwargs)
             )
 
-        graph = _keras.replacing_operations(model, end)
-    model._rdrop_deferred = deferred
-    try:
-        with graph:
-            yield deferred
-    finally:
-        model._rdrop_deferred = None
+        replacements.append(end)
+    with _deferred.set(model, deferred):
+        yield deferred, replacements
 
 
 def head_position(model: Any) -> tuple[int, keras.layers.Layer] | None:
@@ -154,66 +161,47 @@ def chunked_objective(
         labels = keras.tree.map_structure(ops.zeros_like, y)
         logits = ops.zeros((*ops.shape(hidden[0])[:-1], 2))
         build_loss(compiled_loss, (labels, logits, None))
-    results: list[VocabularyLoss] = []
+    entry, *_ = _keras.loss_entries(compiled_loss, y, hidden[0], sample_weight)
+    weight = alpha[entry.name] if isinstance(alpha, dict) else alpha
+    result = head.loss(
+        entry.y_true,
+        hidden,
+        weight,
+        sample_weight=entry.sample_weight,
+        chunk_size=settings.vocabulary_chunk,
+        **_options(entry.loss, entry.name, settings, head),
+    )
 
-    def compute(task_loss, name):
-        options = _options(task_loss, name, settings, head)
-        weight = alpha[name] if isinstance(alpha, dict) else alpha
+    def weighted(value):
+        # Keras's code, which multiplies the loss weight.
+        return _keras.weighted_sum_of_losses(
+            compiled_loss, [value], y, hidden[0], sample_weight
+        )
 
-        def in_chunks(y_true, y_pred, weights):
-            result = head.loss(
-                y_true,
-                hidden,
-                weight,
-                sample_weight=weights,
-                chunk_size=settings.vocabulary_chunk,
-                **options,
-            )
-            results.append(result)
-            return result.loss
-
-        return in_chunks
-
-    def take(part):
-        def of_output(task_loss, name):
-            return lambda *batch: getattr(results[0], part)
-
-        return _through(compiled_loss, of_output, y, hidden, sample_weight)
-
-    loss = _through(compiled_loss, compute, y, hidden, sample_weight)
-    result = results[0]
+    loss, task_loss = weighted(result.loss), weighted(result.task_loss)
     consistency = Consistency(
-        value=take("consistency"),
-        weighted=(loss - take("task_loss")) * len(hidden),
-        identical=_identical(hidden, result.count, head),
-        improper=ops.zeros((), "float32"),
+        value=weighted(result.consistency),
+        weighted=(loss - task_loss) * len(hidden),
+        by_output={},
+        compared=_compared(hidden, head),
     )
     return Objective(
         loss + additional,
-        take("task_loss") + additional,
+        task_loss + additional,
         consistency,
         ops.ones((), "float32"),
         Tokens(result.correct, result.nll, result.count),
     )
 
 
-def _identical(hidden, count, head):
+def _compared(hidden, head):
     if head.draws:
         # Its masks differ, which the hidden states do not show.
-        return ops.zeros((), "float32")
-    # All of them: equal rows need not give equal logits, to the last bit, at
+        return ()
+    # Not the logits: equal rows need not give equal ones, to the last bit, at
     # different places of a product.
-    same = count > 0
-    for other in hidden[1:]:
-        same = ops.logical_and(same, ops.all(hidden[0] == other))
-    return ops.cast(same, "float32")
-
-
-def _through(compiled_loss, replace, y, hidden, sample_weight):
-    # Keras's code, which pairs targets and weights and multiplies the loss's.
-    return _keras.with_losses(compiled_loss, replace)(
-        y, hidden[0], sample_weight
-    )
+    mask = common_mask(hidden)
+    return (Comparison("logits", None, hidden, None, mask, None),)
 
 
 def _options(
@@ -250,9 +238,10 @@ def logits_or_hidden(
     kwargs: dict[str, Any],
 ) -> Any:
     """Returns a head's logits, or its input where the head is left out."""
-    if model._rdrop_deferred is None:
+    deferred = _deferred.get(model)
+    if deferred is None:
         return layer(hidden, **kwargs)
-    return model._rdrop_deferred(layer, hidden, **kwargs)
+    return deferred(layer, hidden, **kwargs)
 
 
 _NO_HEAD = (

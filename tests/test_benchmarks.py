@@ -241,6 +241,7 @@ COMMANDS = {
     "adaptive": ["--tokens=256", "--vocabulary=4000"],
     "compile_time": ["--arms", "concat"],
     "vocabulary": ["--jit", "off"],
+    "embedding": ["--optimizers", "Adam"],
     "inputs": [],
     "evaluate": [],
     "decoding": [],

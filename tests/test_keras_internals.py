@@ -47,7 +47,7 @@ def test_softmax_and_sigmoid_leave_their_logits():
     assert _keras.computed_logits(logits) is None
 
 
-def test_compiled_loss_can_be_copied_with_other_losses():
+def test_losses_of_a_compiled_loss_are_told_apart():
     model = keras.Model(*builders.graph())
     assert _keras.compiled_loss(model) is None
     model.compile("sgd", builders.cross_entropy(), loss_weights=0.5)
@@ -55,38 +55,67 @@ def test_compiled_loss_can_be_copied_with_other_losses():
     x, y = builders.data(4)
     outputs = model(x)
     expected = compiled(y, outputs)
-    seen = []
-
-    def replace(loss, name):
-        def compare(y_true, y_pred, sample_weight):
-            seen.append((loss.name, name, y_pred is outputs, sample_weight))
-            return keras.ops.convert_to_tensor(3.0)
-
-        return compare
-
-    value = _keras.with_losses(compiled, replace)(y, outputs, None)
+    (entry,) = _keras.loss_entries(compiled, y, outputs, None)
+    assert entry.loss.name == "sparse_categorical_crossentropy"
+    assert entry[1:3] == ("dense_1", 0.5)
+    assert entry.y_pred is outputs and entry.sample_weight is None
+    value = _keras.weighted_sum_of_losses(compiled, [3.0], y, outputs, None)
     np.testing.assert_allclose(value, 1.5)
-    assert seen == [("sparse_categorical_crossentropy", "dense_1", True, None)]
     np.testing.assert_array_equal(compiled(y, outputs), expected)
 
 
-def test_copied_loss_feeds_no_metric():
+def test_losses_of_several_outputs():
+    """One tensor may be two outputs, and one output may have two losses."""
     inputs, outputs = builders.graph()
     model = keras.Model(inputs, {"a": outputs, "b": outputs})
-    model.compile("sgd", {"a": "mse", "b": "mse"})
+    model.compile("sgd", {"a": ["mse", "mae"], "b": "mse"})
     x, _ = builders.data(4)
     compiled = _keras.compiled_loss(model)
-    y = {"a": np.zeros((4, 3)), "b": np.zeros((4, 3))}
+    y = {"a": np.zeros((4, 3)), "b": np.ones((4, 3))}
     compiled(y, model(x))
     before = [float(metric.result()) for metric in compiled.metrics]
-    assert len(before) == 2
-
-    def replace(loss, name):
-        return lambda y_true, y_pred, weight: keras.ops.convert_to_tensor(7.0)
-
-    value = _keras.with_losses(compiled, replace)(y, model(x), None)
-    np.testing.assert_allclose(value, 14.0)
+    assert len(before) == 3
+    entries = _keras.loss_entries(compiled, y, model(x), None)
+    assert [(e.loss.name, e.name) for e in entries] == [
+        ("mean_squared_error", "a"),
+        ("mean_absolute_error", "a"),
+        ("mean_squared_error", "b"),
+    ]
+    assert [float(np.max(e.y_true)) for e in entries] == [0.0, 0.0, 1.0]
     assert [float(metric.result()) for metric in compiled.metrics] == before
+    values = [keras.ops.convert_to_tensor(v) for v in (1.0, 2.0, 4.0)]
+    batch = (values, y, model(x), None)
+    np.testing.assert_allclose(
+        _keras.weighted_sum_of_losses(compiled, *batch), 7.0
+    )
+    after = [float(metric.result()) for metric in compiled.metrics]
+    np.testing.assert_allclose(after, (np.array(before) + [1, 2, 4]) / 2)
+
+
+def test_options_of_a_loss_that_is_made_of_a_function():
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    assert _keras.options_of_function(loss)["from_logits"] is True
+    assert _keras.options_of_function(np.mean) == {}
+
+
+def test_ranks_are_fitted_as_in_losses():
+    y, output = np.zeros((2, 3)), np.zeros((2, 3, 1))
+    assert _keras.same_rank(y, output)[1].shape == (2, 3)
+    assert _keras.same_rank(y[0], output[0])[0].shape == (3, 1)
+
+
+def test_state_of_a_seed_generator_is_known_by_its_name():
+    generator = keras.random.SeedGenerator(1)
+    assert _keras.is_seed_state(generator.state)
+    assert not _keras.is_seed_state(keras.Variable(np.zeros(2, "uint32")))
+
+
+def test_loss_tracker_is_what_is_logged_as_loss():
+    model = keras.Model(*builders.graph())
+    model.compile("sgd", builders.cross_entropy())
+    logs = model.train_on_batch(*builders.data(4), return_dict=True)
+    assert float(_keras.loss_tracker(model).result()) == logs["loss"]
+    assert _keras.values_in_order(model, {"loss": 2.0}) == 2.0
 
 
 def test_global_seed_generator_is_the_one_that_draws():
@@ -121,8 +150,7 @@ def test_operations_of_a_graph_can_be_replaced(kind):
             return lambda inputs, **_: 2.0 * inputs
         return operation
 
-    with _keras.replacing_operations(model, replace):
-        doubled = model(x)
+    doubled = _keras.rewired(model, [replace])(x)
     assert called == [0, 1, 2]
     first, _, last = (node.operation for node in _keras.nodes(graph))
     np.testing.assert_allclose(doubled, last(2.0 * first(x)), rtol=1e-5)

@@ -19,9 +19,11 @@ from rdrop_keras.losses.inference import divergence_for
 from rdrop_keras.losses.inference import ignored_class
 from rdrop_keras.losses.reduction import common_mask
 from rdrop_keras.losses.reduction import reduce_values
+from rdrop_keras.objective import loss_entries
 from rdrop_keras.objective import loss_of_pass
 from rdrop_keras.objective import measure_consistency
 from rdrop_keras.outputs import of_output
+from rdrop_keras.passes.observation import Recording
 from rdrop_keras.rdrop import RDrop
 from rdrop_keras.view import same_state
 
@@ -70,8 +72,11 @@ class Measurement:
         share = reduce_values(ops.ones((1,)))
         losses, outputs = [], []
         for training in (False, True, True):
-            output = _call(model, x, training)
-            loss = loss_of_pass(model, x, y, output, weight, training=False)
+            # Whatever a pass assigns, the next one starts as this one did.
+            with Recording(model) as recording:
+                output = _call(model, x, training)
+                loss = loss_of_pass(model, x, y, output, weight, training=False)
+            recording.release_seeds()
             losses.append(loss / share)
             outputs.append(output)
         agreeing, total = self._count_agreeing(y, outputs[1:], weight)
@@ -101,47 +106,26 @@ class Measurement:
 
     def _count_agreeing(self, y: Any, outputs: Sequence[Any], weight: Any):
         """Returns the weight of the items that agree, and that of all."""
-        pairs = list(zip(*(keras.tree.flatten(output) for output in outputs)))
+        settings = RDrop(divergence=self.divergence)
+        groups = loss_entries(self.compiled_loss, settings, y, outputs, weight)
         counts = []
-
-        def count(task_loss, name, y_true, pair, weight):
-            divergence = self._divergence_for(task_loss, name)
-            same = _agreement(divergence, pair)
-            if same is None:
-                return
-            valid = valid_positions(
-                y_true, ignored_class(task_loss), pair[0], divergence
-            )
-            mask = common_mask(pair, valid)
-            counts.append(
-                [
-                    reduce_values(values, "sum", weight, mask)
-                    for values in (same, ops.ones_like(same))
-                ]
-            )
-
-        if self.compiled_loss is None:
-            weights = [weight] * len(pairs)
-            if keras.tree.is_nested(weight):
-                weights = keras.tree.flatten(weight)
-            for pair, each in zip(pairs, weights):
-                count(None, None, None, pair, each)
-        else:
-            if not self.compiled_loss.built:
-                # A custom `compute_loss` that does not use the compiled loss.
-                self.compiled_loss(y, outputs[0], weight)
-            found = {id(pair[0]): pair for pair in pairs}
-
-            def replace(task_loss, name):
-                def compare(y_true, y_pred, weight):
-                    count(task_loss, name, y_true, found[id(y_pred)], weight)
-                    return ops.zeros(())
-
-                return compare
-
-            _keras.with_losses(self.compiled_loss, replace)(
-                y, outputs[0], weight
-            )
+        for group in groups:
+            entry = group[0]
+            divergence = self._divergence_for(entry.loss, entry.name)
+            for pair in zip(*(keras.tree.flatten(e.y_pred) for e in group)):
+                same = _agreement(divergence, pair)
+                if same is None:
+                    continue
+                valid = valid_positions(
+                    entry.y_true, ignored_class(entry.loss), pair[0], divergence
+                )
+                mask = common_mask(pair, valid)
+                counts.append(
+                    [
+                        reduce_values(values, "sum", entry.sample_weight, mask)
+                        for values in (same, ops.ones_like(same))
+                    ]
+                )
         self.has_classes = bool(counts)
         return [sum(parts) for parts in zip(*counts)] or [None, None]
 

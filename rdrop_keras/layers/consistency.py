@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from rdrop_keras.comparison import Comparison
+from rdrop_keras.comparison import compare
 from rdrop_keras.losses.divergence import Divergence
 from rdrop_keras.losses.inference import DIVERGENCES
 from rdrop_keras.losses.inference import divergence_for
@@ -111,9 +111,11 @@ class Consistency(keras.layers.Layer):
         # A sum, divided here: Keras divides what `add_loss` gets by the
         # number of replicas, and its own means would do so a second time.
         divergence = divergence_for(None, self.divergence, reduction="sum")
-        comparison = Comparison(inputs)
-        total = comparison.reduce(divergence, sample_weight, name=self.name)
-        return ops.divide_no_nan(total, comparison.count)
+        compared = compare(inputs, divergence, sample_weight, name=self.name)
+        counted = ops.ones_like(compared.values)
+        if compared.mask is not None:
+            counted = ops.cast(compared.mask, counted.dtype)
+        return ops.divide_no_nan(compared.value, ops.sum(counted))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape

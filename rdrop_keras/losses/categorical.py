@@ -108,6 +108,8 @@ class CategoricalConsistency(DistributionDivergence):
         Eq. 2.
     """
 
+    adds_up = True
+
     def __init__(
         self,
         from_logits: bool = False,

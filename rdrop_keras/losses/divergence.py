@@ -8,6 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
+# By how much a softmax in half precision may miss a sum of 1.
+_ROUNDING = 0.02
+
 
 def consistency_dtype() -> str:
     """Returns the dtype that consistency is computed in.
@@ -67,7 +70,12 @@ class DistributionDivergence(Divergence):
         from_logits: Whether the outputs are logits rather than probabilities.
         axis: The axis that holds the classes or labels.
         **kwargs: See `Divergence`.
+
+    Attributes:
+        adds_up: Whether probabilities add up to 1 along the axis.
     """
+
+    adds_up = False
 
     def __init__(self, from_logits: bool = False, axis: int = -1, **kwargs):
         super().__init__(**kwargs)
@@ -80,6 +88,46 @@ class DistributionDivergence(Divergence):
             "from_logits": self.from_logits,
             "axis": self.axis,
         }
+
+
+def looks_like_probabilities(
+    divergence: Divergence, outputs: Sequence[Any], mask: Any = None
+) -> bool:
+    """Whether outputs can be what a divergence reads them as.
+
+    False for values outside of 0 to 1, and for categorical outputs that do
+    not add up to 1; logits are nearly never both. True for what cannot be
+    looked at, such as the tensors of a graph that is being traced.
+
+    Args:
+        divergence: How the outputs are compared.
+        outputs: The outputs of each pass.
+        mask: Where items count, or None for everywhere.
+    """
+    if not isinstance(divergence, DistributionDivergence):
+        return True
+    if divergence.from_logits:
+        return True
+    for output in outputs:
+        try:
+            values = keras.ops.convert_to_numpy(
+                keras.ops.cast(output, consistency_dtype())
+            )
+        except Exception:
+            # Each backend has an error of its own for a tensor without value.
+            return True
+        totals = values.sum(axis=divergence.axis) if values.ndim else values
+        outside = ((values < 0) | (values > 1 + _ROUNDING)).any(
+            axis=divergence.axis if values.ndim else None
+        )
+        wrong = outside
+        if divergence.adds_up:
+            wrong = wrong | (np.abs(totals - 1) > _ROUNDING)
+        if mask is not None:
+            wrong = wrong & keras.ops.convert_to_numpy(mask)
+        if wrong.any():
+            return False
+    return True
 
 
 def check_outputs(outputs: Sequence[Any]) -> list[Any]:

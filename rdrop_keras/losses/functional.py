@@ -9,6 +9,7 @@ import keras
 
 from rdrop_keras.losses.divergence import Divergence
 from rdrop_keras.losses.divergence import consistency_dtype
+from rdrop_keras.losses.divergence import looks_like_probabilities
 from rdrop_keras.losses.inference import divergence_for
 from rdrop_keras.losses.reduction import common_mask
 from rdrop_keras.losses.reduction import reduce_values
@@ -50,8 +51,10 @@ def rdrop_loss(
         The loss, a scalar.
 
     Raises:
-        ValueError: If there is not one output for each task loss, or the
-            divergence is unknown.
+        ValueError: If there is not one output for each task loss, the
+            divergence is unknown, or outputs with values at hand (outside of
+            a traced function) are no probabilities though they are read as
+            such.
 
     Example:
 
@@ -89,6 +92,13 @@ def rdrop_loss(
     if mask is not None:
         mask = keras.ops.cast(mask, "bool")
     mask = common_mask(outputs, mask)
+    if not looks_like_probabilities(chosen, outputs, mask):
+        raise ValueError(
+            "Expected `outputs` to be probabilities. Received values outside "
+            "of 0 to 1, or that do not add up to 1. For logits pass "
+            "`divergence=rdrop_keras.losses."
+            f"{type(chosen).__name__}(from_logits=True)`."
+        )
     value = reduce_values(values, chosen.reduction, sample_weight, mask)
     return weighted_sum(task_losses, value, alpha)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from typing import Any
 
 import keras
 
+from rdrop_keras import _keras
 from rdrop_keras.losses.bernoulli import BernoulliConsistency
 from rdrop_keras.losses.categorical import CategoricalConsistency
 from rdrop_keras.losses.divergence import DistributionDivergence
@@ -94,6 +96,21 @@ def ignored_class(task_loss: Any) -> int | None:
     return _function_and_options(task_loss)[1].get("ignore_class")
 
 
+def is_known(task_loss: Any) -> bool:
+    """Whether a task loss is one that has a value for each item.
+
+    Keras's own, for which the divergence is inferred.
+    """
+    if isinstance(task_loss, keras.losses.Loss) and type(
+        task_loss
+    ).__module__.split(".")[0] not in ("keras", "rdrop_keras"):
+        return False
+    try:
+        return function_of(task_loss) in _FOR_TASK_LOSS
+    except TypeError:  # An unhashable callable.
+        return False
+
+
 def function_of(task_loss: Any) -> Any:
     """Returns the function that a task loss is made of, or None."""
     return _function_and_options(task_loss)[0]
@@ -105,15 +122,34 @@ def _function_and_options(task_loss: Any) -> tuple[Any, dict[str, Any]]:
     function = getattr(task_loss, "fn", None)
     if function is None and not isinstance(task_loss, keras.losses.Loss):
         function = task_loss
-    options = {
-        name: getattr(task_loss, name)
-        for name in ("from_logits", "axis", "ignore_class")
-        if hasattr(task_loss, name)
+    names = ("from_logits", "axis", "ignore_class")
+    found = {
+        **_defaults(function),
+        **_keras.options_of_function(task_loss),
+        **{
+            name: getattr(task_loss, name)
+            for name in names
+            if hasattr(task_loss, name)
+        },
     }
+    options = {name: found[name] for name in names if name in found}
     while isinstance(function, functools.partial):
         options.update(function.keywords)
         function = function.func
     return function, options
+
+
+def _defaults(function: Any) -> dict[str, Any]:
+    """Returns what a function takes by default."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return {}
+    return {
+        name: parameter.default
+        for name, parameter in parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
 
 
 def _describe(task_loss: Any) -> str:

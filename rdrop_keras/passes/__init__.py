@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
+from rdrop_keras import _keras
+from rdrop_keras.passes.calls import State
 from rdrop_keras.passes.calls import run_calls
 from rdrop_keras.passes.choice import choose
 from rdrop_keras.passes.choice import is_undecided
 from rdrop_keras.passes.concat import run_concat
+from rdrop_keras.passes.observation import Observation
 from rdrop_keras.passes.shared_prefix import shared_calls
 from rdrop_keras.rdrop import RDrop
 
@@ -24,31 +28,67 @@ __all__ = [
 ]
 
 
-def run_passes(model: keras.Model, x: Any, settings: RDrop) -> Iterator[Any]:
-    """Yields the outputs of each pass, the way the settings say.
+def run_passes(
+    model: keras.Model,
+    x: Any,
+    settings: RDrop,
+    observation: Observation,
+    finish: Callable[[Any], Any],
+    replacements: Sequence[Callable[[int, Callable], Callable]] = (),
+) -> list[Any]:
+    """Makes the passes the way the settings say.
 
     Args:
-        model: A model whose `call` takes `training`.
+        model: A built model whose `call` takes `training`.
         x: A batch of inputs.
         settings: The compiled settings.
+        observation: What a pass of the model does.
+        finish: See `run_calls`.
+        replacements: For the operations of its graph, see `_keras.rewired`.
+
+    Returns:
+        What `finish` returned for each pass.
     """
-    if settings.passes == "auto" and is_undecided(model):
-        # Builds it.
-        model(x, training=False)
-    how = choose(model, settings.passes)
+
+    def call(others: Sequence[Any] = ()) -> Any:
+        rewiring = [*replacements, *others]
+        called = _keras.rewired(model, rewiring) if rewiring else model
+        return called(x, training=True)
+
+    state = restored_state(model, settings, observation)
+    how = choose(model, settings.passes, observation)
     if how == "concat":
-        return run_concat(model, x, settings.num_passes)
+        results = []
+        outputs = run_concat(model, x, settings.num_passes)
+        restored = State(state)
+        for index, output in enumerate(outputs):
+            results.append(finish(output))
+            restored.end_pass(index, last=index == settings.num_passes - 1)
+        return results
     if how == "shared_prefix":
-        call = shared_calls(model, x)
+        run = shared_calls(model, call, observation.drawing)
     else:
 
-        def call(index):
-            return model(x, training=True)
+        def run(index):
+            return call()
 
     return run_calls(
         model,
-        call,
+        run,
         settings.num_passes,
         settings.dropout_rates,
-        settings.moving_statistics,
+        state,
+        finish,
     )
+
+
+def restored_state(
+    model: keras.Model, settings: RDrop, observation: Observation
+) -> list[keras.Variable]:
+    """Returns the variables that every pass finds as the step found them."""
+    moving_on = {id(variable) for variable in observation.counters}
+    if settings.moving_statistics == "every_pass":
+        for layer in _keras.all_layers(model):
+            if isinstance(layer, keras.layers.BatchNormalization):
+                moving_on |= {id(layer.moving_mean), id(layer.moving_variance)}
+    return [v for v in observation.state if id(v) not in moving_on]

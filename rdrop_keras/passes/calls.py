@@ -3,14 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 
-from rdrop_keras import _keras
 from rdrop_keras.dropout import dropout_at
+
+
+class State:
+    """What passes assign, so that all of them start from the same values.
+
+    A step leaves what its first pass made: moving statistics, states of
+    recurrent layers, power iterations, counters.
+
+    Args:
+        variables: The variables that a pass assigns.
+    """
+
+    def __init__(self, variables: Sequence[keras.Variable]):
+        self._variables = variables
+        self._start = self._values()
+        self._first = self._start
+
+    def end_pass(self, index: int, last: bool) -> None:
+        """Makes ready for the next pass, or for what comes after all.
+
+        Args:
+            index: The number of the pass that has been made.
+            last: Whether it was the last.
+        """
+        if index == 0:
+            self._first = self._values()
+            if last:
+                return
+        for variable, value in zip(
+            self._variables, self._first if last else self._start
+        ):
+            variable.assign(value)
+
+    def _values(self):
+        return [keras.ops.copy(variable) for variable in self._variables]
 
 
 def run_calls(
@@ -18,13 +51,10 @@ def run_calls(
     call: Callable[[int], Any],
     num_passes: int,
     dropout_rates: Sequence[float] | None = None,
-    moving_statistics: str = "every_pass",
-) -> Iterator[Any]:
-    """Yields the outputs of `num_passes` calls on one batch.
-
-    Lazily, because `model.losses` holds the `add_loss` terms of the latest
-    call only: the task loss of a pass has to be taken before the next pass
-    runs.
+    state: Sequence[keras.Variable] = (),
+    finish: Callable[[Any], Any] = lambda output: output,
+) -> list[Any]:
+    """Makes `num_passes` calls on one batch.
 
     Args:
         model: A model whose `call` takes `training`.
@@ -32,26 +62,20 @@ def run_calls(
         num_passes: How many calls to make.
         dropout_rates: The dropout rate of each call, or None for the model's
             own.
-        moving_statistics: As in `RDrop`.
+        state: The variables that a pass assigns.
+        finish: Makes of an output what is to be returned. It runs before the
+            next call, because `model.losses` holds the `add_loss` terms of
+            the latest call only, and what it assigns belongs to its pass.
+
+    Returns:
+        What `finish` returned for each pass.
     """
-    kept = []
+    results = []
+    restored = State(state)
     for index in range(num_passes):
         rate = None if dropout_rates is None else dropout_rates[index]
         with dropout_at(model, rate):
             output = call(index)
-        if moving_statistics == "first_pass":
-            if index == 0:
-                kept = [
-                    (variable, keras.ops.copy(variable))
-                    for variable in _moving_statistics(model)
-                ]
-            for variable, value in kept:
-                variable.assign(value)
-        yield output
-
-
-def _moving_statistics(model: keras.Model) -> Iterator[keras.Variable]:
-    for layer in _keras.all_layers(model):
-        if isinstance(layer, keras.layers.BatchNormalization):
-            yield layer.moving_mean
-            yield layer.moving_variance
+        results.append(finish(output))
+        restored.end_pass(index, last=index == num_passes - 1)
+    return results

@@ -1,4 +1,4 @@
-"""What `passes="auto"` comes to."""
+"""Which way of running passes `passes="auto"` chooses."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import inspect
 
 import keras
 
+from rdrop_keras.passes.observation import Observation
 from rdrop_keras.passes.shared_prefix import cut
 
 
-def choose(model: keras.Model, passes: str) -> str:
+def choose(
+    model: keras.Model, passes: str, observation: Observation | None = None
+) -> str:
     """Returns how the passes of a model run.
 
     `"auto"` is `"shared_prefix"` where something comes before the first
@@ -23,10 +26,17 @@ def choose(model: keras.Model, passes: str) -> str:
     Args:
         model: The model, with its graph (see `is_undecided`).
         passes: As in `RDrop`.
+        observation: What a pass of the model does, if it has been seen.
     """
     if passes != "auto":
         return passes
-    shares = cut(model) is not None or _names_compute_once(type(model))
+    if observation is None:
+        shares = cut(model) is not None or _names_compute_once(type(model))
+    else:
+        shares = (
+            cut(model, observation.drawing) is not None
+            or observation.uses_compute_once
+        )
     return "shared_prefix" if shares else "calls"
 
 

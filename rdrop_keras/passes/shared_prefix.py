@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
-from collections.abc import Iterator
+from collections.abc import Collection
+from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
 import keras
 
 from rdrop_keras import _keras
-from rdrop_keras.dropout import stochastic_layers
+from rdrop_keras._context import ForModel
+from rdrop_keras.passes.determinism import is_deterministic
 
-# Their layers say by rates and seeds whether they draw random numbers. Those
-# of others may draw them in any way.
-_TRUSTED = ("keras", "keras_hub")
-# Keras's own, but what they run is someone else's.
-_FOREIGN = (
-    "FlaxLayer",
-    "JaxLayer",
-    "Lambda",
-    "TFSMLayer",
-    "TorchModuleWrapper",
-)
+# What `compute_once` hands its functions to while a model is called.
+once = ForModel("rdrop_keras_once")
 
 
 class Cut(NamedTuple):
@@ -42,8 +34,13 @@ class Cut(NamedTuple):
     stochastic: str
 
 
-def cut(model: keras.Model) -> Cut | None:
+def cut(model: keras.Model, drawing: Collection[int] = ()) -> Cut | None:
     """Finds where the randomness of a functional model begins.
+
+    Args:
+        model: Any model.
+        drawing: The positions of the calls in its graph that were seen to
+            draw random numbers.
 
     Returns:
         A `Cut`, or None if the model is not functional, or nothing comes
@@ -56,9 +53,11 @@ def cut(model: keras.Model) -> Cut | None:
     frontier: dict[str, None] = {}
     fixed: list[bool] = []
     first = None
-    for node in _keras.nodes(graph):
-        same = _is_fixed(node.operation) and all(
-            id(tensor) in known for tensor in node.input_tensors
+    for position, node in enumerate(_keras.nodes(graph)):
+        same = (
+            position not in drawing
+            and all(id(tensor) in known for tensor in node.input_tensors)
+            and is_deterministic(node)
         )
         fixed.append(same)
         if same:
@@ -79,9 +78,14 @@ class Once:
     Handed to a model for one step. What it computes by
     `RDropMixin.compute_once` is kept in the first pass, in the order of the
     calls, and handed out in the others.
+
+    Args:
+        count_draws: Returns how many random numbers have been drawn, where
+            somebody counts.
     """
 
-    def __init__(self):
+    def __init__(self, count_draws: Callable[[], int] = lambda: 0):
+        self._count_draws = count_draws
         self._results: list[tuple[Any, list[Any]]] = []
         self._next: int | None = None
 
@@ -97,7 +101,15 @@ class Once:
     def __call__(self, function: Callable[[], Any]) -> Any:
         """Returns what a function returned in the first pass."""
         if self._next is None:
+            before = self._count_draws()
             result = function()
+            if self._count_draws() > before:
+                raise ValueError(
+                    "Expected what `compute_once` computes to draw no random "
+                    "numbers, since all passes take the result of the first. "
+                    "Received a layer or function that does. Compute it "
+                    "outside of `compute_once`."
+                )
             leaves = keras.tree.flatten(result)
             masks = [_keras.mask_of(leaf) for leaf in leaves]
             self._results.append((result, masks))
@@ -115,38 +127,40 @@ class Once:
         return result
 
 
-def shared_calls(model: keras.Model, x: Any) -> Callable[[int], Any]:
+def shared_calls(
+    model: keras.Model,
+    call: Callable[[Sequence[Any]], Any],
+    drawing: Collection[int] = (),
+) -> Callable[[int], Any]:
     """Returns what runs the pass of an index, the prefix in the first alone.
 
     Args:
-        model: A model whose `call` takes `training`.
-        x: A batch of inputs, of any structure.
+        model: A built model whose `call` takes `training`.
+        call: Calls it on a batch in training mode, given replacements for
+            the operations of its graph (see `_keras.rewired`).
+        drawing: The positions of the calls in its graph that were seen to
+            draw random numbers.
 
     Raises:
         ValueError: If the model is neither functional, with something before
             its first stochastic layer, nor uses `compute_once`.
     """
-    if not model.built:
-        # Else the first pass builds it, by a call in a graph of its own, and
-        # what that computes is of no use here.
-        model(x, training=False)
-    found = cut(model)
-    once = Once()
+    found = cut(model, drawing)
+    shared = Once()
     terms: list[int] = []
 
     def from_first(position, operation):
         if not found.fixed[position]:
             return operation
-        return lambda *args, **kwargs: once(lambda: operation(*args, **kwargs))
+        return lambda *args, **kwargs: shared(
+            lambda: operation(*args, **kwargs)
+        )
 
     def run(index: int) -> Any:
-        once.begin_pass(index)
-        graph = contextlib.nullcontext()
-        if found is not None:
-            graph = _keras.replacing_operations(model, from_first)
-        with graph, _computing(model, once):
-            output = model(x, training=True)
-        if not once.used:
+        shared.begin_pass(index)
+        with once.set(model, shared):
+            output = call([] if found is None else [from_first])
+        if not shared.used:
             raise ValueError(_NOTHING_SHARED)
         terms.append(len(model.losses))
         if terms[-1] != terms[0]:
@@ -159,42 +173,6 @@ def shared_calls(model: keras.Model, x: Any) -> Callable[[int], Any]:
         return output
 
     return run
-
-
-@contextlib.contextmanager
-def _computing(model: keras.Model, once: Once) -> Iterator[None]:
-    model._rdrop_once = once
-    try:
-        yield
-    finally:
-        model._rdrop_once = None
-
-
-def _is_fixed(operation: Any) -> bool:
-    """Whether an operation gives the same outputs in every pass.
-
-    Whatever `training` it was called with in the graph: a functional model
-    replaces that by its own (Keras 3.15), so that the dropout of a backbone
-    called with `training=False` is on in `fit`.
-    """
-    if type(operation).__module__.split(".")[0] not in _TRUSTED:
-        return False
-    if not isinstance(operation, keras.layers.Layer):
-        return True
-    layers = [operation, *_keras.all_layers(operation)]
-    # Its loss belongs to each pass, but would be added in the first alone.
-    if any(layer.activity_regularizer is not None for layer in layers):
-        return False
-    if any(
-        type(layer).__module__.split(".")[0] not in _TRUSTED
-        or type(layer).__name__ in _FOREIGN
-        for layer in layers
-    ):
-        return False
-    return not any(
-        any(rates.values()) or not rates
-        for _, rates in stochastic_layers(operation, include_self=True)
-    )
 
 
 _NOTHING_SHARED = (

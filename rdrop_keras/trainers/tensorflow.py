@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import warnings
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -15,9 +15,11 @@ import tensorflow as tf
 from rdrop_keras import _keras
 from rdrop_keras.batch import compute_objective
 from rdrop_keras.batch import compute_plain_objective
-from rdrop_keras.dropout import explain_identical_passes
+from rdrop_keras.first_batch import Look
+from rdrop_keras.first_batch import look
 from rdrop_keras.losses import xla
 from rdrop_keras.parts import Objective
+from rdrop_keras.passes.observation import Recording
 from rdrop_keras.trackers import Trackers
 
 
@@ -63,11 +65,11 @@ def train_step(model: Any, data: Any, trackers: Trackers) -> dict[str, Any]:
     batch_size = tf.shape(
         next(leaf for leaf in keras.tree.flatten(x) if leaf is not None)
     )[0]
-    for metric in model.metrics:
-        if metric.name == "loss":
-            metric.update_state(objective.loss, sample_weight=batch_size)
-            break
+    loss_tracker = _keras.loss_tracker(model)
+    if loss_tracker is not None:
+        loss_tracker.update_state(objective.loss, sample_weight=batch_size)
     trackers.update(objective, batch_size)
+    alpha = model.rdrop.scheduled_alpha(model.optimizer.iterations)
     weights = model.trainable_weights
     if weights:
         model.optimizer.apply_gradients(zip(step.gradients, weights))
@@ -77,9 +79,9 @@ def train_step(model: Any, data: Any, trackers: Trackers) -> dict[str, Any]:
         logs = model.compute_metrics(
             x, y, step.y_pred, sample_weight=sample_weight
         )
-        return {**logs, **trackers.result()}
+        return trackers.result(logs, alpha)
     # There are no logits to hand to the compiled metrics.
-    return {**_keras.logs_of_training(model), **trackers.result(tokens=True)}
+    return trackers.result(_keras.logs_of_training(model), alpha, tokens=True)
 
 
 def _differentiate(
@@ -95,15 +97,37 @@ def _differentiate(
         if model.optimizer is not None:
             loss = model.optimizer.scale_loss(loss)
     weights = model.trainable_weights
-    guard = contextlib.nullcontext()
-    if model.rdrop.check_dropout:
-        guard = no_new_draws()
-    with guard:
-        gradients = tape.gradient(loss, weights) if weights else []
+    gradients = _backward(model, tape, loss, weights) if weights else []
     gradients = [
         dense(gradient, weight) for gradient, weight in zip(gradients, weights)
     ]
+    # What was compared is of no more use, and a condition cannot return it.
+    consistency = objective.consistency._replace(compared=())
+    objective = objective._replace(consistency=consistency)
     return Step(objective, y_pred, gradients)
+
+
+def _backward(
+    model: Any, tape: tf.GradientTape, loss: Any, weights: list[Any]
+) -> list[Any]:
+    """Takes gradients, and refuses random numbers that are drawn meanwhile.
+
+    `keras.remat` runs its function again for the backward pass, and dropout in
+    it draws a new mask there: the gradient is that of another sub-model than
+    the loss. `tf.recompute_grad` keeps no random state, and
+    `SeedGenerator.next` advances its own.
+    """
+    with Recording(model) as recording:
+        gradients = tape.gradient(loss, weights)
+    if recording.draws:
+        raise ValueError(
+            "Expected the backward pass to draw no random numbers. Received a "
+            "recomputation that does, as `keras.remat` and `RematScope` make "
+            "of dropout: it would see other masks than the forward pass did, "
+            "and its gradients would be wrong, with R-Drop and without. Keep "
+            "dropout out of what is rematerialized."
+        )
+    return gradients
 
 
 def dense(gradient: Any, weight: keras.Variable) -> Any:
@@ -124,34 +148,6 @@ def dense(gradient: Any, weight: keras.Variable) -> Any:
     return tf.math.unsorted_segment_sum(
         gradient.values, gradient.indices, weight.shape[0]
     )
-
-
-@contextlib.contextmanager
-def no_new_draws() -> Iterator[None]:
-    """Refuses random numbers while gradients are taken.
-
-    `keras.remat` runs its function again for the backward pass, and dropout in
-    it draws a new mask there: the gradient is that of another sub-model than
-    the loss. `tf.recompute_grad` keeps no random state, and
-    `SeedGenerator.next` advances its own.
-    """
-    draw = keras.random.SeedGenerator.next
-
-    def refuse(self, ordered=True):
-        raise ValueError(
-            "Expected the backward pass to draw no random numbers. Received a "
-            "recomputation that does, as `keras.remat` and `RematScope` make "
-            "of dropout: it would see other masks than the forward pass did, "
-            "and its gradients would be wrong, with R-Drop and without. Keep "
-            "dropout out of what is rematerialized. (If the draw is on "
-            "purpose: `rdrop=RDrop(..., check_dropout=False)`.)"
-        )
-
-    keras.random.SeedGenerator.next = refuse
-    try:
-        yield
-    finally:
-        keras.random.SeedGenerator.next = draw
 
 
 def either(
@@ -196,54 +192,78 @@ def either(
     return step
 
 
-def check_first_call(
+def aside(function: Callable[[], None]) -> None:
+    """Calls a function that must not add to the graph being traced."""
+    if tf.executing_eagerly():
+        function()
+    else:
+        tf.function(function, autograph=False).get_concrete_function()
+
+
+def check_first_batch(
     model: Any,
     train_function: Callable[[Any], Any],
     trackers: Trackers,
     done: Callable[[], None],
 ) -> Callable[[Any], Any]:
-    """Wraps a training function so that its first call is looked at.
-
-    If the passes turn out to be identical, or what is read as probabilities
-    to be none, every variable gets its value back and an error says why.
+    """Wraps a training function so that the first batch is looked at before.
 
     Args:
         model: A compiled `RDropMixin` model.
         train_function: What Keras calls for each step.
         trackers: Those that the steps feed.
-        done: Called once the first call was found good.
+        done: Called once a batch was found good.
     """
+    strategy = model.distribute_strategy
 
     def first_call(iterator):
-        variables = list(model.variables)
-        if model.built and model.optimizer is not None:
-            if not model.optimizer.built:
-                model.optimizer.build(model.trainable_variables)
-            variables += model.optimizer.variables
-        before = [keras.ops.convert_to_numpy(v) for v in variables]
-        logs = train_function(iterator)
-        message = None
-        if trackers.all_identical():
-            message = explain_identical_passes(model)
-        elif trackers.any_improper():
-            message = _IMPROPER
-        if message is not None:
-            for variable, value in zip(variables, before):
-                variable.assign(value)
-            raise ValueError(message)
-        done()
-        return logs
+        data = next(iterator)
+        looks: list[Look] = []
+
+        @tf.autograph.experimental.do_not_convert
+        def look_at(data):
+            looks.append(look(model, keras.tree.map_structure(_given, data)))
+
+        # TPUs run compiled functions only.
+        if isinstance(strategy, tf.distribute.TPUStrategy):
+            done()
+        else:
+            strategy.run(look_at, args=(data,))
+            with strategy.scope():
+                trackers.prepare(looks[0].outputs)
+            if any(each.decided for each in looks):
+                done()
+        steps = model.steps_per_execution
+        return train_function(_put_back(data, iterator, steps))
 
     return first_call
 
 
-_IMPROPER = (
-    "Expected the model's output to be probabilities, between 0 and 1, since "
-    "its loss says `from_logits=False`. Received values outside that range on "
-    "the first training step. If the output is logits, compile the loss with "
-    "`from_logits=True`; if not, add a softmax or sigmoid. The weights are as "
-    "they were before the step."
-)
+def _given(value: Any) -> Any:
+    # As Keras hands None through a dataset.
+    return None if isinstance(value, tf.experimental.Optional) else value
+
+
+def _put_back(data: Any, iterator: Any, steps: int) -> Iterator[Any]:
+    """Returns an iterator over a batch and those that follow it.
+
+    Args:
+        data: The batch that has been taken from the iterator.
+        iterator: What Keras trains on.
+        steps: How many batches one call of the training function takes.
+    """
+    # No more than those, which a dataset might read in advance.
+    batches = itertools.islice(itertools.chain([data], iterator), steps)
+    spec = getattr(iterator, "element_spec", None)
+    if not isinstance(iterator, tf.data.Iterator) or not all(
+        isinstance(leaf, tf.TensorSpec) for leaf in tf.nest.flatten(spec)
+    ):
+        return batches
+    # A dataset of the same specification, for which Keras's training function
+    # is not traced a second time.
+    return iter(
+        tf.data.Dataset.from_generator(lambda: batches, output_signature=spec)
+    )
 
 
 def _over_replicas(objective: Objective) -> Objective:
@@ -259,5 +279,11 @@ def _over_replicas(objective: Objective) -> Objective:
     return objective._replace(
         loss=objective.loss * replicas,
         task_loss=objective.task_loss * replicas,
-        consistency=consistency._replace(value=consistency.value * replicas),
+        consistency=consistency._replace(
+            value=consistency.value * replicas,
+            by_output={
+                name: value * replicas
+                for name, value in consistency.by_output.items()
+            },
+        ),
     )
