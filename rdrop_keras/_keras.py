@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+from keras.src import backend
 from keras.src.backend.common import global_state
 from keras.src.random import seed_generator
 
@@ -26,6 +27,7 @@ from keras.src.models.functional import Functional
 __all__ = [
     "Functional",
     "all_layers",
+    "autocast_scope",
     "carry_logits",
     "carry_mask",
     "compiled_loss",
@@ -45,6 +47,19 @@ __all__ = [
 def all_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
     """Yields every layer at any depth; `Model.layers` gives the top level."""
     yield from model._flatten_layers(include_self=False)
+
+
+def autocast_scope(layer: keras.layers.Layer) -> Any:
+    """Returns the scope that a layer's `call` would read its variables in.
+
+    `Layer.__call__` enters it, and no public name tells it. A layer that does
+    not cast its inputs, as embeddings do not, does not cast its variables
+    either in a model that casts, but does in one that does not.
+    """
+    casts = layer.compute_dtype != layer.variable_dtype
+    if backend.get_autocast_scope() is not None:
+        casts = layer.autocast
+    return backend.AutocastScope(layer.compute_dtype if casts else None)
 
 
 def mask_of(tensor: Any) -> Any:
