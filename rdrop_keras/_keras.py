@@ -40,6 +40,7 @@ __all__ = [
     "nodes",
     "operation_of",
     "replacing_operations",
+    "seed_generators",
     "with_losses",
 ]
 
@@ -122,6 +123,14 @@ def logs_of_training(model: keras.Model) -> dict[str, Any]:
 def compiled_loss(model: keras.Model) -> Any:
     """Returns the object that `compile(loss=...)` made, or None."""
     return getattr(model, "_compile_loss", None)
+
+
+def seed_generators(layer: keras.layers.Layer) -> list[Any]:
+    """Returns the seed generators that a layer holds itself, in lists too.
+
+    `Layer.variables` has their states, and those of its sublayers' as well.
+    """
+    return layer._seed_generators
 
 
 def global_seed_generator() -> Any:

@@ -59,8 +59,10 @@ class RDrop:
             others training is plain, at plain cost (section 4.2; it finds 1
             best). `consistency_loss` is logged over the updates that have it.
         dropout_rates: One dropout rate for each pass, in place of the model's
-            own: every layer with a rate above 0 gets it for that pass
-            (section 4.4; it finds equal rates best). None keeps the rates.
+            own: every dropout with a rate above 0 gets it for that pass
+            (section 4.4; it finds equal rates best). In layers of your own
+            that is a `rate` or `dropout` below 1 beside a
+            `keras.random.SeedGenerator`. None keeps the rates.
         passes: How the passes run. `"calls"`: one call of the model each,
             right for every model. `"concat"`: one call on the batch repeated
             m times (the paper's Algorithm 1), half the graph to trace and
