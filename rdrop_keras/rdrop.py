@@ -85,8 +85,12 @@ class RDrop:
             gradients on both sides.
         fused: Whether task loss and consistency of an output are computed
             together, with their gradient in closed form, where its loss is a
-            categorical crossentropy of logits. The same to rounding, in less
-            time and memory; but the gradient cannot be differentiated again.
+            categorical crossentropy of logits, or of a softmax whose logits
+            are at hand. The same to rounding, in less time and memory; but the
+            gradient cannot be differentiated again. Of a softmax output in
+            half precision, or with `ignore_class`, Keras's loss sees the
+            probabilities alone, rounded and clipped at 1e-7; the fused loss
+            is that of the logits, which is exact.
         unlabeled: What marks items, rows or positions, without a label, which
             train on the consistency alone (semi-supervised R-Drop): the class
             id that the loss ignores, compiled with the same `ignore_class`;
