@@ -14,6 +14,7 @@ from typing import Any
 from typing import NamedTuple
 
 import keras
+from keras.src import backend
 from keras.src.backend.common import global_state
 from keras.src.losses.loss import squeeze_or_expand_to_same_rank as same_rank
 from keras.src.random import seed_generator
@@ -28,6 +29,7 @@ from keras.src.models.functional import Functional
 __all__ = [
     "Functional",
     "all_layers",
+    "autocast_scope",
     "carry_logits",
     "carry_mask",
     "compiled_loss",
@@ -45,6 +47,7 @@ __all__ = [
     "options_of_function",
     "rewired",
     "same_rank",
+    "seed_generators",
     "values_in_order",
     "weighted_sum_of_losses",
 ]
@@ -53,6 +56,19 @@ __all__ = [
 def all_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
     """Yields every layer at any depth; `Model.layers` gives the top level."""
     yield from model._flatten_layers(include_self=False)
+
+
+def autocast_scope(layer: keras.layers.Layer) -> Any:
+    """Returns the scope that a layer's `call` would read its variables in.
+
+    `Layer.__call__` enters it, and no public name tells it. A layer that does
+    not cast its inputs, as embeddings do not, does not cast its variables
+    either in a model that casts, but does in one that does not.
+    """
+    casts = layer.compute_dtype != layer.variable_dtype
+    if backend.get_autocast_scope() is not None:
+        casts = layer.autocast
+    return backend.AutocastScope(layer.compute_dtype if casts else None)
 
 
 def mask_of(tensor: Any) -> Any:
@@ -150,6 +166,14 @@ def is_seed_state(variable: keras.Variable) -> bool:
 def compiled_loss(model: keras.Model) -> Any:
     """Returns the object that `compile(loss=...)` made, or None."""
     return getattr(model, "_compile_loss", None)
+
+
+def seed_generators(layer: keras.layers.Layer) -> list[Any]:
+    """Returns the seed generators that a layer holds itself, in lists too.
+
+    `Layer.variables` has their states, and those of its sublayers' as well.
+    """
+    return layer._seed_generators
 
 
 def global_seed_generator() -> Any:

@@ -12,9 +12,51 @@ import keras
 from rdrop_keras import _keras
 
 # Where Keras's and KerasHub's layers keep their rates. `MultiHeadAttention`
-# and the recurrent cells have `dropout`, some only with an underscore.
-_RATES = ("rate", "dropout", "_dropout", "recurrent_dropout", "dropout_rate")
-_NOISE = ("stddev",)
+# and the recurrent cells have `dropout`, some only with an underscore; the
+# last is of stochastic depth.
+_RATES = (
+    "rate",
+    "dropout",
+    "_dropout",
+    "recurrent_dropout",
+    "dropout_rate",
+    "drop_prob",
+)
+# Their layers call nothing else by these names, and some draw without a seed
+# generator of their own.
+_OWN = ("keras", "keras_hub")
+
+
+def dropout_rates(layer: keras.layers.Layer) -> dict[str, float]:
+    """Returns the dropout rates of a layer by attribute name.
+
+    A dropout rate is an attribute named `rate`, `dropout`, `_dropout`,
+    `recurrent_dropout`, `dropout_rate` or `drop_prob` that holds a number of
+    at least 0 and below 1. In a class that is neither Keras's nor KerasHub's,
+    a rate above 0 counts only if the layer can draw by it, that is if it holds
+    a `keras.random.SeedGenerator` itself, as subclasses of
+    `keras.layers.Dropout` do.
+
+    So a dilation `rate` of 2 is none, with a seed generator or without, nor is
+    a `rate` that a layer keeps for its config while a `Dropout` inside it does
+    the work: that `Dropout` has the rate. The `stddev` of noise is none
+    either. The rate of a class that draws from Keras's global generator, and
+    one that is a variable, are not known.
+
+    Args:
+        layer: Any layer, whose sublayers are not looked at.
+    """
+    draws = type(layer).__module__.split(".")[0] in _OWN or bool(
+        _keras.seed_generators(layer)
+    )
+    values = {name: getattr(layer, name, None) for name in _RATES}
+    return {
+        name: float(value)
+        for name, value in values.items()
+        if isinstance(value, numbers.Real)
+        and not isinstance(value, bool)
+        and (value == 0 or (draws and 0 < value < 1))
+    }
 
 
 def stochastic_layers(
@@ -27,21 +69,17 @@ def stochastic_layers(
         include_self: Whether to look at the model or layer itself too.
 
     Returns:
-        Pairs of a layer and its rates by attribute name. A layer that owns a
+        Pairs of a layer and its rates by attribute name: its `dropout_rates`,
+        and the `stddev` of noise. A layer that owns a
         `keras.random.SeedGenerator` and no rate that is known has none.
     """
     found = []
     layers = [model] if include_self else []
     for layer in [*layers, *_keras.all_layers(model)]:
-        rates = {
-            name: float(getattr(layer, name))
-            for name in (*_RATES, *_NOISE)
-            if isinstance(getattr(layer, name, None), numbers.Real)
-        }
-        seeds = any(
-            isinstance(value, keras.random.SeedGenerator)
-            for value in vars(layer).values()
-        )
+        rates = dropout_rates(layer)
+        seeds = bool(_keras.seed_generators(layer))
+        if isinstance(layer, keras.layers.GaussianNoise):
+            rates["stddev"] = float(layer.stddev)
         if rates or seeds:
             found.append((layer, rates))
     return found
@@ -51,7 +89,7 @@ def stochastic_layers(
 def dropout_at(model: keras.Model, rate: float | None) -> Iterator[None]:
     """Sets the rate of every active dropout, and puts the old ones back.
 
-    Active are those with a rate above 0, at any depth: the others have made
+    Active are the `dropout_rates` above 0, at any depth: the others have made
     no random state, or are off on purpose.
 
     Args:
@@ -59,12 +97,13 @@ def dropout_at(model: keras.Model, rate: float | None) -> Iterator[None]:
         rate: The rate to set, or None to change nothing.
     """
     changed = []
+    layers = [] if rate is None else [model, *_keras.all_layers(model)]
     try:
-        for layer, rates in [] if rate is None else stochastic_layers(model):
-            for name, old in rates.items():
+        for layer in layers:
+            for name, old in dropout_rates(layer).items():
                 # A layer's property shows the rate of another one, its cell.
                 shown = isinstance(getattr(type(layer), name, None), property)
-                if name in _RATES and old > 0 and not shown:
+                if old > 0 and not shown:
                     changed.append((layer, name, getattr(layer, name)))
                     setattr(layer, name, rate)
         yield

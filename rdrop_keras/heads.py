@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import keras
 
+from rdrop_keras import _keras
 from rdrop_keras.layers.adaptive_softmax import AdaptiveSoftmax
 from rdrop_keras.losses.adaptive import adaptive_rdrop_loss
 from rdrop_keras.losses.vocabulary import VocabularyLoss
@@ -104,47 +105,99 @@ class AdaptiveSoftmaxHead(NamedTuple):
 
 
 def check_head(layer: Any, kwargs: dict[str, Any]) -> None:
-    """Raises unless logits are a product of a layer's weights and its input."""
+    """Raises unless logits are a product of a layer's weights and its input.
+
+    Args:
+        layer: A layer, or another operation of a functional model.
+        kwargs: The arguments of its call beside the input.
+    """
+    kind = _kind(layer)
     wrong = None
-    if isinstance(layer, keras.layers.Dense):
+    if kind is None:
+        name = getattr(layer, "name", layer)
+        wrong = f"a {type(layer).__name__}, {name!r}"
+    elif "call" in vars(layer):
+        wrong = "a `call` that was set on the layer"
+    elif layer.quantization_mode is not None:
+        wrong = f"quantization_mode={layer.quantization_mode!r}"
+    elif layer.activity_regularizer is not None:
+        wrong = f"activity_regularizer={layer.activity_regularizer!r}"
+    elif kind is keras.layers.Dense:
         if layer.activation not in _ACTIVATIONS:
-            wrong = f"activation={layer.activation.__name__}"
-        elif getattr(layer, "quantization_mode", None):
-            wrong = f"quantization_mode={layer.quantization_mode!r}"
-    elif isinstance(layer, keras.layers.ReversibleEmbedding):
+            name = getattr(layer.activation, "__name__", layer.activation)
+            wrong = f"activation={name}"
+    elif kind is keras.layers.ReversibleEmbedding:
         if not kwargs.get("reverse"):
             wrong = "a call without `reverse=True`"
         elif layer.logit_soft_cap is not None:
             wrong = f"logit_soft_cap={layer.logit_soft_cap!r}"
-    elif not isinstance(layer, AdaptiveSoftmax):
-        wrong = f"a {type(layer).__name__}"
     if wrong is not None:
         raise ValueError(
             "Expected a vocabulary head of which training can compute the "
             "logits in chunks: a `keras.layers.Dense` without activation or "
-            "with a softmax, a `keras.layers.ReversibleEmbedding` called "
-            "with `reverse=True`, or a `rdrop_keras.layers.AdaptiveSoftmax`. "
-            f"Received: {wrong}. Compile with "
+            "with `keras.activations.softmax`, a "
+            "`keras.layers.ReversibleEmbedding` called with `reverse=True`, or "
+            "a `rdrop_keras.layers.AdaptiveSoftmax`, and no class that changes "
+            f"what one of them does. Received: {wrong}. Compile with "
             "`rdrop=RDrop(..., vocabulary_chunk=None)`."
         )
+
+
+def _kind(layer: Any) -> type | None:
+    """Returns the head that a layer is, or None."""
+    for kind in HEADS:
+        if isinstance(layer, kind):
+            classes = type(layer).__mro__
+            derived = classes[: classes.index(kind)]
+            # KerasHub's embedding is a class of its own that adds nothing.
+            return None if any(map(_defines_something, derived)) else kind
+    return None
+
+
+def _defines_something(cls: type) -> bool:
+    """Whether a class has methods or properties of its own."""
+    return any(
+        callable(value) or hasattr(value, "__get__")
+        for value in vars(cls).values()
+    )
 
 
 def head_and_input(
     layer: keras.layers.Layer, hidden: Any
 ) -> tuple[HeadWeights | AdaptiveSoftmaxHead, Any]:
-    """Returns a head and its input in the dtype that it computes in."""
-    hidden = ops.cast(hidden, layer.compute_dtype)
+    """Returns a head and its input in the dtype that it computes in.
+
+    To be called where the layer would be, whose `call` depends on the model
+    around it for the dtype of its variables.
+    """
     if isinstance(layer, AdaptiveSoftmax):
+        hidden = ops.cast(hidden, layer.compute_dtype)
         return AdaptiveSoftmaxHead(layer), hidden
-    if isinstance(layer, keras.layers.Dense):
-        activated = layer.activation is keras.activations.softmax
-        bias = layer.bias if layer.use_bias else None
-        return HeadWeights(layer.kernel, bias, False, activated), hidden
-    tied = layer.tie_weights
-    kernel = layer.embeddings if tied else layer.reverse_embeddings
-    if layer.reverse_dtype is not None:
-        # Rounded first, as the layer's call does.
-        kernel = ops.cast(ops.copy(kernel), layer.compute_dtype)
-        kernel = ops.cast(kernel, layer.reverse_dtype)
-        hidden = ops.cast(hidden, layer.reverse_dtype)
-    return HeadWeights(kernel, None, tied, False), hidden
+    bias, transposed, activated, product = None, False, False, None
+    scope = _keras.autocast_scope(layer)
+    with scope:
+        # LoRA makes a tensor of three variables here.
+        if isinstance(layer, keras.layers.Dense):
+            kernel = layer.kernel
+            bias = layer.bias if layer.use_bias else None
+            activated = layer.activation is keras.activations.softmax
+        else:
+            transposed = layer.tie_weights
+            kernel = (
+                layer.embeddings if transposed else layer.reverse_embeddings
+            )
+            product = layer.reverse_dtype
+        if layer.autocast:
+            hidden = ops.cast(hidden, layer.compute_dtype)
+        dtype = kernel.dtype
+        if isinstance(kernel, keras.Variable) and scope.dtype is not None:
+            dtype = scope.dtype
+        if product is None:
+            product = keras.backend.result_type(hidden.dtype, dtype)
+        product = keras.backend.standardize_dtype(product)
+        if dtype != product:
+            # The scope rounds them, as the layer's call would see them.
+            kernel = ops.copy(kernel)
+            bias = None if bias is None else ops.copy(bias)
+    hidden = ops.cast(hidden, product)
+    return HeadWeights(kernel, bias, transposed, activated), hidden

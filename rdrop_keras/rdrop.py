@@ -59,8 +59,10 @@ class RDrop:
             others training is plain, at plain cost (section 4.2; it finds 1
             best). `consistency_loss` is logged over the updates that have it.
         dropout_rates: One dropout rate for each pass, in place of the model's
-            own: every layer with a rate above 0 gets it for that pass
-            (section 4.4; it finds equal rates best). None keeps the rates.
+            own: every dropout with a rate above 0 gets it for that pass
+            (section 4.4; it finds equal rates best). In layers of your own
+            that is a `rate` or `dropout` below 1 beside a
+            `keras.random.SeedGenerator`. None keeps the rates.
         passes: How the passes run. `"calls"`: one call of the model each,
             right for every model. `"concat"`: one call on the batch repeated
             m times (the paper's Algorithm 1), half the graph to trace and
@@ -84,8 +86,12 @@ class RDrop:
             gradients on both sides.
         fused: Whether task loss and consistency of an output are computed
             together, with their gradient in closed form, where its loss is a
-            categorical crossentropy of logits. The same to rounding, in less
-            time and memory; but the gradient cannot be differentiated again.
+            categorical crossentropy of logits, or of a softmax whose logits
+            are at hand. The same to rounding, in less time and memory; but the
+            gradient cannot be differentiated again. Of a softmax output in
+            half precision, or with `ignore_class`, Keras's loss sees the
+            probabilities alone, rounded and clipped at 1e-7; the fused loss
+            is that of the logits, which is exact.
         unlabeled: What marks items, rows or positions, without a label, which
             train on the consistency alone (semi-supervised R-Drop): the class
             id that the loss ignores, compiled with the same `ignore_class`;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -14,7 +15,6 @@ from rdrop_keras import _keras
 from rdrop_keras._context import ForModel
 from rdrop_keras.comparison import Comparison
 from rdrop_keras.fusion import fusion_for
-from rdrop_keras.heads import HEADS
 from rdrop_keras.heads import AdaptiveSoftmaxHead
 from rdrop_keras.heads import HeadWeights
 from rdrop_keras.heads import check_head
@@ -46,16 +46,24 @@ class Deferred:
         self._hidden: Any = None
 
     def __call__(
-        self, layer: keras.layers.Layer, hidden: Any, **kwargs: Any
+        self, layer: keras.layers.Layer, *args: Any, **kwargs: Any
     ) -> Any:
         """Returns what a head would have been applied to.
 
         Args:
             layer: The head.
-            hidden: Its input.
+            *args: Its input, if it is not given by name.
             **kwargs: Its other arguments.
         """
+        if self._hidden is not None:
+            raise ValueError(
+                "Expected one call of `vocabulary_logits` in each pass, with "
+                "`vocabulary_chunk` as its last step. Received another, of "
+                f"{layer.name}. {_WITHOUT}"
+            )
         check_head(layer, kwargs)
+        call = inspect.signature(layer.call).bind(*args, **kwargs)
+        hidden = next(iter(call.arguments.values()))
         mask = _keras.mask_of(hidden)
         # What the logits would carry: `ReversibleEmbedding` drops masks.
         mask = layer.compute_mask(hidden, mask)
@@ -74,13 +82,7 @@ class Deferred:
         if self._hidden is None:
             raise ValueError(_NO_HEAD)
         if len(leaves) != 1 or leaves[0] is not self._hidden:
-            raise ValueError(
-                "Expected the logits of the vocabulary head to be the model's "
-                "one output, since with `vocabulary_chunk` a training pass "
-                "ends before them. Received a model that computes something "
-                "else of them, or has other outputs. Compile with "
-                "`rdrop=RDrop(..., vocabulary_chunk=None)`."
-            )
+            raise ValueError(_OTHER_OUTPUTS)
         self._hidden = None
         return leaves[0]
 
@@ -108,8 +110,8 @@ def deferring(
         def end(index, operation):
             if index != position:
                 return operation
-            return lambda hidden, **kwargs: deferred(
-                layer, hidden, **_without_training(kwargs)
+            return lambda *args, **kwargs: deferred(
+                layer, *args, **_without_training(kwargs)
             )
 
         replacements.append(end)
@@ -118,18 +120,18 @@ def deferring(
 
 
 def head_position(model: Any) -> tuple[int, keras.layers.Layer] | None:
-    """Returns where a functional model calls its head, and the head, or None.
+    """Returns where a functional model ends, and with what, or None.
 
-    Its position among `_keras.nodes`.
+    The position of the call among `_keras.nodes`, and the operation, which
+    need not be a head that has chunks.
     """
     graph = _keras.graph_of(model)
     if graph is None:
         return None
-    outputs = [id(tensor) for tensor in graph.outputs]
+    if len(graph.outputs) != 1:
+        raise ValueError(_OTHER_OUTPUTS)
     for position, node in enumerate(_keras.nodes(graph)):
-        if isinstance(node.operation, HEADS) and any(
-            id(tensor) in outputs for tensor in node.outputs
-        ):
+        if any(tensor is graph.outputs[0] for tensor in node.outputs):
             return position, node.operation
     return None
 
@@ -250,4 +252,13 @@ _NO_HEAD = (
     "`AdaptiveSoftmax` layer as its last, and whose `call` does not compute "
     "its logits by `self.vocabulary_logits(layer, hidden)`. Do that, or "
     "compile with `rdrop=RDrop(..., vocabulary_chunk=None)`."
+)
+
+_WITHOUT = "Compile with `rdrop=RDrop(..., vocabulary_chunk=None)`."
+
+_OTHER_OUTPUTS = (
+    "Expected the logits of the vocabulary head to be the model's one output, "
+    "since with `vocabulary_chunk` a training pass ends before them. Received "
+    "a model that computes something else of them, or has other outputs. "
+    f"{_WITHOUT}"
 )

@@ -289,9 +289,11 @@ def test_shapes_of_weights_and_labels(rng, batch):
         y, hidden, weights, sample_weight=np.repeat(factors[:, None], TIME, 1)
     )
     found = adaptive_rdrop_loss(
-        y[..., None], hidden, weights, sample_weight=factors
+        y[..., None], hidden, weights, sample_weight=factors[:, None]
     )
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"\(batch, 1\).*\(batch, time\)"):
+        adaptive_rdrop_loss(y, hidden, weights, sample_weight=factors)
 
 
 def test_masks_that_keras_attached(rng, batch):

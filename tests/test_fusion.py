@@ -163,6 +163,52 @@ def test_half_precision(rng, fused_calls):
     assert_same(results, rtol=2e-3, atol=2e-3)
 
 
+@pytest.mark.parametrize(
+    "policy, ignore_class, lost",
+    [
+        ("float32", None, False),
+        ("float32", -1, True),
+        ("mixed_float16", None, True),
+        ("mixed_bfloat16", None, True),
+    ],
+)
+def test_a_saturated_softmax_is_exact_where_it_is_fused(
+    policy, ignore_class, lost
+):
+    """Keras clips probabilities at 1e-7 where it has lost the logits."""
+    logits = np.array([[[40.0, 0.0, 10.0]], [[10.0, 0.0, 10.0]]])
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    of_passes = -log_p[:, 0, 1]
+    assert of_passes[0] > 39 and of_passes[1] < 11
+    gap = log_p[0, 0] - log_p[1, 0]
+    divergence = ((np.exp(log_p[0, 0]) - np.exp(log_p[1, 0])) * gap).sum() / 2
+    clipped = np.minimum(of_passes, -np.log(1e-7))
+    for fused in (True, False):
+        keras.config.set_dtype_policy(policy)
+        try:
+            inputs = keras.Input((3,))
+            masks = [[[1.0, 1.0, 1.0]], [[0.25, 1.0, 1.0]]]
+            hidden = ScriptedDropout(masks)(inputs)
+            outputs = keras.layers.Activation("softmax")(hidden)
+            model = RDropModel(inputs, outputs)
+        finally:
+            keras.config.set_dtype_policy("float32")
+        model.compile(
+            "sgd",
+            keras.losses.SparseCategoricalCrossentropy(
+                ignore_class=ignore_class
+            ),
+            rdrop=RDrop(2.0, fused=fused),
+        )
+        found, _ = model.compute_rdrop_loss(
+            logits[0].astype("float32"), np.array([1])
+        )
+        task_loss = (clipped if lost and not fused else of_passes).mean()
+        np.testing.assert_allclose(
+            found, task_loss + divergence, rtol=1e-5 if fused else 1e-3
+        )
+
+
 def test_several_outputs_and_their_metrics(rng, fused_calls):
     masks = random_masks(rng, 2, BATCH, FEATURES)
     x = rng.normal(size=(BATCH, FEATURES)).astype("float32")

@@ -21,6 +21,30 @@ def test_all_layers_reaches_every_depth():
     assert {"Dropout", "MultiHeadAttention", "Softmax", "EinsumDense"} <= names
 
 
+@pytest.mark.parametrize("around", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("autocast", [True, False])
+def test_the_scope_that_a_layer_reads_its_variables_in(around, autocast):
+    class Reads(keras.layers.Layer):
+        def build(self, shape):
+            self.scale = self.add_weight(shape=())
+
+        def call(self, inputs):
+            self.read = keras.ops.convert_to_tensor(self.scale).dtype
+            return inputs
+
+    class Around(keras.Model):
+        def call(self, inputs):
+            inputs = layer(inputs)
+            with _keras.autocast_scope(layer):
+                self.read = keras.ops.convert_to_tensor(layer.scale).dtype
+            return inputs
+
+    layer = Reads(dtype="mixed_bfloat16", autocast=autocast)
+    model = Around(dtype=around)
+    model(np.ones((1, 2), "float32"))
+    assert model.read == layer.read
+
+
 def test_masks_ride_on_tensors_where_losses_look():
     embedding = keras.layers.Embedding(5, 2, mask_zero=True)
     ids = np.array([[1, 0], [2, 3]])

@@ -2,6 +2,7 @@
 
 import builders
 import keras
+import keras_hub
 import numpy as np
 import pytest
 import reference
@@ -334,6 +335,75 @@ def test_rates_reach_every_active_layer_and_come_back():
     with pytest.raises(RuntimeError), dropout_at(model, 0.55):
         raise RuntimeError
     assert [(layer.name, r) for layer, r in stochastic_layers(model)] == before
+
+
+class Block(keras.layers.Layer):
+    """Keeps numbers that are no dropout rates, but for its `Dropout`'s."""
+
+    def __init__(self, draws=True, **kept):
+        super().__init__()
+        vars(self).update(kept)
+        self.inner = keras.layers.Dropout(0.3)
+        self.seeds = [keras.random.SeedGenerator(1)] if draws else []
+
+    def call(self, inputs, training=None):
+        return self.inner(inputs, training=training)
+
+
+class OwnDropout(Block):
+    def __init__(self, **kept):
+        super().__init__(**kept)
+
+    def call(self, inputs, training=None):
+        if not training:
+            return inputs
+        return keras.random.dropout(inputs, self.dropout, seed=self.seeds[0])
+
+
+class Model(RDropModel):
+    """Draws itself."""
+
+    def __init__(self, layers, rate):
+        super().__init__()
+        self.parts = layers
+        self.dropout_rate = rate
+        self.seed = keras.random.SeedGenerator(2)
+
+    def call(self, inputs, training=None):
+        for part in self.parts:
+            inputs = part(inputs, training=training)
+        return inputs
+
+
+def test_what_else_is_called_a_rate_is_left_alone():
+    kept = [
+        Block(rate=2),
+        Block(rate=2.0, dropout=1),
+        Block(rate=True, dropout=-0.5),
+        Block(draws=False, rate=2),
+        # Its `Dropout` has the rate.
+        Block(draws=False, rate=0.3),
+    ]
+    noise = keras.layers.GaussianNoise(0.2)
+    drawing = [
+        OwnDropout(dropout=0.2),
+        keras.layers.SpatialDropout1D(0.2),
+        keras.layers.GaussianDropout(0.2),
+        keras.layers.Attention(dropout=0.2),
+        keras_hub.layers.TransformerEncoder(8, 2, dropout=0.2),
+    ]
+    model = Model([*kept, noise, *drawing], 0.2)
+    before = [dict(vars(layer)) for layer in kept]
+    with dropout_at(model, 0.55):
+        assert [dict(vars(layer)) for layer in kept] == before
+        assert {block.inner.rate for block in kept} == {0.55}
+        assert noise.stddev == 0.2
+        assert model.dropout_rate == 0.55
+        names = ("dropout", "rate", "rate", "dropout", "dropout")
+        for layer, name in zip(drawing, names, strict=True):
+            assert getattr(layer, name) == 0.55
+    assert [block.inner.rate for block in kept] == [0.3] * 5
+    assert model.dropout_rate == drawing[0].dropout == 0.2
 
 
 def test_masks_of_a_pass_have_its_rate(rng):

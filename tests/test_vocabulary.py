@@ -227,21 +227,99 @@ def test_settings_equal_the_plain_path(options, passes, rng, batch):
     check_equal(gradients, of_expected)
 
 
-def test_shapes_of_weights_and_labels(rng, batch):
-    """One weight a row, columns of labels, items that are rows."""
-    y, *head = batch()
-    weights = rng.random(BATCH).astype("float32")
-    expected = vocabulary_rdrop_loss(
-        y, *head, sample_weight=np.repeat(weights[:, None], TIME, 1)
+def full_logits(y, hidden, kernel, bias, **options):
+    return losses.fused_rdrop_loss(
+        y, [h @ kernel + bias for h in hidden], **options
     )
-    for weight in (weights, weights[:, None]):
-        found = vocabulary_rdrop_loss(y[..., None], *head, sample_weight=weight)
-        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+REDUCTIONS = ["sum_over_batch_size", "mean", "sum", "mean_with_sample_weight"]
+
+
+@pytest.mark.parametrize(
+    "items, weights",
+    [
+        ((4, 4), (4,)),
+        ((4, 1), (4,)),
+        ((1, 4), (1,)),
+        ((3, 4), (3, 1)),
+        ((3, 4), (1, 4)),
+        ((3, 4), (3, 4)),
+        ((3, 4), (3, 4, 1)),
+        ((3, 4), ()),
+        ((3, 2, 4), (3, 1, 1)),
+        ((4, 3, 3), (3, 3)),
+        ((3, 2, 1), (3, 2)),
+        ((5,), (5,)),
+        ((5,), (5, 1)),
+        ((1,), ()),
+    ],
+)
+def test_weights_of_every_shape_that_keras_takes(items, weights, rng, batch):
+    """As the loss of all logits has it, which goes through Keras's code."""
+    y, *head = batch(shape=items)
+    left_out = rng.random(items) > 0.6
+    y[left_out] = 1
+    # Negative ones may add up to nothing.
+    weights = rng.normal(size=weights).astype("float32")
+    for counted in ({}, {"mask": ~left_out}, {"ignore_class": 1}):
+        for reduction in REDUCTIONS:
+            options = {
+                "alpha": 5.0,
+                "reduction": reduction,
+                "sample_weight": weights,
+                **counted,
+            }
+            found = vocabulary_rdrop_loss(
+                y, *head, chunk_size=3, gradients=False, **options
+            )
+            np.testing.assert_allclose(
+                (found.loss, found.task_loss, found.consistency),
+                full_logits(y, *head, **options),
+                rtol=1e-4,
+                atol=1e-6,
+                err_msg=str(options),
+            )
+
+
+@pytest.mark.parametrize(
+    "items, weights",
+    [((3, 4), (3,)), ((3, 4), (3, 2)), ((5,), (5, 5)), ((3, 1), (3, 2))],
+)
+def test_weights_that_fit_no_item_are_named(items, weights, batch):
+    y, *head = batch(shape=items)
+    with pytest.raises(ValueError, match=r"\(batch, 1\).*\(batch, time\)") as e:
+        vocabulary_rdrop_loss(y, *head, sample_weight=np.ones(weights))
+    assert str(weights) in str(e.value) and str(items) in str(e.value)
+
+
+def test_weights_of_rows_whose_number_is_unknown(rng, batch):
+    """The wrong number fails rather than weighs the wrong items."""
+    y, *head = batch(shape=(4, 4))
+    row = tf.TensorSpec((None,), "float32")
+
+    @tf.function(input_signature=[row])
+    def loss(weights):
+        return vocabulary_rdrop_loss(y, *head, sample_weight=weights).loss
+
+    weights = rng.random(4).astype("float32")
+    expected = full_logits(y, *head, sample_weight=weights).loss
+    np.testing.assert_allclose(loss(weights), expected, rtol=1e-5)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        loss(weights[:3])
+
+
+def test_shapes_of_labels(batch):
+    """Columns of labels, and items that are rows."""
+    y, *head = batch()
+    expected = vocabulary_rdrop_loss(y, *head)
+    found = vocabulary_rdrop_loss(y[..., None], *head)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
     hidden, kernel, bias = head
     rows = [tf.reshape(h, (-1, WIDTH)) for h in hidden]
     np.testing.assert_allclose(
         vocabulary_rdrop_loss(y.reshape(-1), rows, kernel, bias).loss,
-        vocabulary_rdrop_loss(y, *head).loss,
+        expected.loss,
         rtol=1e-6,
     )
 

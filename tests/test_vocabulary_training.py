@@ -127,6 +127,29 @@ def test_same_logs_and_weights(build, loss, rdrop, options, rng):
         np.testing.assert_allclose(other, weight, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(TIME,), (TIME, 1), (TIME, TIME, 1)])
+def test_weights_of_every_shape(shape, rng):
+    """As many rows as tokens in each: `(batch,)` runs along the last axis."""
+    x, y, _ = (part[:TIME] for part in tokens(rng))
+    masks = random_masks(rng, 2, TIME, WIDTH)
+    weights = rng.random(shape).astype("float32")
+    results = [
+        train(
+            functional(masks),
+            loss_of(),
+            (x, y, weights),
+            steps=1,
+            vocabulary_chunk=chunk,
+        )
+        for chunk in (None, 4)
+    ]
+    (logs, trained), (chunked_logs, chunked) = results
+    for name in ("loss", "task_loss", "consistency_loss"):
+        np.testing.assert_allclose(chunked_logs[name], logs[name], rtol=2e-5)
+    for weight, other in zip(trained, chunked, strict=True):
+        np.testing.assert_allclose(other, weight, rtol=1e-4, atol=1e-5)
+
+
 def test_the_logs_count_tokens_of_the_first_pass(rng):
     x, y, _ = tokens(rng)
     masks = random_masks(rng, 2, BATCH, WIDTH)

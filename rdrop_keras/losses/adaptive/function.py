@@ -71,8 +71,9 @@ def adaptive_rdrop_loss(
             scalar tensor; it gets no gradient.
         ignore_class: The class id of items that count in neither term.
         mask: Optional, true where an item counts, `(batch, ...)`.
-        sample_weight: Optional weights of the items, `(batch,)` or
-            `(batch, ...)`.
+        sample_weight: Optional weights, as `keras.losses.Loss` takes them:
+            `(batch, ...)` for each item, `(batch, 1)` for each row. Keras
+            broadcasts others along the last axis, `(batch,)` included.
         reduction: `"sum_over_batch_size"`, `"mean"`, `"sum"` or
             `"mean_with_sample_weight"`, as in `keras.losses.Loss`.
         stop_gradient: Whether the first argument of every KL term is a

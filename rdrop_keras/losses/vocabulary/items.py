@@ -73,26 +73,50 @@ def item_weights(
             f"items. Received: reduction={reduction!r}."
         )
     dtype = consistency_dtype()
-    weights = ops.ones(ops.shape(known), dtype)
     if sample_weight is not None:
         sample_weight = ops.cast(ops.convert_to_tensor(sample_weight), dtype)
-        rank = len(known.shape)
-        if len(sample_weight.shape) == rank + 1:
-            sample_weight = ops.squeeze(sample_weight, axis=-1)
-        while len(sample_weight.shape) < rank:
-            sample_weight = ops.expand_dims(sample_weight, -1)
-        weights = weights * sample_weight
-    counted = ops.ones_like(weights)
-    if valid is not None:
-        weights = ops.where(valid, weights, 0.0)
-        counted = ops.cast(valid, dtype)
-    if reduction in MEANS:
-        weights = ops.divide_no_nan(weights, ops.sum(counted))
-    elif reduction == "mean_with_sample_weight":
-        weights = ops.divide_no_nan(weights, ops.sum(weights))
-    # Keras divides means by the number of replicas, whose gradients add up.
-    weights = weights * reduce_values(ops.ones((1,), dtype), reduction)
-    return ops.where(known, weights, float("nan"))
+        _check_weights(sample_weight.shape, known.shape)
+    # By Keras's own code, which has a rule of its own for every shape.
+    ones = ops.ones_like(known, dtype=dtype)
+    weights = reduce_values(ones, None, sample_weight, valid)
+    divided_by = sample_weight
+    if sample_weight is not None and reduction != "mean_with_sample_weight":
+        # What Keras divides by does not depend on them, and negative weights
+        # may add up to 0.
+        divided_by = ops.ones_like(sample_weight)
+    total = ops.sum(reduce_values(ones, None, divided_by, valid))
+    reduced = reduce_values(ones, reduction, divided_by, valid)
+    weights = weights * ops.divide_no_nan(reduced, total)
+    return ops.where(known, _like_items(weights, known), float("nan"))
+
+
+def _check_weights(shape: Any, items: Any) -> None:
+    """Raises unless sample weights give every item one weight."""
+    given, expected = tuple(shape), tuple(items)
+    if len(given) == len(expected) + 1 and given[-1] == 1:
+        given = given[:-1]
+    elif len(expected) == len(given) + 1 and expected[-1] == 1:
+        given = (*given, 1)
+    sizes = zip(reversed(given), reversed(expected))
+    if len(given) > len(expected) or any(
+        a not in (1, b) and None not in (a, b) for a, b in sizes
+    ):
+        raise ValueError(
+            "Expected `sample_weight` to have one weight for each row, of "
+            "shape `(batch, 1)`, or for each item, of shape `(batch, time)`. "
+            f"Received: sample_weight of shape {tuple(shape)} and labels of "
+            f"shape {expected}. Keras broadcasts weights along the last axis."
+        )
+
+
+def _like_items(weights: Any, items: Any) -> Any:
+    """Returns weights, as Keras makes them, in the shape of the items."""
+    if len(weights.shape) > len(items.shape):
+        weights = ops.squeeze(weights, axis=-1)
+    elif len(weights.shape) < len(items.shape):
+        weights = ops.expand_dims(weights, -1)
+    # Fails where sizes that were unknown make more weights than items.
+    return ops.broadcast_to(weights, ops.shape(items))
 
 
 def arrange(labels: Any, weights: Any, valid: Any, chunk_size: int) -> Items:
