@@ -20,3 +20,8 @@ __all__ = [
     "losses",
     "recipes",
 ]
+
+
+def __dir__() -> list[str]:
+    # Submodules are there to be imported, not to be seen beside the names.
+    return [name for name in globals() if name in __all__ or name[:2] == "__"]

@@ -32,11 +32,13 @@ __all__ = [
     "autocast_scope",
     "carry_logits",
     "carry_mask",
+    "compile_config",
     "compiled_loss",
     "computed_logits",
     "global_seed_generator",
     "graph_of",
     "has_built_metrics",
+    "is_saving",
     "is_seed_state",
     "logs_of_training",
     "loss_entries",
@@ -45,6 +47,7 @@ __all__ = [
     "nodes",
     "operation_of",
     "options_of_function",
+    "refuse_h5",
     "rewired",
     "same_rank",
     "seed_generators",
@@ -111,6 +114,18 @@ def has_built_metrics(model: keras.Model) -> bool:
     return compiled is None or compiled.built
 
 
+def is_saving() -> bool:
+    """Whether Keras is writing a model to a file.
+
+    `get_compile_config` is called for files and for clones alike. Only a file
+    has a scope in which an object that occurs twice is written once.
+    """
+    return (
+        global_state.get_global_attribute("shared_objects/id_to_config_map")
+        is not None
+    )
+
+
 def logs_of_training(model: keras.Model) -> dict[str, Any]:
     """Returns the logs of all metrics but the compiled ones.
 
@@ -174,6 +189,15 @@ def seed_generators(layer: keras.layers.Layer) -> list[Any]:
     `Layer.variables` has their states, and those of its sublayers' as well.
     """
     return layer._seed_generators
+
+
+def compile_config(model: keras.Model) -> Any:
+    """Returns the object in which `compile` keeps its arguments, or None.
+
+    Each call makes a new one. `Model.compiled` says nothing of the kind: it is
+    True for a model that was loaded with a warning and not compiled.
+    """
+    return getattr(model, "_compile_config", None)
 
 
 def global_seed_generator() -> Any:
@@ -261,6 +285,26 @@ def rewired(
 def operation_of(tensor: Any) -> Any:
     """Returns the operation that made a symbolic tensor."""
     return tensor._keras_history.operation
+
+
+def refuse_h5(model: keras.Model, message: str) -> None:
+    """Makes saving a compiled model in the legacy format fail.
+
+    That format keeps five arguments of `compile` and has no place for others.
+    Nothing else of Keras reads `config`.
+    """
+    if compile_config(model) is not None:
+        model._compile_config = _NotInH5(model._compile_config, message)
+
+
+class _NotInH5:
+    def __init__(self, config: Any, message: str):
+        self.serialize = config.serialize
+        self._message = message
+
+    @property
+    def config(self) -> dict[str, Any]:
+        raise ValueError(self._message)
 
 
 class LossEntry(NamedTuple):

@@ -11,6 +11,12 @@ import keras
 from rdrop_keras import _keras
 from rdrop_keras import checks
 from rdrop_keras.batch import compute_objective
+from rdrop_keras.compiling import add_settings
+from rdrop_keras.compiling import check_not_settings
+from rdrop_keras.compiling import compile_declaration
+from rdrop_keras.compiling import declared_by
+from rdrop_keras.compiling import has_own_compile
+from rdrop_keras.compiling import take_settings
 from rdrop_keras.objective import loss_of_pass
 from rdrop_keras.passes.observation import Observation
 from rdrop_keras.passes.shared_prefix import once
@@ -78,26 +84,50 @@ class RDropMixin:
         """The compiled R-Drop settings, or None for plain training."""
         return self._rdrop
 
+    @declared_by(compile_declaration)
     def compile(self, *args: Any, rdrop: Any = 1.0, **kwargs: Any) -> None:
         """Configures the model for training.
 
+        Takes `rdrop` and what the model's own `compile` takes: the arguments
+        of `keras.Model.compile`, or those of a KerasHub task or of a class of
+        your own, with its defaults.
+
         Args:
-            *args: As for the model's own `compile`.
+            optimizer: As for `keras.Model.compile`, like all that follow.
+            loss: The task loss.
+            loss_weights: The weights of the losses of several outputs.
+            metrics: Metrics, of the predictions of the first pass.
+            weighted_metrics: Metrics that sample weights weight.
+            run_eagerly: Whether steps run without being compiled.
+            steps_per_execution: The number of steps in each compiled call.
+            jit_compile: Whether to compile with XLA.
+            auto_scale_loss: Whether to scale the loss in `mixed_float16`.
             rdrop: A number or schedule, the paper's alpha; an `RDrop` with
                 all settings; or None or False for plain Keras training at
-                plain cost.
-            **kwargs: As for the model's own `compile`.
+                plain cost. Defaults to 1.0.
+            **kwargs: What else the model's own `compile` takes.
 
         Raises:
             TypeError, ValueError: If `rdrop` is not valid, or the model
                 cannot be trained with R-Drop. The model then stays as it was.
         """
+        check_not_settings(type(self), RDropMixin, kwargs)
         rdrop = RDrop.from_argument(rdrop)
         if rdrop is not None:
             checks.check_model(self, RDropMixin)
             checks.check_loss(super().compile, args, kwargs, rdrop)
         super().compile(*args, **kwargs)
         self._set_rdrop(rdrop)
+        self._refuse_h5()
+
+    def _refuse_h5(self) -> None:
+        _keras.refuse_h5(
+            self,
+            "Expected a path that ends in `.keras`, or "
+            "`include_optimizer=False`. Received a legacy `.h5` path. That "
+            "format cannot hold `compile(rdrop=...)`: the model would be "
+            "loaded with another alpha than it was trained with.",
+        )
 
     def _set_rdrop(self, rdrop: RDrop | None) -> None:
         self._rdrop = rdrop
@@ -107,21 +137,20 @@ class RDropMixin:
 
     def get_compile_config(self) -> dict[str, Any]:
         config = super().get_compile_config()
-        if config:
-            config["rdrop"] = keras.saving.serialize_keras_object(self._rdrop)
-        return config
+        return add_settings(config, self._rdrop, type(self))
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        config = dict(config)
-        rdrop = keras.saving.deserialize_keras_object(config.pop("rdrop", None))
-        if checks.is_from_keras(super().compile_from_config):
+        config, rdrop = take_settings(config)
+        own = has_own_compile(type(self))
+        if not own and checks.is_from_keras(super().compile_from_config):
             # Keras's own refuses to call an overridden `compile`.
             config = keras.saving.deserialize_keras_object(config)
             self.compile(**config, rdrop=rdrop)
             if self.optimizer is not None and self.built:
                 self.optimizer.build(self.trainable_variables)
-        else:
-            super().compile_from_config(config)
+            return
+        super().compile_from_config(config)
+        if _keras.compile_config(self) is not None:
             self._set_rdrop(rdrop)
 
     def reset_metrics(self) -> None:

@@ -49,6 +49,13 @@ class RDropModel(RDropMixin, keras.Model):
         return super().__new__(cls)
 
     def __init__(self, *args: Any, **kwargs: Any):
+        for each in (*args, *kwargs.values()):
+            if isinstance(each, keras.Model):
+                raise TypeError(
+                    "Expected inputs and outputs. Received the model "
+                    f"{each.name!r}. To train a model that exists already, "
+                    "write `RDropModel.from_model(model)`."
+                )
         if _is_functional(args, kwargs) and not isinstance(
             self, _keras.Functional
         ):
@@ -61,25 +68,47 @@ class RDropModel(RDropMixin, keras.Model):
         super().__init__(*args, **kwargs)
 
     @classmethod
-    def from_model(cls, model: keras.Model) -> keras.Model:
+    def from_model(cls, model: keras.Model) -> RDropModel:
         """Returns a trainer for a model that exists already.
 
         Both are one model seen through two classes: they share layers,
         weights and all other state, so that training the trainer trains the
         model in place. The model's own class does not change: it fits,
-        evaluates, saves and exports as a plain Keras model. What the trainer
-        saves is that plain model.
+        evaluates, saves and exports as a plain Keras model.
+
+        A model that is compiled already, such as one that `load_model`
+        returns, keeps its optimizer with its state, its loss and its metrics.
+        The trainer then trains with them and with R-Drop at alpha 1.0, and
+        warns that it does.
+
+        What the trainer saves, and what `ModelCheckpoint` saves of it, is the
+        plain model with the optimizer's state, without R-Drop's settings.
+        Training goes on from such a file where it stopped, but for the seeds
+        of dropout, which Keras saves for no model:
+
+        ```python
+        trainer = RDropModel.from_model(keras.models.load_model(path))
+        trainer.compile(trainer.optimizer, trainer.loss, rdrop=5.0)
+        trainer.fit(x, y, initial_epoch=3, epochs=6)
+        ```
+
+        A trainer can be copied and pickled, with its settings. So can it be
+        cloned by `keras.models.clone_model`, except where Keras makes a plain
+        model of it (a sequential model, a class with its own constructor):
+        that is an error.
 
         Args:
             model: Any Keras model: functional, sequential, subclassed, or a
                 KerasHub task. Its class must use Keras's own `train_step`.
 
         Returns:
-            A model of a class that puts `RDropMixin` before the model's own.
-            An `RDropMixin` model is returned as it is.
+            A model of a class that derives from `RDropModel` and from the
+            model's own. An `RDropMixin` model is returned as it is.
 
         Raises:
             TypeError: If `model` is not a Keras model.
+            TypeError, ValueError: If it is compiled and cannot be trained
+                with R-Drop.
 
         Example:
 
@@ -91,7 +120,7 @@ class RDropModel(RDropMixin, keras.Model):
         >>> model.built, type(model).__name__
         (True, 'Sequential')
         """
-        return view_of(model)
+        return view_of(model, RDropModel)
 
 
 @keras.saving.register_keras_serializable("rdrop_keras", name="RDropModel")

@@ -42,6 +42,8 @@ PUBLIC = [
 ]
 
 
+# A trainer of a loaded model says so, also where it is compiled right after.
+@pytest.mark.filterwarnings("ignore:The model .* is compiled already")
 @pytest.mark.parametrize("page", PAGES, ids=str)
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     text = (ROOT / page).read_text()

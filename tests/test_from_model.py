@@ -5,8 +5,11 @@ import keras
 import numpy as np
 import pytest
 
+from rdrop_keras import RDrop
 from rdrop_keras import RDropMixin
 from rdrop_keras import RDropModel
+
+LOGS = ["consistency_loss", "loss", "task_loss"]
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -46,7 +49,7 @@ def test_trains_the_given_object_in_place(kind, tmp_path):
     model = PLAIN[kind]()
     cls = type(model)
     trainer = RDropModel.from_model(model)
-    assert isinstance(trainer, RDropMixin)
+    assert isinstance(trainer, RDropModel)
     assert isinstance(trainer, cls)
     trainer.compile(
         "adam", builders.cross_entropy(), metrics=["accuracy"], rdrop=5.0
@@ -144,15 +147,6 @@ def test_whatever_saves_the_trainer_saves_the_plain_model(kind, tmp_path):
     assert sorted(again.fit(x, y, verbose=0).history) == ["accuracy", "loss"]
 
 
-def test_clone_of_a_trainer():
-    for kind in ("functional", "built_sequential"):
-        trainer = RDropModel.from_model(PLAIN[kind]())
-        trainer.compile("sgd", builders.cross_entropy())
-        clone = keras.models.clone_model(trainer)
-        assert clone.layers[0] is not trainer.layers[0]
-        assert clone.count_params() == trainer.count_params()
-
-
 def test_export(tmp_path):
     import tensorflow as tf
 
@@ -184,3 +178,149 @@ def test_one_view_class_for_each_class():
 def test_only_models(thing):
     with pytest.raises(TypeError, match="Expected a `keras.Model`"):
         RDropModel.from_model(thing)
+
+
+def compile_plain(model, **kwargs):
+    model.compile(
+        "adam", builders.cross_entropy(), metrics=["accuracy"], **kwargs
+    )
+
+
+TAKES_OVER = (
+    "Adam at iteration 2, loss='sparse_categorical_crossentropy', "
+    r"metrics=\['accuracy'\].*alpha 1.0.*trainer.compile\(trainer.optimizer, "
+    "trainer.loss, rdrop="
+)
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_a_compiled_model_is_taken_over_with_rdrop(kind):
+    x, y = builders.data()
+    model = PLAIN[kind]()
+    compile_plain(model)
+    model.fit(x, y, verbose=0)
+    optimizer, train_function = model.optimizer, model.train_function
+    with pytest.warns(UserWarning, match=TAKES_OVER):
+        trainer = RDropModel.from_model(model)
+    assert trainer.rdrop == RDrop(1.0)
+    assert trainer.optimizer is optimizer
+    history = trainer.fit(x, y, verbose=0).history
+    assert sorted(history) == ["accuracy", *LOGS]
+    assert int(optimizer.iterations) == 4
+    # The model stays plain, with a training function of its own.
+    assert model.train_function is train_function
+    assert sorted(model.fit(x, y, verbose=0).history) == ["accuracy", "loss"]
+    # Another trainer of it does not change the settings again.
+    trainer.compile("sgd", builders.cross_entropy(), rdrop=3.0)
+    assert RDropModel.from_model(model).rdrop == RDrop(3.0)
+
+
+def test_taken_over_it_trains_as_if_compiled_with_the_default():
+    x, y = builders.data()
+    histories = []
+    for compiled_first in (True, False):
+        keras.utils.set_random_seed(2)
+        model = keras.Model(*builders.graph())
+        if compiled_first:
+            compile_plain(model)
+            with pytest.warns(UserWarning, match="compiled already"):
+                trainer = RDropModel.from_model(model)
+        else:
+            trainer = RDropModel.from_model(model)
+            compile_plain(trainer)
+        histories.append(trainer.fit(x, y, shuffle=False, verbose=0).history)
+    assert histories[0] == histories[1]
+    assert sorted(histories[0]) == ["accuracy", *LOGS]
+
+
+@pytest.mark.parametrize("how", ["fit", "train_on_batch", "loss", "plan"])
+def test_a_model_compiled_after_its_trainer_was_made(how):
+    x, y = builders.data()
+    model = keras.Model(*builders.graph())
+    trainer = RDropModel.from_model(model)
+    assert trainer.rdrop is None
+    compile_plain(model)
+    with pytest.warns(UserWarning, match="compiled already"):
+        if how == "fit":
+            logs = trainer.fit(x, y, verbose=0).history
+        elif how == "train_on_batch":
+            logs = trainer.train_on_batch(x, y, return_dict=True)
+        elif how == "loss":
+            trainer.compute_rdrop_loss(x, y)
+            logs = trainer.fit(x, y, verbose=0).history
+        else:
+            assert "2 passes" in trainer.rdrop_plan()
+            logs = trainer.fit(x, y, verbose=0).history
+    assert sorted(logs) == ["accuracy", *LOGS]
+    assert trainer.rdrop == RDrop(1.0)
+
+
+def test_a_trainer_compiled_without_rdrop_stays_plain():
+    model = keras.Model(*builders.graph())
+    trainer = RDropModel.from_model(model)
+    compile_plain(trainer, rdrop=None)
+    compile_plain(model)
+    history = trainer.fit(*builders.data(), verbose=0).history
+    assert sorted(history) == ["accuracy", "loss"]
+
+
+def test_a_compiled_model_is_checked():
+    class Own(keras.Sequential):
+        def train_step(self, data):
+            return super().train_step(data)
+
+    class NoTraining(keras.Model):
+        def call(self, inputs):
+            return inputs
+
+    for cls, error, message in (
+        (Own, TypeError, "own `train_step`"),
+        (NoTraining, ValueError, "`training` argument"),
+    ):
+        model = cls()
+        trainer = RDropModel.from_model(model)
+        model.compile("sgd", "mse")
+        with pytest.raises(error, match=message):
+            RDropModel.from_model(model)
+        with pytest.raises(error, match=message):
+            assert trainer.rdrop
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_training_goes_on_from_a_checkpoint_as_if_uninterrupted(kind, tmp_path):
+    x, y = builders.data()
+    path = tmp_path / "checkpoint.keras"
+    fit = dict(shuffle=False, verbose=0)
+
+    def trainer():
+        keras.utils.set_random_seed(4)
+        made = RDropModel.from_model(PLAIN[kind]())
+        compile_plain(made, rdrop=5.0)
+        return made
+
+    expected = trainer()
+    history = expected.fit(x, y, epochs=3, **fit).history
+    saved = keras.callbacks.ModelCheckpoint(path)
+    stopped = trainer()
+    stopped.fit(x, y, epochs=1, callbacks=[saved], **fit)
+    with pytest.warns(UserWarning, match=TAKES_OVER):
+        again = RDropModel.from_model(keras.models.load_model(path))
+    # Keras does not save the state of seed generators.
+    for ours, theirs in zip(stopped.variables, again.variables):
+        if "seed_generator" in ours.path:
+            theirs.assign(ours)
+    again.compile(again.optimizer, again.loss, metrics=["accuracy"], rdrop=5.0)
+    rest = again.fit(x, y, initial_epoch=1, epochs=3, **fit).history
+    assert rest == {key: values[1:] for key, values in history.items()}
+    assert int(again.optimizer.iterations) == 6
+    for a, b in zip(expected.weights, again.weights):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_an_existing_model_goes_to_from_model():
+    model = keras.Model(*builders.graph())
+    for arguments, kwargs in (((model,), {}), ((), {"model": model})):
+        with pytest.raises(TypeError, match=r"RDropModel.from_model\(model\)"):
+            RDropModel(*arguments, **kwargs)
+    with pytest.raises(TypeError, match="from_model"):
+        builders.Subclassed(model=model)

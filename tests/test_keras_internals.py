@@ -193,3 +193,46 @@ def test_compiled_metrics_are_told_apart():
     assert set(model.get_metrics_result()) == {"loss", "mae"}
     model.compile("sgd", "mse")
     assert _keras.has_built_metrics(model)
+
+
+def test_each_compile_keeps_its_arguments_in_an_object_of_its_own():
+    model = keras.Sequential([keras.layers.Dense(2)])
+    assert _keras.compile_config(model) is None
+    model.compile("sgd", "mse", metrics=["mae"])
+    first = _keras.compile_config(model)
+    assert first.config["loss"] == "mse"
+    assert first.config["metrics"] == ["mae"]
+    model.compile("sgd", "mse")
+    assert _keras.compile_config(model) is not first
+
+
+def test_a_file_is_told_from_a_clone(tmp_path):
+    seen = []
+
+    class Watched(keras.Model):
+        def get_compile_config(self):
+            seen.append(_keras.is_saving())
+            return super().get_compile_config()
+
+    model = Watched(*builders.graph())
+    model.compile("sgd", "mse")
+    keras.models.clone_model(model)
+    model.save(tmp_path / "model.keras")
+    keras.models.clone_model(model)
+    assert seen == [False, True, False]
+
+
+def test_only_the_legacy_format_is_refused(tmp_path):
+    model = keras.Model(*builders.graph())
+    _keras.refuse_h5(model, "no")
+    model.save(tmp_path / "uncompiled.h5")
+    model.compile("sgd", "mse")
+    _keras.refuse_h5(model, "Expected another format.")
+    with pytest.raises(ValueError, match="Expected another format"):
+        model.save(tmp_path / "model.h5")
+    model.save(tmp_path / "weights.h5", include_optimizer=False)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert again.get_compile_config() == model.get_compile_config()
+    model.compile("sgd", "mse")
+    model.save(tmp_path / "model.h5")

@@ -1,5 +1,7 @@
 """The ways to make a model, each saved, reloaded and refitted."""
 
+import importlib
+import pathlib
 import subprocess
 import sys
 
@@ -13,6 +15,7 @@ from rdrop_keras import RDrop
 from rdrop_keras import RDropMixin
 from rdrop_keras import RDropModel
 
+TESTS = pathlib.Path(__file__).parent
 LOGS = ["accuracy", "consistency_loss", "loss", "task_loss"]
 
 
@@ -172,6 +175,27 @@ print("reloaded")
     assert result.stdout.strip().endswith("reloaded"), result.stderr
 
 
+@pytest.mark.parametrize("registered", [False, True])
+def test_reload_in_a_process_needs_our_import(registered, tmp_path):
+    """Keras finds a class only where something registered it."""
+    model = compiled("mixed_sequential" if registered else "functional")
+    model.save(tmp_path / "model.keras")
+    load = f"keras.saving.load_model({str(tmp_path / 'model.keras')!r}).rdrop"
+    import_ours = "import rdrop_keras"
+    if registered:
+        import_ours = f"sys.path.append({str(TESTS)!r}); import builders"
+    for line, expected in (("pass", ""), (import_ours, "RDrop(alpha=5.0")):
+        result = subprocess.run(
+            [sys.executable, "-c", f"import keras, sys\n{line}\nprint({load})"],
+            capture_output=True,
+            text=True,
+        )
+        assert result.stdout[:15] == expected[:15], result.stderr
+        if not expected:
+            assert "Could not locate class" in result.stderr
+            assert "make sure they are all imported" in result.stderr
+
+
 def test_settings_of_compile():
     model = builders.functional()
     loss = builders.cross_entropy()
@@ -297,3 +321,27 @@ def test_public_names():
     assert rdrop_keras.layers.__all__ == ["AdaptiveSoftmax", "Consistency"]
     for name in rdrop_keras.__all__:
         assert getattr(rdrop_keras, name).__doc__
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".callbacks", ".layers", ".losses", ".recipes"]
+)
+def test_dir_shows_the_public_names(name):
+    package = importlib.import_module(f"rdrop_keras{name}")
+    shown = [each for each in dir(package) if not each.startswith("__")]
+    assert shown == sorted(package.__all__)
+    assert {"__all__", "__doc__", "__name__"} <= set(dir(package))
+    assert "__version__" in dir(rdrop_keras)
+
+
+@pytest.mark.parametrize("rdrop", [2.0, None])
+@pytest.mark.parametrize("kind", builders.BUILDERS)
+def test_the_legacy_format_is_refused(kind, rdrop, tmp_path):
+    model = compiled(kind, rdrop=rdrop)
+    model(builders.data()[0])
+    for save in (model.save, lambda path: keras.saving.save_model(model, path)):
+        with pytest.raises(ValueError, match=r"ends in `.keras`.*`.h5`"):
+            save(tmp_path / "model.h5")
+    trainer = RDropModel.from_model(keras.Model(*builders.graph()))
+    trainer.compile("sgd", "mse", rdrop=rdrop)
+    trainer.save(tmp_path / "plain.h5")

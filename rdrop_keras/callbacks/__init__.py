@@ -3,3 +3,7 @@
 from rdrop_keras.callbacks.consistency_monitor import ConsistencyMonitor
 
 __all__ = ["ConsistencyMonitor"]
+
+
+def __dir__() -> list[str]:
+    return [name for name in globals() if name in __all__ or name[:2] == "__"]

@@ -27,3 +27,7 @@ __all__ = [
     "squared_error_consistency",
     "vocabulary_rdrop_loss",
 ]
+
+
+def __dir__() -> list[str]:
+    return [name for name in globals() if name in __all__ or name[:2] == "__"]

@@ -18,3 +18,7 @@ __all__ = [
     "get",
     "names",
 ]
+
+
+def __dir__() -> list[str]:
+    return [name for name in globals() if name in __all__ or name[:2] == "__"]
