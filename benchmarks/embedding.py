@@ -26,7 +26,7 @@ from benchmarks.harness import take_turns
 from benchmarks.report import Report
 from rdrop_keras.trainers.tensorflow import dense
 
-OPTIMIZERS = ("Adam", "SGD", "Adafactor")
+OPTIMIZERS = ("Adam", "SGD")
 DENSE = "dense"
 
 
