@@ -6,6 +6,8 @@ a Keras release takes one of them away.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import itertools
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -24,7 +26,9 @@ from keras.src.random import seed_generator
 # otherwise Keras rewrites `RDropModel.__bases__` for good, and no subclass of
 # it can be defined after that (keras-team/keras#17270).
 # isort: split
+from keras.src.models import cloning
 from keras.src.models.functional import Functional
+from keras.src.models.functional import functional_like_constructor
 
 __all__ = [
     "Functional",
@@ -32,13 +36,14 @@ __all__ = [
     "autocast_scope",
     "carry_logits",
     "carry_mask",
+    "clones_as_plain",
     "compile_config",
     "compiled_loss",
     "computed_logits",
     "global_seed_generator",
     "graph_of",
     "has_built_metrics",
-    "is_saving",
+    "is_cloning",
     "is_seed_state",
     "logs_of_training",
     "loss_entries",
@@ -114,16 +119,35 @@ def has_built_metrics(model: keras.Model) -> bool:
     return compiled is None or compiled.built
 
 
-def is_saving() -> bool:
-    """Whether Keras is writing a model to a file.
+def clones_as_plain(model: keras.Model) -> bool:
+    """Whether `keras.models.clone_model` makes a model of a plain class.
 
-    `get_compile_config` is called for files and for clones alike. Only a file
-    has a scope in which an object that occurs twice is written once.
+    It has `Sequential` and `Functional` hard-coded for these, and makes other
+    models by the name of their class, which may be that of another class.
     """
-    return (
-        global_state.get_global_attribute("shared_objects/id_to_config_map")
-        is not None
-    )
+    if isinstance(model, keras.Sequential):
+        return True
+    if isinstance(model, Functional):
+        return not functional_like_constructor(type(model))
+    name = keras.saving.get_registered_name(type(model))
+    named = keras.saving.get_registered_object(name)
+    return named not in (None, type(model))
+
+
+def is_cloning() -> bool:
+    """Whether `keras.models.clone_model` is what has called us.
+
+    It asks a model for its `get_compile_config` as saving does, and hands the
+    config to a model of another class.
+    """
+    frame = inspect.currentframe()
+    for _ in range(12):
+        if frame is None:
+            return False
+        if frame.f_globals.get("__name__") == cloning.__name__:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def logs_of_training(model: keras.Model) -> dict[str, Any]:
@@ -235,8 +259,8 @@ def nodes(model: keras.Model) -> Iterator[Any]:
                 yield node
 
 
-class _Rewired(Functional):
-    """A functional model that calls something else than its operations.
+class _Rewiring:
+    """Calls something else than the operations of a functional model.
 
     `keras.Model(intermediate, outputs)` would be the public way to run a part
     of a graph. It fails where a layer is called on both sides of the cut, or
@@ -262,6 +286,12 @@ class _Rewired(Functional):
         )
 
 
+@functools.cache
+def _rewiring_class(cls: type) -> type:
+    # Of the model's own class, which may compute a mask of its own.
+    return type(cls.__name__, (_Rewiring, cls), {"__module__": cls.__module__})
+
+
 def rewired(
     model: keras.Model,
     replacements: Sequence[Callable[[int, Callable], Callable]],
@@ -276,9 +306,10 @@ def rewired(
         replacements: Each is given the position of a call among `nodes` and
             what would be called, and returns what to call.
     """
-    other = object.__new__(_Rewired)
-    object.__setattr__(other, "__dict__", graph_of(model).__dict__)
-    _Rewired._replacements.__set__(other, tuple(replacements))
+    graph = graph_of(model)
+    other = object.__new__(_rewiring_class(type(graph)))
+    object.__setattr__(other, "__dict__", graph.__dict__)
+    object.__setattr__(other, "_replacements", tuple(replacements))
     return other
 
 

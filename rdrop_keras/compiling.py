@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import warnings
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import ParamSpec
 
 import keras
 
+from rdrop_keras import _keras
 from rdrop_keras.rdrop import RDrop
 
 P = ParamSpec("P")
@@ -107,52 +109,31 @@ def _own_compiles(classes: tuple[type, ...]) -> Iterator[Callable[..., None]]:
         yield method
 
 
-@keras.saving.register_keras_serializable("rdrop_keras")
-class CompiledRDrop:
-    """R-Drop's settings among those that a model is compiled with.
+def add_settings(model: Any, config: dict[str, Any]) -> dict[str, Any]:
+    """Returns what `get_compile_config` made, with R-Drop's settings in it.
 
-    Only a class with `RDropMixin` reads them. Any other, such as Keras makes
-    of some models to clone them, would train without R-Drop, and is told so.
+    Nothing is added for plain training, which a plain class can take over.
 
     Args:
-        rdrop: The settings.
-        model: The name of the model's class.
+        model: A model whose class has `RDropMixin`.
+        config: The config.
     """
-
-    def __init__(self, rdrop: RDrop, model: str):
-        self.rdrop = rdrop
-        self.model = model
-
-    def get_config(self) -> dict[str, Any]:
-        rdrop = keras.saving.serialize_keras_object(self.rdrop)
-        return {"rdrop": rdrop, "model": self.model}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> CompiledRDrop:
-        raise ValueError(
-            "Expected a class that trains with R-Drop to be compiled like the "
-            f"`{config['model']}`. Received a plain class: "
-            "`keras.models.clone_model` makes one of a sequential model and "
-            "of a class with its own constructor. Use `copy.deepcopy(model)`; "
-            "or `clone = type(model).from_config(model.get_config())`, which "
-            "has new weights, and compile it; or clone the model before it is "
-            "compiled and train the clone with `RDropModel.from_model(clone)`. "
-            "Give scikit-learn's wrappers a function that returns the compiled "
-            "model."
-        )
-
-
-def add_settings(
-    config: dict[str, Any], rdrop: RDrop | None, cls: type
-) -> dict[str, Any]:
-    """Adds settings to a config that `get_compile_config` made.
-
-    Nothing for plain training, which a plain class can take over.
-    """
+    rdrop = model.rdrop
     if not config or rdrop is None:
         return config
-    settings = CompiledRDrop(rdrop, cls.__name__)
-    return {**config, "rdrop": keras.saving.serialize_keras_object(settings)}
+    if _keras.is_cloning() and _keras.clones_as_plain(model):
+        warnings.warn(
+            "The settings of R-Drop are left out of the config of "
+            f"{model.name!r}, a {type(model).__name__}. "
+            "`keras.models.clone_model`, on which scikit-learn's wrappers "
+            "rely, makes a plain model of a sequential model and of a class "
+            "with its own constructor: it trains without R-Drop. Use "
+            "`copy.deepcopy(model)`, or compile the clone by "
+            "`RDropModel.from_model(clone).compile(..., rdrop=...)`. Give "
+            "scikit-learn's wrappers a function that returns the model."
+        )
+        return config
+    return {**config, "rdrop": keras.saving.serialize_keras_object(rdrop)}
 
 
 def take_settings(
@@ -161,6 +142,4 @@ def take_settings(
     """Returns a config without the settings in it, and the settings."""
     config = dict(config)
     rdrop = config.pop("rdrop", None)
-    if rdrop is not None and rdrop["class_name"] == CompiledRDrop.__name__:
-        rdrop = rdrop["config"]["rdrop"]
     return config, keras.saving.deserialize_keras_object(rdrop)

@@ -68,7 +68,7 @@ class RDropModel(RDropMixin, keras.Model):
         super().__init__(*args, **kwargs)
 
     @classmethod
-    def from_model(cls, model: keras.Model) -> RDropModel:
+    def from_model(cls, model: Any) -> RDropModel:
         """Returns a trainer for a model that exists already.
 
         Both are one model seen through two classes: they share layers,

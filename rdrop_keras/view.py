@@ -178,10 +178,10 @@ class _View:
 
     def get_compile_config(self) -> dict[str, Any]:
         config = super(RDropMixin, self).get_compile_config()
-        if _keras.is_saving():
-            # The plain model, which the file is of, does not take `rdrop`.
+        if not _keras.is_cloning():
+            # The plain model, which a file is of, does not take `rdrop`.
             return config
-        return add_settings(config, self._rdrop, type(self))
+        return add_settings(self, config)
 
     def _refuse_h5(self) -> None:
         """A file is of the plain model, which has nothing to lose in it."""
