@@ -15,6 +15,7 @@ from rdrop_keras.parts import Objective
 from rdrop_keras.parts import combine
 from rdrop_keras.parts import mean_of
 from rdrop_keras.parts import plain_objective
+from rdrop_keras.passes import run_concat
 from rdrop_keras.passes import run_passes
 from rdrop_keras.passes.observation import Observation
 from rdrop_keras.passes.observation import observe
@@ -47,10 +48,8 @@ def compute_objective(
         return _in_chunks(model, x, y, sample_weight, observation)
     compiled_loss = _keras.compiled_loss(model)
     # What an override makes of an output is not ours to rewrite.
-    together = (
-        settings.fused
-        and compiled_loss is not None
-        and checks.is_from_keras(model.compute_loss)
+    together = compiled_loss is not None and checks.is_from_keras(
+        model.compute_loss
     )
 
     def finish(output):
@@ -107,17 +106,23 @@ def observed(model: Any, x: Any, y: Any, sample_weight: Any) -> Observation:
         y: Targets, of any structure.
         sample_weight: Sample weights, as `fit` hands them over.
     """
-    own_loss = not checks.is_from_keras(model.compute_loss)
 
     def run(called):
-        output = called(x, training=True)
-        if own_loss:
-            loss_of_pass(model, x, y, output, sample_weight)
+        if model.rdrop.passes == "concat":
+            # The batch size may be part of the model.
+            return next(run_concat(called, x, model.rdrop.num_passes))
+        return called(x, training=True)
+
+    def finish(output):
+        loss_of_pass(model, x, y, output, sample_weight)
 
     def look():
         if not model.built:
             model(x, training=False)
-        model._rdrop_observation = observe(model, run)
+        own_loss = not checks.is_from_keras(model.compute_loss)
+        model._rdrop_observation = observe(
+            model, run, finish if own_loss else None
+        )
 
     if model._rdrop_observation is None:
         trainer().aside(look)

@@ -58,12 +58,14 @@ def look(model: Any, data: Any) -> Look:
     _warn_of_padding(model, y, y_pred, sample_weight)
     same = [s for s in map(_same, compared) if s is not None]
     if compared and same and all(same):
-        # Counting its calls is not how the model makes random numbers.
-        model._rdrop_observation = dataclasses.replace(observation, counters=())
-        if model.rdrop.check_dropout and not (
-            observation.draws and _differ_later(model, x, y, sample_weight)
-        ):
-            raise ValueError(explain_identical_passes(model))
+        draws = observation.draws or observation.counters
+        if not (draws and _differ_later(model, x, y, sample_weight)):
+            # It does not count its calls to make random numbers.
+            model._rdrop_observation = dataclasses.replace(
+                observation, counters=()
+            )
+            if model.rdrop.check_dropout:
+                raise ValueError(explain_identical_passes(model))
     outputs = tuple(objective.consistency.by_output)
     return Look(bool(same) or not compared, outputs)
 

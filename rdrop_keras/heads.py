@@ -145,6 +145,10 @@ def check_head(layer: Any, kwargs: dict[str, Any]) -> None:
 
 def _kind(layer: Any) -> type | None:
     """Returns the head that a layer is, or None."""
+    if isinstance(layer, AdaptiveSoftmax):
+        # Chunks ask for its `adaptive_weights`, as its `call` does.
+        calls = type(layer).call is AdaptiveSoftmax.call
+        return AdaptiveSoftmax if calls else None
     for kind in HEADS:
         if isinstance(layer, kind):
             classes = type(layer).__mro__

@@ -121,13 +121,15 @@ class RDropMixin:
         self._refuse_h5()
 
     def _refuse_h5(self) -> None:
-        _keras.refuse_h5(
-            self,
-            "Expected a path that ends in `.keras`, or "
-            "`include_optimizer=False`. Received a legacy `.h5` path. That "
-            "format cannot hold `compile(rdrop=...)`: the model would be "
-            "loaded with another alpha than it was trained with.",
-        )
+        _keras.refuse_h5(self, _NOT_IN_H5)
+
+    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
+        """Saves the model, with the settings of R-Drop, as a `.keras` file."""
+        legacy = str(filepath).endswith((".h5", ".hdf5"))
+        if legacy and self.compiled and kwargs.get("include_optimizer", True):
+            # Keras would open the file first, and lose what was in it.
+            raise ValueError(_NOT_IN_H5)
+        return super().save(filepath, *args, **kwargs)
 
     def _set_rdrop(self, rdrop: RDrop | None) -> None:
         self._rdrop = rdrop
@@ -137,7 +139,7 @@ class RDropMixin:
 
     def get_compile_config(self) -> dict[str, Any]:
         config = super().get_compile_config()
-        return add_settings(config, self._rdrop, type(self))
+        return add_settings(self, config)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         config, rdrop = take_settings(config)
@@ -336,3 +338,11 @@ class RDropMixin:
                 "Expected a compiled model. Call `compile(...)` first: it "
                 "says which loss and which alpha to train with."
             )
+
+
+_NOT_IN_H5 = (
+    "Expected a path that ends in `.keras`, or `include_optimizer=False`. "
+    "Received a legacy `.h5` path. That format cannot hold "
+    "`compile(rdrop=...)`: the model would be loaded with another alpha than "
+    "it was trained with."
+)

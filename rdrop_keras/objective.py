@@ -114,9 +114,11 @@ def compare_with_loss(
     task_losses, compared = [], []
     groups = loss_entries(compiled_loss, settings, y, outputs, sample_weight)
     for group in groups:
-        losses, values = fused_losses(
-            group, _divergence(settings, group[0]), settings.stop_gradient
-        )
+        losses, values = None, None
+        if settings.fused:
+            losses, values = fused_losses(
+                group, _divergence(settings, group[0]), settings.stop_gradient
+            )
         if losses is None:
             losses = [
                 each.loss(each.y_true, each.y_pred, each.sample_weight)

@@ -76,7 +76,7 @@ class Measurement:
             with Recording(model) as recording:
                 output = _call(model, x, training)
                 loss = loss_of_pass(model, x, y, output, weight, training=False)
-            recording.release_seeds()
+            recording.release_random_state()
             losses.append(loss / share)
             outputs.append(output)
         agreeing, total = self._count_agreeing(y, outputs[1:], weight)

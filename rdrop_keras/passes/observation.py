@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -40,6 +41,10 @@ class Observation:
 class Recording(keras.StatelessScope):
     """Holds back what is assigned inside, and remembers the variables.
 
+    Seeds are counted on rather than kept as they are assigned: the body of
+    `keras.ops.vectorized_map` assigns a tensor of its own graph, which cannot
+    be read outside of it.
+
     Args:
         model: Its regularizers read their weights from the scope.
     """
@@ -50,29 +55,62 @@ class Recording(keras.StatelessScope):
         ]
         super().__init__(regularized, collect_losses=True)
         self.assigned: dict[int, keras.Variable] = {}
-        self.draws = 0
+        self._draws: collections.Counter[int] = collections.Counter()
+        self._reads_start = False
+
+    @property
+    def draws(self) -> int:
+        """How many random numbers, or tensors of them, have been drawn."""
+        return self._draws.total()
 
     def add_update(self, update: tuple[keras.Variable, Any]) -> None:
         variable, _ = update
         self.assigned[id(variable)] = variable
-        self.draws += _keras.is_seed_state(variable)
-        super().add_update(update)
+        if _keras.is_seed_state(variable):
+            self._draws[id(variable)] += 1
+        else:
+            super().add_update(update)
 
-    def release_seeds(self) -> None:
+    def get_current_value(self, variable: keras.Variable) -> Any:
+        draws = self._draws[id(variable)]
+        if not draws or self._reads_start:
+            return super().get_current_value(variable)
+        self._reads_start = True
+        try:
+            start = variable.value
+        finally:
+            self._reads_start = False
+        # As `SeedGenerator.next` does: a seed and how often it was drawn from.
+        return start + keras.ops.cast([0, draws], start.dtype)
+
+    def counters(self) -> list[keras.Variable]:
+        """Returns what was counted by a call that drew from no generator."""
+        if self.draws:
+            return []
+        return [v for v in self.assigned.values() if "int" in v.dtype]
+
+    def release_random_state(self) -> None:
         """Lets the random state move on, after the scope."""
-        for variable in self.assigned.values():
-            if _keras.is_seed_state(variable):
+        counters = {id(variable) for variable in self.counters()}
+        for key, variable in self.assigned.items():
+            if _keras.is_seed_state(variable) or key in counters:
                 variable.assign(self.get_current_value(variable))
 
 
-def observe(model: keras.Model, run: Callable[[Any], Any]) -> Observation:
+def observe(
+    model: keras.Model,
+    run: Callable[[Any], Any],
+    finish: Callable[[Any], Any] | None = None,
+) -> Observation:
     """Returns what a training-mode call of a model does; changes nothing.
 
     Args:
         model: A built model.
         run: Calls what it is given, in place of the model, on a batch in
-            training mode, and computes the loss of it where that is the
-            model's own code.
+            training mode.
+        finish: Computes the loss of the output, where that is the model's own
+            code. What it assigns belongs to its pass, but for metrics, which
+            report on all passes.
     """
     recording = Recording(model)
     drawing = set()
@@ -92,18 +130,19 @@ def observe(model: keras.Model, run: Callable[[Any], Any]) -> Observation:
         called = _keras.rewired(model, [watched])
     shared = Once(lambda: recording.draws)
     with recording, once.set(model, shared):
-        run(called)
+        output = run(called)
+        reporting = {id(v) for v in model.metrics_variables}
+        reporting -= set(recording.assigned)
+        if finish is not None:
+            finish(output)
     state = [
         variable
-        for variable in recording.assigned.values()
-        if not _keras.is_seed_state(variable)
+        for key, variable in recording.assigned.items()
+        if not _keras.is_seed_state(variable) and key not in reporting
     ]
-    counters = []
-    if not recording.draws:
-        counters = [v for v in state if "int" in v.dtype]
     return Observation(
         tuple(state),
-        tuple(counters),
+        tuple(recording.counters()),
         recording.draws > 0,
         frozenset(drawing),
         shared.used,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from types import ModuleType
 
@@ -23,4 +24,10 @@ def trainer() -> ModuleType:
             f"training with R-Drop. Received: {backend!r}. Set "
             "KERAS_BACKEND=tensorflow, or compile with `rdrop=None`."
         )
-    return importlib.import_module(_MODULES[backend])
+    return _load(_MODULES[backend])
+
+
+# Cached, which keeps AutoGraph from converting what it calls.
+@functools.cache
+def _load(name: str) -> ModuleType:
+    return importlib.import_module(name)
