@@ -116,6 +116,8 @@ def test_evaluation_runs_one_pass_in_inference_mode():
     model.evaluate(x, y, batch_size=len(x), verbose=0)
     model.predict(x, batch_size=len(x), verbose=0)
     assert calls == [False, False]
+    # The first batch is looked at before it is trained on.
+    model.fit(x, y, batch_size=len(x), verbose=0)
     calls.clear()
     model.fit(x, y, batch_size=len(x), verbose=0)
     assert calls == [True, True]

@@ -222,7 +222,7 @@ def ending(make, *args, **kwargs):
 def followed_by(last):
     def build(masks):
         model = end_with(dense(), masks)
-        return RDropModel(model.inputs, last(model.outputs[0]))
+        return RDropModel(model.inputs[0], last(model.outputs[0]))
 
     return build
 

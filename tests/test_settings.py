@@ -310,7 +310,8 @@ def test_each_pass_has_its_own_rate(rng):
     y = rng.integers(0, CLASSES, 8)
     Rates.seen = []
     logs = model.train_on_batch(x, y, return_dict=True)
-    assert Rates.seen == [0.1, 0.25, 0.6]
+    # At the model's own rate and at these the first batch was looked at.
+    assert Rates.seen == [0.4, *[0.1, 0.25, 0.6] * 2]
     assert logs["consistency_loss"] > 0
     after = [(layer.name, r) for layer, r in stochastic_layers(model)]
     assert after == before

@@ -152,12 +152,16 @@ class Counting(RDropModel):
         self.dropout = keras.layers.Dropout(0.5)
         self.head = keras.layers.Dense(1)
         self.seen = keras.metrics.Sum(name="seen")
+        self.count = self.add_weight(
+            shape=(), dtype="int32", trainable=False, name="count"
+        )
 
     def call(self, inputs, training=None):
         return self.head(self.dropout(inputs, training=training))
 
     def compute_loss(self, x, y, y_pred, sample_weight, training=True):
         self.seen.update_state(keras.ops.shape(x)[0])
+        self.count.assign_add(1)
         return keras.ops.mean((y_pred - y) ** 2)
 
 
@@ -168,7 +172,9 @@ def test_what_compute_loss_assigns_belongs_to_its_pass(settings, rng):
     model.compile("sgd", rdrop=rdrop)
     x = rng.normal(size=(6, 4))
     history = model.fit(x, x[:, :1], epochs=2, batch_size=3, verbose=0)
-    assert history.history["seen"] == [6.0, 6.0]
+    assert int(model.count) == 4
+    # Metrics of its own report on all passes.
+    assert history.history["seen"] == [12.0, 12.0]
 
 
 def test_every_pass_may_advance_moving_statistics(rng):
