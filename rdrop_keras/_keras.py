@@ -21,6 +21,8 @@ from keras.src.backend.common import global_state
 from keras.src.losses.loss import squeeze_or_expand_to_same_rank as same_rank
 from keras.src.random import seed_generator
 
+from rdrop_keras._context import ForModel
+
 # `keras.Model(inputs, outputs)` returns one, but no public name gives the
 # class, and `RDropModel(inputs, outputs)` has to be one from the start:
 # otherwise Keras rewrites `RDropModel.__bases__` for good, and no subclass of
@@ -259,6 +261,9 @@ def nodes(model: keras.Model) -> Iterator[Any]:
                 yield node
 
 
+_replacements = ForModel("rdrop_keras_replacements")
+
+
 class _Rewiring:
     """Calls something else than the operations of a functional model.
 
@@ -268,16 +273,13 @@ class _Rewiring:
     the layers, after which their `output` is ambiguous.
     """
 
-    # Outside of `__dict__`, which is the model's.
-    __slots__ = ("_replacements",)
-
     def _run_through_graph(self, inputs, operation_fn, **kwargs):
         positions = itertools.count()
 
         def replaced(operation):
             function = operation_fn(operation)
             position = next(positions)
-            for replace in self._replacements:
+            for replace in _replacements.get(self):
                 function = replace(position, function)
             return function
 
@@ -309,8 +311,13 @@ def rewired(
     graph = graph_of(model)
     other = object.__new__(_rewiring_class(type(graph)))
     object.__setattr__(other, "__dict__", graph.__dict__)
-    object.__setattr__(other, "_replacements", tuple(replacements))
-    return other
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        # Not an attribute, which would be the model's as well.
+        with _replacements.set(other, replacements):
+            return other(*args, **kwargs)
+
+    return call
 
 
 def operation_of(tensor: Any) -> Any:
