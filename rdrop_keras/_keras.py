@@ -371,8 +371,8 @@ def loss_entries(
     """Returns the losses of a built compiled loss, each with its batch.
 
     Keras pairs losses, outputs, targets and sample weights of any nesting in
-    its private `CompileLoss.call`; this is that very code, with losses that
-    write down what they are called with.
+    its private `CompileLoss.call`. This runs the same code, with each loss
+    replaced by a function that records its arguments.
     """
     entries: list[LossEntry] = []
 

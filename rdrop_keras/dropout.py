@@ -37,11 +37,11 @@ def dropout_rates(layer: keras.layers.Layer) -> dict[str, float]:
     a `keras.random.SeedGenerator` itself, as subclasses of
     `keras.layers.Dropout` do.
 
-    So a dilation `rate` of 2 is none, with a seed generator or without, nor is
-    a `rate` that a layer keeps for its config while a `Dropout` inside it does
-    the work: that `Dropout` has the rate. The `stddev` of noise is none
-    either. The rate of a class that draws from Keras's global generator, and
-    one that is a variable, are not known.
+    A dilation `rate` of 2 is therefore no dropout rate, with a seed generator
+    or without. Neither is a `rate` that a layer keeps for its config while a
+    `Dropout` inside it does the work, nor the `stddev` of noise. The rate of a
+    class that draws from Keras's global generator, and a rate that is a
+    variable, cannot be recognized.
 
     Args:
         layer: Any layer, whose sublayers are not looked at.

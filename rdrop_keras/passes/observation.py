@@ -106,8 +106,8 @@ def observe(
 
     Args:
         model: A built model.
-        run: Calls what it is given, in place of the model, on a batch in
-            training mode.
+        run: Receives the model, or an object that stands in for it, and
+            calls it on a batch in training mode.
         finish: Computes the loss of the output, where that is the model's own
             code. What it assigns belongs to its pass, but for metrics, which
             report on all passes.
