@@ -26,12 +26,12 @@ from benchmarks.harness import parse
 from benchmarks.harness import parser_of
 from benchmarks.harness import take_turns
 from benchmarks.report import Report
-from examples.common.special_ids import EOS
-from examples.common.special_ids import UNK
-from examples.translation import decoding
-from examples.translation.configurations import CONFIGURATIONS
-from examples.translation.configurations import Configuration
-from examples.translation.model import Transformer
+from reproduce.common.special_ids import EOS
+from reproduce.common.special_ids import UNK
+from reproduce.translation import decoding
+from reproduce.translation.configurations import CONFIGURATIONS
+from reproduce.translation.configurations import Configuration
+from reproduce.translation.model import Transformer
 
 CACHED, UNCACHED = "cached", "uncached"
 SEED = 0

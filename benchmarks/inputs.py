@@ -98,7 +98,7 @@ def prepared(name: str, arm: str) -> tuple[keras.Model, tf.data.Dataset]:
         raise _Begun(model, x)
 
     program, arguments = PROGRAMS[name]
-    main = importlib.import_module(f"examples.{program}.__main__").main
+    main = importlib.import_module(f"reproduce.{program}.__main__").main
     with (
         tempfile.TemporaryDirectory() as directory,
         mock.patch.object(keras.Model, "fit", fit),

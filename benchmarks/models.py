@@ -10,9 +10,9 @@ import keras
 import keras_hub
 import numpy as np
 
-from examples.translation.configurations import Configuration
-from examples.translation.model import Transformer
 from rdrop_keras import RDropModel
+from reproduce.translation.configurations import Configuration
+from reproduce.translation.model import Transformer
 
 RATE = 0.1
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from examples.translation.configurations import Configuration
+from reproduce.translation.configurations import Configuration
 
 Arrays = Iterator[np.ndarray]
 

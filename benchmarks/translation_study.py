@@ -2,7 +2,7 @@
 
     python -m benchmarks.translation_study --output runs/translation_study
 
-The study of docs/results/translation.md: `examples.translation` on its default
+The study of docs/results/translation.md: `reproduce.translation` on its default
 corpus, every arm with settings of its own, several seeds, until validation BLEU
 rises no more. Twenty runs take hours on two cores; `--resume` goes on where it
 was cut off. Three tables and a plot come of it: the runs converged, after
@@ -20,16 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import in_fresh_process
-from examples.common import runs
-from examples.common.compare import compare_arms
-from examples.common.compare import run_directory
-from examples.common.comparison import Measure
-from examples.common.comparison import print_summary
-from examples.common.comparison import summarize
-from examples.common.history import read_history
-from examples.translation.__main__ import main as translate
-from examples.translation.compare import MEASURES
-from examples.translation.train import BLEU
+from reproduce.common import runs
+from reproduce.common.compare import compare_arms
+from reproduce.common.compare import run_directory
+from reproduce.common.comparison import Measure
+from reproduce.common.comparison import print_summary
+from reproduce.common.comparison import summarize
+from reproduce.common.history import read_history
+from reproduce.translation.__main__ import main as translate
+from reproduce.translation.compare import MEASURES
+from reproduce.translation.train import BLEU
 
 # What the search on seed 11 chose: learning rate, dropout.
 CHOSEN = {

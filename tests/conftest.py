@@ -18,7 +18,7 @@ import pytest
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 # Behind site-packages, so that `rdrop_keras` is the installed wheel and only
-# `examples`, which is not installed, comes from here.
+# `reproduce` and `examples`, which are not installed, come from here.
 sys.path.append(str(REPOSITORY))
 sys.path.append(str(pathlib.Path(__file__).parent))
 

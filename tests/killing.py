@@ -14,7 +14,7 @@ DRIVER = """
 import importlib, json, os, signal, sys, threading, time
 import keras
 import tensorflow as tf
-from examples.common.backup import BackupAndRestore
+from reproduce.common.backup import BackupAndRestore
 
 request = json.load(sys.stdin)
 command = importlib.import_module(request["program"] + ".__main__")

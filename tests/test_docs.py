@@ -19,7 +19,7 @@ PAGES = sorted(
     for path in [
         *ROOT.glob("*.md"),
         *ROOT.glob("docs/**/*.md"),
-        *ROOT.glob("examples/**/*.md"),
+        *ROOT.glob("reproduce/**/*.md"),
     ]
 )
 MODULES = ["rdrop_keras"] + [

@@ -8,8 +8,8 @@ import pytest
 from benchmarks import translation_study
 from benchmarks.translation_study import best_until
 from benchmarks.translation_study import in_equal_time
-from examples.common import runs
-from examples.common.compare import run_directory
+from reproduce.common import runs
+from reproduce.common.compare import run_directory
 
 CURVES = {
     ("plain", 1): {5: 10.0, 10: 30.0, 15: 20.0},

@@ -1,0 +1,156 @@
+"""Checkpoints chosen by how well what they generate scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from reproduce.common import runs
+from reproduce.common.errors import InputError
+
+INDEX = "index.json"
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Scores what is generated, and keeps the weights worth keeping.
+
+    Those are the weights of the best epoch so far and of the last ones. What
+    was scored and kept stands in the directory, so that a resumed run goes on
+    with it. Adds the scores to the logs, `val_` before their names.
+
+    Args:
+        directory: Where to keep weights.
+        evaluate: Generates from the validation part with the model as it is,
+            and returns scores by name. The more the better; the first one
+            chooses.
+        every: Scores the first epoch, each epoch whose number is a multiple
+            of this, and the last.
+        keep: How many of the last scored epochs to keep.
+        patience: Stops training after so many scored epochs without a better
+            one, or never if None.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        evaluate: Callable[[], dict[str, float]],
+        every: int = 1,
+        keep: int = 1,
+        patience: int | None = None,
+    ):
+        super().__init__()
+        self.directory = directory
+        self.evaluate = evaluate
+        self.every = every
+        self.keep = keep
+        self.patience = patience
+        self.scored: list[dict[str, Any]] = []
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        index = self.directory / INDEX
+        self.scored = runs.read_json(index) if index.exists() else []
+
+    def on_epoch_begin(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        # Cut off between checkpoint and backup, an epoch is trained again.
+        self.scored = [e for e in self.scored if e["epoch"] <= epoch]
+        # Not when it was superseded: until the backup of that epoch is
+        # written, a resumed run may still go back to before it.
+        wanted = {self._path(entry) for entry in self.last(self.keep)}
+        if self.scored:
+            wanted.add(self._path(self.best()))
+        for path in self.directory.glob("*.weights.h5"):
+            if path not in wanted:
+                path.unlink()
+        # Of a run that had stopped, and was resumed.
+        if self._has_stalled():
+            self.model.stop_training = True
+
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        number = epoch + 1
+        last = number == self.params["epochs"]
+        if not (epoch == 0 or number % self.every == 0 or last):
+            return
+        scores = self.evaluate()
+        if logs is not None:
+            logs.update({f"val_{name}": x for name, x in scores.items()})
+        entry = {"epoch": number, **scores}
+        path = self._path(entry)
+        # Through another name: a file cut short is no checkpoint.
+        partial = path.with_name("partial.weights.h5")
+        self.model.save_weights(partial, overwrite=True)
+        partial.replace(path)
+        self.scored.append(entry)
+        runs.write_json(self.directory / INDEX, self.scored)
+        if self._has_stalled():
+            self.model.stop_training = True
+
+    def best(self) -> dict[str, Any]:
+        """Returns number and scores of the best epoch, the first of equals."""
+        first = next(name for name in self.scored[0] if name != "epoch")
+        return max(self.scored, key=lambda entry: entry[first])
+
+    def last(self, count: int) -> list[dict[str, Any]]:
+        """Returns numbers and scores of the last scored epochs."""
+        return self.scored[-count:] if count else []
+
+    def load(self, entries: Sequence[dict[str, Any]]) -> None:
+        """Gives the model the mean of the weights of epochs that are kept."""
+        average_weights(self.model, [self._path(entry) for entry in entries])
+
+    def _path(self, entry: dict[str, Any]) -> Path:
+        return self.directory / f"epoch-{entry['epoch']}.weights.h5"
+
+    def _has_stalled(self) -> bool:
+        if self.patience is None or not self.scored:
+            return False
+        since = len(self.scored) - 1 - self.scored.index(self.best())
+        return since >= self.patience
+
+
+def average_weights(model: keras.Model, paths: Sequence[Path]) -> None:
+    """Gives a model the mean of several weight files.
+
+    Averages what is trained and what goes with it, but not the random state of
+    dropout, which has no mean: that is the last file's.
+
+    Args:
+        model: The model.
+        paths: Files of `save_weights` of this model.
+
+    Raises:
+        InputError: If a file cannot be read.
+    """
+    totals: list[np.ndarray] = []
+    for path in paths:
+        try:
+            model.load_weights(path)
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(
+                f"{path}: not the weights of this model ({error})."
+            ) from error
+        values = [np.asarray(v, "float64") for v in _averaged(model)]
+        totals = (
+            [total + value for total, value in zip(totals, values)]
+            if totals
+            else values
+        )
+    for variable, total in zip(_averaged(model), totals):
+        variable.assign(total / len(paths))
+
+
+def _averaged(model: keras.Model) -> list[keras.Variable]:
+    return [
+        variable
+        for variable in model.weights
+        if "float" in keras.backend.standardize_dtype(variable.dtype)
+    ]

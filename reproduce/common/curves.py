@@ -1,0 +1,116 @@
+"""Pictures of how losses went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from reproduce.common.history import Curve
+
+COLORS = {
+    "plain": "#4c72b0",
+    "doubled": "#8172b3",
+    "two_pass": "#55a868",
+    "rdrop": "#c44e52",
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """A quantity of the history to draw, and what it is called."""
+
+    name: str
+    title: str
+
+
+ACCURACY = Score("accuracy", "accuracy")
+
+
+def plot_curves(
+    runs: list[tuple[str, dict[str, Curve]]],
+    title: str,
+    path: Path,
+    score: Score = ACCURACY,
+) -> None:
+    """Draws training and validation loss of all runs, and one more score.
+
+    Args:
+        runs: For each run its arm and its history. Of several runs of one
+            arm, with different seeds, the mean is drawn, and those of
+            validation faintly beside it.
+        title: What was trained.
+        path: The picture to write, a PNG.
+        score: What to draw beside the loss, in training and validation, as far
+            as the history has it.
+    """
+    # Figure, not pyplot: no display and no state of the whole process.
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    loss, scores = figure.subplots(1, 2)
+    figure.suptitle(title)
+    for arm in dict.fromkeys(arm for arm, _ in runs):
+        of_arm = [history for its_arm, history in runs if its_arm == arm]
+
+        def draw(axes, part, *names, arm=arm, of_arm=of_arm):
+            curves = [
+                next((h[name] for name in names if name in h), [])
+                for h in of_arm
+            ]
+            _draw(axes, arm, part, [curve for curve in curves if curve])
+
+        # `loss` holds R-Drop's own term; `task_loss` compares between arms.
+        draw(loss, "train", "task_loss", "loss")
+        draw(loss, "validation", "val_loss")
+        draw(scores, "train", score.name)
+        draw(scores, "validation", f"val_{score.name}")
+    _finish(loss, "task loss")
+    _finish(scores, score.title)
+    # Outside: with four arms it would cover where the curves part.
+    handles, labels = loss.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    figure.savefig(path, dpi=120)
+
+
+def mean_curve(curves: Sequence[Curve]) -> Curve:
+    """Returns the mean of curves at the epochs that all of them have."""
+    values = [dict(curve) for curve in curves]
+    common = sorted(set.intersection(*(set(curve) for curve in values)))
+    return [(e, fmean(curve[e] for curve in values)) for e in common]
+
+
+def _draw(axes: Axes, arm: str, part: str, curves: Sequence[Curve]) -> None:
+    if not curves:
+        return
+    style = {
+        "color": COLORS[arm],
+        "linestyle": "--" if part == "train" else "-",
+    }
+    opaque = 0.6 if part == "train" else 1.0
+    if len(curves) > 1 and part != "train":
+        # How far seeds are apart; of the training part it would be too much.
+        for curve in curves:
+            axes.plot(*zip(*curve), **style, alpha=0.2, linewidth=0.8)
+    mean = mean_curve(curves)
+    if not mean:
+        return
+    axes.plot(
+        *zip(*mean),
+        **style,
+        alpha=opaque,
+        marker="." if len(mean) == 1 else None,
+        label=f"{arm}, {part}",
+    )
+
+
+def _finish(axes: Axes, quantity: str) -> None:
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylabel(quantity)
+    axes.grid(alpha=0.3)

@@ -1,0 +1,234 @@
+"""Pairs of texts, line by line: sentences and their translations, for instance.
+
+Files are UTF-8, with or without a byte order mark, one text a line. A line
+ends at a line feed, or carriage return and line feed, and nowhere else: where
+Unicode sees further ends of lines, in U+2028 for instance, the two files of a
+pair would come apart.
+
+A pair is malformed if a side is empty, is not UTF-8 or holds a NUL byte, or, in
+a TSV file, if there are not two columns. What reads files skips such pairs or
+refuses the first one; if skipped, the report says how many there were and where
+the first ones are.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections import Counter
+from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
+from pathlib import Path
+from typing import Any
+from typing import NamedTuple
+
+from reproduce.common.errors import InputError
+
+# How many malformed pairs a report names.
+NAMED = 5
+
+
+@dataclass(frozen=True)
+class ParallelText:
+    """Sources and, position by position, their targets."""
+
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+
+    def __post_init__(self):
+        if len(self.sources) != len(self.targets):
+            raise ValueError(
+                "Expected one target per source. Received: "
+                f"{len(self.sources)} sources, {len(self.targets)} targets"
+            )
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was skipped in reading: how often, and where at first."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    first: tuple[str, ...] = ()
+
+    @property
+    def skipped(self) -> int:
+        """How many pairs were skipped."""
+        return sum(self.counts.values())
+
+    def __str__(self) -> str:
+        if not self.counts:
+            return "no malformed pairs"
+        counts = ", ".join(
+            f"{count}: {problem}" for problem, count in self.counts.items()
+        )
+        return f"{self.skipped} malformed pairs skipped ({counts}): " + (
+            "; ".join(self.first)
+            + ("; ..." if self.skipped > len(self.first) else "")
+        )
+
+
+NOTHING_SKIPPED = Report()
+
+
+def read_parallel(
+    source: Path, target: Path, skip: bool = False
+) -> tuple[ParallelText, Report]:
+    """Reads a file of sources and the file of their targets.
+
+    Args:
+        source: The sources, one a line.
+        target: Their targets, in the same order.
+        skip: Whether malformed pairs are skipped or refused.
+
+    Raises:
+        InputError: If a file cannot be read, the two have not the same number
+            of lines, no pair is left, or, without `skip`, one is malformed.
+    """
+    source_lines, target_lines = _lines(source), _lines(target)
+    if len(source_lines) != len(target_lines):
+        raise InputError(
+            f"{source} has {len(source_lines)} lines, {target} has "
+            f"{len(target_lines)}. Expected a target for every source: "
+            "look where the two come apart."
+        )
+
+    def parse(number: int, rows: tuple[bytes, bytes]) -> tuple[str, str]:
+        return (
+            clean_text(rows[0], f"{source}:{number}"),
+            clean_text(rows[1], f"{target}:{number}"),
+        )
+
+    rows = list(zip(source_lines, target_lines))
+    return collect_pairs(parse, rows, source, skip)
+
+
+def read_tsv(path: Path, skip: bool = False) -> tuple[ParallelText, Report]:
+    """Reads a file of two columns, separated by a tab, without quoting.
+
+    Args:
+        path: The file: a source and its target a line, no header.
+        skip: Whether malformed pairs are skipped or refused.
+
+    Raises:
+        InputError: If the file cannot be read, no pair is left, or, without
+            `skip`, one is malformed.
+    """
+
+    def parse(number: int, line: bytes) -> tuple[str, str]:
+        row = _decoded(line, f"{path}:{number}")
+        columns = row.text.split("\t")
+        if len(columns) != 2:
+            raise Malformed(row.where, f"{len(columns)} columns, not 2")
+        return (
+            _sentence(_Line(columns[0], f"{row.where}, column 1")),
+            _sentence(_Line(columns[1], f"{row.where}, column 2")),
+        )
+
+    return collect_pairs(parse, _lines(path), path, skip)
+
+
+def read_sentences(path: Path) -> list[str]:
+    """Reads texts, one a line; an empty line is one too.
+
+    Raises:
+        InputError: If the file cannot be read, or a line is not UTF-8.
+    """
+    try:
+        return [
+            _decoded(line, f"{path}:{number}").text
+            for number, line in enumerate(_lines(path), start=1)
+        ]
+    except Malformed as error:
+        raise InputError(f"{error}. Save the file as UTF-8.") from None
+
+
+class _Line(NamedTuple):
+    text: str
+    where: str
+
+
+class Malformed(Exception):
+    """What is wrong with a pair, and where."""
+
+    def __init__(self, where: str, problem: str):
+        super().__init__(f"{where}: {problem}")
+        self.problem = problem
+
+
+def collect_pairs(
+    parse: Callable[[int, Any], tuple[str, str]],
+    rows: Sequence[Any],
+    path: Path,
+    skip: bool,
+) -> tuple[ParallelText, Report]:
+    """Parses rows into pairs, and reports those that are none.
+
+    Args:
+        parse: Given the number of a row, from 1 on, and the row, returns its
+            pair or raises `Malformed`.
+        rows: What to parse.
+        path: Where the rows are from.
+        skip: Whether malformed pairs are skipped or refused.
+
+    Raises:
+        InputError: If no pair is left, or, without `skip`, one is malformed.
+    """
+    pairs, first, counts = [], [], Counter()
+    for number, row in enumerate(rows, start=1):
+        try:
+            pairs.append(parse(number, row))
+        except Malformed as error:
+            if not skip:
+                raise InputError(
+                    f"{error}. Expected a source and its target: mend "
+                    "the pair or remove it."
+                ) from None
+            counts[error.problem] += 1
+            first.append(str(error))
+    report = Report(dict(counts), tuple(first[:NAMED]))
+    if not pairs:
+        problem = f": {report}" if first else ""
+        raise InputError(f"{path}: no pairs in it{problem}.")
+    sources, targets = zip(*pairs)
+    return ParallelText(sources, targets), report
+
+
+def _lines(path: Path) -> list[bytes]:
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}.") from error
+    lines = content.removeprefix(codecs.BOM_UTF8).split(b"\n")
+    if lines[-1] == b"":
+        # What follows the last line feed is no line.
+        lines.pop()
+    return [line.removesuffix(b"\r") for line in lines]
+
+
+def clean_text(content: bytes, where: str) -> str:
+    """Returns a text without the spaces around it.
+
+    Raises:
+        Malformed: If it is not UTF-8, holds a NUL byte, or is empty.
+    """
+    return _sentence(_decoded(content, where))
+
+
+def _decoded(line: bytes, where: str) -> _Line:
+    if b"\0" in line:
+        raise Malformed(where, "holds a NUL byte")
+    try:
+        return _Line(line.decode("utf-8"), where)
+    except UnicodeDecodeError:
+        raise Malformed(where, "not UTF-8") from None
+
+
+def _sentence(line: _Line) -> str:
+    text = line.text.strip()
+    if not text:
+        raise Malformed(line.where, "empty")
+    return text

@@ -1,0 +1,77 @@
+"""Data sets of tensorflow-datasets that are on this machine already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from reproduce.common.errors import InputError
+
+# By what parts are called here, what they are called there.
+PARTS = {
+    "train": ("train",),
+    "valid": ("validation", "valid"),
+    "test": ("test",),
+}
+
+
+def open_prepared(
+    name: str, directory: Path, features: Sequence[str]
+) -> tuple[Any, dict[str, str]]:
+    """Opens a data set in the directory where it was prepared.
+
+    Nothing is downloaded.
+
+    Args:
+        name: What tensorflow-datasets calls it, `cifar10` for instance.
+        directory: Its `data_dir`.
+        features: What its examples must have.
+
+    Returns:
+        Its builder, and by part of `PARTS` the name of its split.
+
+    Raises:
+        InputError: If the package or the data set is not there, or it has
+            other features.
+    """
+    package = _package()
+    try:
+        builder = package.builder(name, data_dir=str(directory))
+        available = list(builder.info.splits)
+    except Exception as error:
+        raise InputError(
+            f"--tfds {name}: expected a data set of tensorflow-datasets, got "
+            f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        ) from error
+    if not available:
+        raise InputError(
+            f"--tfds {name}: expected it prepared in {directory}, got no "
+            "splits there. Prepare it: python -m tensorflow_datasets build "
+            f"{name} --data_dir {directory}"
+        )
+    found = builder.info.features or {}
+    if any(feature not in found for feature in features):
+        raise InputError(
+            f"--tfds {name}: expected the features {' and '.join(features)}, "
+            f"got {', '.join(sorted(found)) or 'none'}."
+        )
+    splits = {
+        part: split
+        for part, names in PARTS.items()
+        for split in names
+        if split in available
+    }
+    return builder, splits
+
+
+def _package() -> ModuleType:
+    try:
+        import tensorflow_datasets
+    except ImportError as error:
+        raise InputError(
+            "--tfds needs tensorflow-datasets, which is not installed: pip "
+            "install tensorflow-datasets"
+        ) from error
+    return tensorflow_datasets

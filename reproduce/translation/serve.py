@@ -1,0 +1,29 @@
+"""Translates with the SavedModel that a run wrote.
+
+    python -m reproduce.translation.serve DIR TEXT [TEXT ...]
+
+Needs tensorflow and tensorflow_text, neither KerasHub nor R-Drop: subwords,
+model and beam search are inside the SavedModel.
+"""
+
+import argparse
+
+import tensorflow as tf
+import tensorflow_text  # noqa: F401 - registers the tokenizer's operations
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Prints each text and its translation."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("saved_model", metavar="DIR")
+    parser.add_argument("texts", nargs="+", metavar="TEXT")
+    flags = parser.parse_args(arguments)
+    served = tf.saved_model.load(flags.saved_model)
+    result = served.serve(tf.constant(flags.texts))
+    widest = max(len(text) for text in flags.texts)
+    for text, translation in zip(flags.texts, result["translation"].numpy()):
+        print(f"{text:<{widest}}  {translation.decode()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,482 @@
+"""Backups: whole or not there, checked, complete; and the end of diverged runs.
+
+The runs go on in a model with other initial weights and other dropout masks,
+and must end with the numbers of one that was never interrupted.
+"""
+
+import re
+import shutil
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from reproduce.common.backup import BackupAndRestore
+from reproduce.common.diverged import StopDiverged
+from reproduce.common.errors import InputError
+
+EPOCHS = 4
+# Twelve rows in batches of four.
+STEPS = 3
+X = np.random.default_rng(0).normal(size=(12, 5)).astype("float32")
+Y = X.sum(axis=1, keepdims=True)
+
+
+def _model(seed, units=8):
+    keras.utils.set_random_seed(seed)
+    model = keras.Sequential(
+        [
+            keras.Input((5,)),
+            keras.layers.Dense(units, activation="relu"),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dropout(0.2),
+            keras.layers.Dense(1),
+        ]
+    )
+    # Tracing takes seconds, these few updates do not.
+    model.compile(keras.optimizers.Adam(0.01), "mse", run_eagerly=True)
+    return model
+
+
+def _fit(model, *callbacks, epochs=EPOCHS, verbose=0):
+    return model.fit(
+        X,
+        Y,
+        batch_size=4,
+        epochs=epochs,
+        shuffle=False,
+        verbose=verbose,
+        callbacks=list(callbacks),
+    )
+
+
+def _numbers(model):
+    # `variables` has the random states of dropout too.
+    return [v.numpy() for v in [*model.variables, *model.optimizer.variables]]
+
+
+def _assert_same(model, expected):
+    for ours, theirs in zip(_numbers(model), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+class Interrupt(keras.callbacks.Callback):
+    def __init__(self, update):
+        super().__init__()
+        self.update = update
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.model.optimizer.iterations.numpy() == self.update:
+            raise KeyboardInterrupt
+
+
+class Seen(keras.callbacks.Callback):
+    def on_train_begin(self, logs=None):
+        self.epochs = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epochs.append(epoch)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The numbers of a run that nothing interrupts, backing up or not."""
+    model = _model(1)
+    _fit(model)
+    expected = _numbers(model)
+    model = _model(1)
+    _fit(model, BackupAndRestore(tmp_path_factory.mktemp("backup")))
+    _assert_same(model, expected)
+    return expected
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """Backups of the second and the third epoch out of four."""
+    directory = tmp_path_factory.mktemp("backup")
+    with pytest.raises(KeyboardInterrupt):
+        _fit(_model(1), BackupAndRestore(directory), Interrupt(3 * STEPS + 1))
+    return directory
+
+
+# --- going on ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("update", [1, STEPS, STEPS + 1, 2 * STEPS + 2])
+def test_goes_on_with_weights_optimizer_and_masks(whole, tmp_path, update):
+    backup = BackupAndRestore(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        _fit(_model(1), backup, Interrupt(update))
+    done = (update - 1) // STEPS
+    # Before the first backup there is nothing to go on from.
+    model, seen = _model(2 if done else 1), Seen()
+    _fit(model, seen, BackupAndRestore(tmp_path))
+    assert seen.epochs == list(range(done, EPOCHS))
+    _assert_same(model, whole)
+
+
+def test_finished_training_is_not_repeated(whole, tmp_path):
+    _fit(_model(1), BackupAndRestore(tmp_path))
+    model, seen = _model(2), Seen()
+    _fit(model, seen, BackupAndRestore(tmp_path))
+    assert seen.epochs == []
+    _assert_same(model, whole)
+
+
+def test_two_backups_are_kept(tmp_path):
+    # With two digits, which sort behind other ones as text.
+    _fit(_model(1), BackupAndRestore(tmp_path), epochs=11)
+    assert {p.name for p in tmp_path.iterdir()} == {"epoch-10", "epoch-11"}
+    model, seen = _model(2), Seen()
+    _fit(model, seen, BackupAndRestore(tmp_path), epochs=12)
+    assert seen.epochs == [11]
+
+
+def test_backup_of_another_model_is_refused(interrupted):
+    directory = interrupted
+    message = "epoch-3: a backup of another model .*without --resume"
+    with pytest.raises(InputError, match=message) as caught:
+        _fit(_model(1, units=9), BackupAndRestore(directory))
+    assert "\n" not in str(caught.value)
+    # The weights fit, but there is one dropout layer more.
+    model = _model(1)
+    model = keras.Sequential([*model.layers, keras.layers.Dropout(0.1)])
+    model.build((None, 5))
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    with pytest.raises(InputError, match="Expected 3 random states, got 2"):
+        _fit(model, BackupAndRestore(directory))
+
+
+# --- damage ------------------------------------------------------------------
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _empty(path):
+    path.write_bytes(b"")
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def _remove(path):
+    path.unlink()
+
+
+def _write(text):
+    return lambda path: path.write_text(text)
+
+
+DAMAGES = [
+    ("latest.weights.h5", _cut, "expected .* bytes, got"),
+    ("latest.weights.h5", _empty, "got 0"),
+    ("latest.weights.h5", _flip, "not the bytes that were written"),
+    ("latest.weights.h5", _remove, "No such file"),
+    ("training_metadata.json", _write('{"epoch": 1, "batch": 0}'), "not the b"),
+    ("training_metadata.json", _write("{"), "expected .* bytes, got 1"),
+    ("training_metadata.json", _remove, "No such file"),
+    ("state.json", _cut, "not the JSON"),
+    ("state.json", _empty, "not the JSON"),
+    ("state.json", _flip, "not the JSON"),
+    ("state.json", _remove, "No such file"),
+    ("state.json", _write("{}"), "not the JSON"),
+    ("state.json", _write('["", {"files": {}}]'), "not the JSON"),
+    ("state.json", _write("[[], null]"), "not the JSON"),
+    ("state.json", lambda path: path.write_bytes(b"\xff\xfe"), "not the JSON"),
+]
+
+
+def _copy(directory, tmp_path):
+    return shutil.copytree(directory, tmp_path / "copy")
+
+
+@pytest.mark.parametrize(("name", "damage", "message"), DAMAGES)
+def test_damaged_backup_is_named_and_the_one_before_used(
+    whole, interrupted, tmp_path, capsys, name, damage, message
+):
+    directory = _copy(interrupted, tmp_path)
+    damage(directory / "epoch-3" / name)
+    model, seen = _model(2), Seen()
+    _fit(model, seen, BackupAndRestore(directory))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {directory / 'epoch-3' / name}: ")
+    assert line.endswith(f"Going on from {directory / 'epoch-2'} instead.")
+    assert re.search(message, line)
+    assert seen.epochs == [2, 3]
+    _assert_same(model, whole)
+    # The damaged one is replaced, and the next resume has nothing to say.
+    _fit(_model(2), BackupAndRestore(directory))
+    assert capsys.readouterr().err == ""
+
+
+def test_two_damaged_backups_are_both_named(interrupted, tmp_path):
+    directory = _copy(interrupted, tmp_path)
+    _flip(directory / "epoch-2" / "latest.weights.h5")
+    _remove(directory / "epoch-3" / "state.json")
+    model = _model(2)
+    before = _numbers(model)
+    with pytest.raises(InputError) as caught:
+        _fit(model, BackupAndRestore(directory))
+    message = str(caught.value)
+    assert "\n" not in message
+    for text in (
+        f"{directory / 'epoch-2' / 'latest.weights.h5'}: not the bytes",
+        f"{directory / 'epoch-3' / 'state.json'}: No such file",
+        "Start over without --resume.",
+    ):
+        assert text in message
+    _assert_same(model, before)
+
+
+class Killed(BaseException):
+    """Passes every handler, as a signal does."""
+
+
+@pytest.fixture(scope="module")
+def kill_at():
+    """Ends the process, so to speak, at the n-th file operation from now."""
+    left = [0]
+
+    def watch(event, _):
+        if event == "open" or event.startswith(("os.", "shutil.")):
+            left[0] -= 1
+            if left[0] == 0:
+                raise Killed
+
+    sys.addaudithook(watch)
+    return lambda count: left.__setitem__(0, count)
+
+
+def test_killed_at_any_file_operation_one_whole_epoch_is_left(
+    tmp_path, kill_at
+):
+    model = _model(1)
+    model.optimizer.build(model.trainable_variables)
+
+    def fill(value):
+        for variable in [*model.variables, *model.optimizer.variables]:
+            variable.assign(keras.ops.full_like(variable, value))
+
+    def backup_in(directory):
+        backup = BackupAndRestore(directory, extra=extra)
+        backup.set_params({"epochs": 9})
+        backup.set_model(model)
+        return backup
+
+    found = []
+    extra = {"fill": (lambda: int(_numbers(model)[0].flat[0]), found.append)}
+    for epoch in (1, 2):
+        fill(epoch)
+        backup_in(tmp_path / "good").on_epoch_end(epoch - 1)
+    restored = []
+    for count in range(1, 1000):
+        directory = tmp_path / str(count)
+        shutil.copytree(tmp_path / "good", directory)
+        backup = backup_in(directory)
+        fill(3)
+        kill_at(count)
+        try:
+            backup.on_epoch_end(2)
+        except Killed:
+            pass
+        else:
+            break
+        finally:
+            kill_at(0)
+        fill(77)
+        backup_in(directory).on_train_begin()
+        restored.append(model._initial_epoch)
+        assert found.pop() == model._initial_epoch
+        for number in _numbers(model):
+            assert (number == model._initial_epoch).all()
+        # The next try is not in the way of what this one left.
+        fill(3)
+        backup_in(directory).on_epoch_end(2)
+        assert {p.name for p in directory.iterdir()} == {"epoch-2", "epoch-3"}
+    assert set(restored) == {2, 3}
+    assert restored == sorted(restored)
+    assert len(restored) > 10
+
+
+# --- what else is kept -------------------------------------------------------
+
+
+def _csv(path):
+    return keras.callbacks.CSVLogger(str(path), append=True)
+
+
+def _interrupted_fit(*callbacks, update):
+    with pytest.raises(KeyboardInterrupt):
+        _fit(_model(1), *callbacks, Interrupt(update))
+
+
+# Keras's CSVLogger leaves its file open when an exception ends `fit`.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("backups", [0, 2])
+def test_no_epoch_is_twice_in_the_log(tmp_path, backups):
+    log, once = tmp_path / "log.csv", tmp_path / "once.csv"
+    directory = tmp_path / "backup"
+    _fit(_model(1), _csv(once))
+    _interrupted_fit(
+        _csv(log),
+        BackupAndRestore(directory, logs=[log]),
+        update=backups * STEPS + 1,
+    )
+    # Killed between the log and the backup, in the middle of a line.
+    with log.open("a") as file:
+        file.write("epoch,loss\n0,1.5\n1,0." if not backups else "2,1.5\n3,0.")
+    _fit(_model(1), _csv(log), BackupAndRestore(directory, logs=[log]))
+    assert log.read_text() == once.read_text()
+    assert len(log.read_text().splitlines()) == 1 + EPOCHS
+
+
+def test_log_that_is_not_there_is_no_hindrance(tmp_path, whole):
+    backup = BackupAndRestore(tmp_path / "b", logs=[tmp_path / "log.csv"])
+    _interrupted_fit(backup, update=STEPS + 1)
+    model = _model(2)
+    _fit(model, backup)
+    _assert_same(model, whole)
+    assert not (tmp_path / "log.csv").exists()
+
+
+class Worse(keras.callbacks.Callback):
+    """Logs a loss that is best in the second epoch."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["score"] = [3.0, 1.0, 2.0, 2.0, 2.0, 2.0][epoch]
+
+
+def _watchers(path):
+    return [
+        keras.callbacks.EarlyStopping(
+            "score", patience=3, restore_best_weights=True, mode="min"
+        ),
+        keras.callbacks.ModelCheckpoint(
+            str(path / "best.weights.h5"),
+            "score",
+            save_best_only=True,
+            save_weights_only=True,
+            mode="min",
+        ),
+        keras.callbacks.ReduceLROnPlateau(
+            "score", patience=2, factor=0.5, mode="min", cooldown=1
+        ),
+    ]
+
+
+def _watched_fit(model, path, *callbacks):
+    watchers = _watchers(path)
+    seen = Seen()
+    backup = BackupAndRestore(path / "backup", callbacks=watchers)
+    _fit(model, seen, Worse(), *watchers, backup, *callbacks, epochs=6)
+    return seen.epochs
+
+
+# After the third epoch, and when training has been stopped after the fifth.
+@pytest.mark.parametrize("update", [3 * STEPS + 1, None])
+def test_callbacks_remember(tmp_path, update):
+    undisturbed = tmp_path / "undisturbed"
+    undisturbed.mkdir()
+    model = _model(1)
+    assert _watched_fit(model, undisturbed) == [0, 1, 2, 3, 4]
+    expected = _numbers(model)
+    # Had the plateau been forgotten, this would be the rate at the start.
+    assert model.optimizer.learning_rate.numpy() == np.float32(0.005)
+    best = _model(1)
+    best.optimizer.build(best.trainable_variables)
+    best.load_weights(undisturbed / "best.weights.h5")
+    for ours, theirs in zip(best.weights, model.weights):
+        np.testing.assert_array_equal(ours, theirs)
+
+    if update is None:
+        _watched_fit(_model(1), tmp_path)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            _watched_fit(_model(1), tmp_path, Interrupt(update))
+    model = _model(2)
+    epochs = _watched_fit(model, tmp_path)
+    assert epochs == ([] if update is None else [3, 4])
+    _assert_same(model, expected)
+    best.load_weights(tmp_path / "best.weights.h5")
+    for ours, theirs in zip(best.weights, model.weights):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_anything_else_is_kept_by_name(tmp_path):
+    kept = {"best": {"epoch": 1, 10: ("a", 0.1), 9: None}}
+    extra = {"kept": (lambda: kept["best"], lambda v: kept.update(best=v))}
+    _interrupted_fit(BackupAndRestore(tmp_path, extra=extra), update=STEPS + 1)
+    kept["best"] = "lost"
+    _fit(_model(2), BackupAndRestore(tmp_path, extra=extra), epochs=1)
+    assert kept["best"] == {"epoch": 1, "10": ["a", 0.1], "9": None}
+    other = {"other": (lambda: 0, lambda _: None)}
+    with pytest.raises(InputError, match="another model .*other"):
+        _fit(_model(2), BackupAndRestore(tmp_path, extra=other))
+
+
+# --- divergence --------------------------------------------------------------
+
+
+class Spoil(keras.callbacks.Callback):
+    """Puts a value into a weight before or after an update."""
+
+    def __init__(self, update, value=np.nan, when="before"):
+        super().__init__()
+        self.update = update
+        self.value = value
+        self.when = when
+
+    def _spoil(self, update, when):
+        if (update, when) == (self.update, self.when):
+            weight = self.model.trainable_variables[0]
+            weight.assign(keras.ops.full_like(weight, self.value))
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._spoil(self.model.optimizer.iterations.numpy() + 1, "before")
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._spoil(self.model.optimizer.iterations.numpy(), "after")
+
+
+# Keras's CSVLogger leaves its file open when an exception ends `fit`.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (Spoil(2 * STEPS + 2), "a finite training loss. Received: nan, after"),
+        (Spoil(2 * STEPS + 2, 1e30), "a finite training loss. Received: inf"),
+        # No loss of this epoch tells.
+        (Spoil(3 * STEPS, when="after"), "finite weights. Received: nan or"),
+    ],
+)
+def test_diverged_run_stops_and_writes_nothing_of_the_epoch(
+    tmp_path, whole, spoil, message
+):
+    log, best = tmp_path / "log.csv", tmp_path / "{epoch}.weights.h5"
+    callbacks = [
+        StopDiverged(),
+        _csv(log),
+        keras.callbacks.ModelCheckpoint(str(best), save_weights_only=True),
+        BackupAndRestore(tmp_path / "backup", logs=[log]),
+    ]
+    with pytest.raises(InputError, match=message) as caught:
+        _fit(_model(1), spoil, *callbacks)
+    assert f"after update {spoil.update}." in str(caught.value)
+    assert "lower --learning-rate" in str(caught.value)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "backup",
+        "log.csv",
+        "1.weights.h5",
+        "2.weights.h5",
+    }
+    assert len(log.read_text().splitlines()) == 1 + 2
+    model, seen = _model(2), Seen()
+    _fit(model, seen, *callbacks)
+    assert seen.epochs == [2, 3]
+    _assert_same(model, whole)

@@ -1,0 +1,318 @@
+"""The networks of the image classification example."""
+
+import shutil
+from dataclasses import replace
+
+import keras
+import keras_hub
+import numpy as np
+import pytest
+
+from reproduce.common.errors import InputError
+from reproduce.image_classification.model import build
+from reproduce.image_classification.model import check
+from reproduce.image_classification.pretrained import RDropViTImageClassifier
+from reproduce.image_classification.pretrained import interpolated
+from reproduce.image_classification.pretrained import preset_side
+from reproduce.image_classification.pretrained import pretrained_classifier
+from reproduce.image_classification.pretrained import with_other_settings
+from reproduce.image_classification.resnet import resnet
+from reproduce.image_classification.settings import Settings
+from reproduce.image_classification.train import compile_classifier
+from reproduce.image_classification.vit import SIZES
+from reproduce.image_classification.vit import Size
+from reproduce.image_classification.vit import vit
+
+SMALL = Size(1, 8, 16, 2, None)
+SETTINGS = Settings(
+    arm="rdrop",
+    alpha=2.0,
+    dropout=0.3,
+    seed=0,
+    epochs=1,
+    batch_size=4,
+    learning_rate=0.1,
+)
+
+
+def _images(count, shape, seed=0):
+    generator = np.random.default_rng(seed)
+    return generator.integers(0, 256, (count, *shape), dtype="uint8")
+
+
+# --- ViT ---------------------------------------------------------------------
+
+
+def test_vit_has_the_parameters_of_the_paper():
+    # ViT-B/16 at 224 pixels has 86 million (arXiv 2010.11929, table 1); here
+    # by its parts, for a small one.
+    model = vit((8, 8, 1), 5, SMALL, 0.1)
+    layers, width, feed_forward = SMALL.layers, SMALL.width, SMALL.feed_forward
+    patches = 2 * 2 * 1 * width + width
+    embeddings = width + (16 + 1) * width
+    attention = 4 * (width * width + width)
+    mlp = 2 * width * feed_forward + feed_forward + width
+    norms = 2 * 2 * width
+    head = 2 * width + width * 5 + 5
+    expected = patches + embeddings + layers * (attention + mlp + norms) + head
+    assert model.count_params() == expected
+    base = SIZES["b_16"]
+    assert (base.layers, base.width, base.heads) == (12, 768, 12)
+
+
+def test_vit_takes_raw_images_and_ignores_no_pixel():
+    model = vit((8, 8, 1), 5, SMALL, 0.1)
+    images = _images(1, (8, 8, 1))
+    logits = model.predict(images, verbose=0)
+    for row, column in ((0, 0), (3, 5), (7, 7)):
+        changed = images.copy()
+        changed[0, row, column] ^= 255
+        assert np.abs(model.predict(changed, verbose=0) - logits).max() > 1e-6
+    # By positions it tells patches apart that change places.
+    moved = images[:, ::-1, ::-1]
+    assert np.abs(model.predict(moved, verbose=0) - logits).max() > 1e-4
+
+
+def test_vit_dropout_is_where_the_rates_say():
+    model = vit((8, 8, 1), 5, SMALL, 0.25, attention_dropout=0.125)
+    rates = [
+        layer.rate
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.Dropout)
+    ]
+    # After embeddings, attention and both layers of the block; and within.
+    assert sorted(rates) == [0.125, 0.25, 0.25, 0.25, 0.25]
+
+
+def test_vit_resizes_and_refuses_what_does_not_fit():
+    model = vit((8, 8, 1), 5, SMALL, 0.1, image_size=16)
+    assert model.get_layer("patches").output.shape[1:3] == (8, 8)
+    assert model.predict(_images(2, (8, 8, 1)), verbose=0).shape == (2, 5)
+    with pytest.raises(InputError, match="multiples of .* 3, got 8x8"):
+        vit((8, 8, 1), 5, replace(SMALL, patch_size=3), 0.1)
+
+
+# --- ResNet ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("blocks", "thousands"), [(3, 270), (5, 460)])
+def test_resnet_has_the_parameters_of_the_paper(blocks, thousands):
+    # He et al. 2016, table 6: 0.27 and 0.46 million for 20 and 32 layers.
+    model = resnet((32, 32, 3), 10, blocks, 0.1)
+    trainable = sum(
+        int(np.prod(weight.shape)) for weight in model.trainable_weights
+    )
+    assert round(trainable / 1e4) * 10 == thousands
+    weighted = [
+        layer
+        for layer in model.layers
+        if isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense))
+    ]
+    assert len(weighted) == 6 * blocks + 2
+    assert model.name == f"resnet{6 * blocks + 2}"
+
+
+def test_shortcut_pads_with_zeros_and_takes_every_other_pixel():
+    model = resnet((8, 8, 3), 10, 1, 0.1)
+    pooling = next(
+        layer
+        for layer in model.layers
+        if isinstance(layer, keras.layers.MaxPooling2D)
+    )
+    padded = pooling._outbound_nodes[0].operation.output
+    seen = keras.Model(model.inputs, [pooling.input, padded])
+    before, after = seen.predict(_images(2, (8, 8, 3)), verbose=0)
+    assert after.shape == (2, 4, 4, 32)
+    np.testing.assert_allclose(after[..., :16], before[:, ::2, ::2])
+    assert not after[..., 16:].any()
+
+
+def _moving_means(model):
+    return [
+        keras.ops.convert_to_numpy(layer.moving_mean)
+        for layer in model.layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+
+
+def _stepped(arm):
+    keras.utils.set_random_seed(3)
+    settings = replace(SETTINGS, model="resnet", blocks=1, arm=arm)
+    model = build((8, 8, 3), 4, settings)
+    compile_classifier(model, settings, 2)
+    images, labels = _images(6, (8, 8, 3)), np.arange(6) % 4
+    logs = model.train_on_batch(images, labels, return_dict=True)
+    return model, logs
+
+
+def test_resnet_remembers_statistics_as_one_plain_pass_does():
+    model, logs = _stepped("rdrop")
+    assert logs["consistency_loss"] > 0
+    assert model.rdrop.moving_statistics == "first_pass"
+    assert model.rdrop.passes == "shared_prefix"
+    plain, _ = _stepped("plain")
+    assert len(_moving_means(model)) == 7
+    for ours, theirs in zip(_moving_means(model), _moving_means(plain)):
+        assert np.abs(theirs).max() > 0
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+# --- pretrained --------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory):
+    backbone = keras_hub.models.ViTBackbone(
+        image_shape=(8, 8, 3),
+        patch_size=4,
+        num_layers=1,
+        num_heads=2,
+        hidden_dim=8,
+        mlp_dim=16,
+    )
+    classifier = keras_hub.models.ViTImageClassifier(
+        backbone=backbone,
+        num_classes=3,
+        preprocessor=keras_hub.models.ViTImageClassifierPreprocessor(
+            keras_hub.layers.ViTImageConverter(
+                image_size=(8, 8), scale=1 / 255, offset=0.25
+            )
+        ),
+    )
+    directory = tmp_path_factory.mktemp("preset")
+    classifier.save_to_preset(str(directory))
+    images = _images(2, (8, 8, 3)) / 255 + 0.25
+    return directory, backbone.predict(images, verbose=0)
+
+
+def test_preset_gets_dropout_and_keeps_its_weights(preset, capsys):
+    directory, features = preset
+    assert preset_side(directory) == 8
+    classifier = pretrained_classifier(directory, 5, 0.25, 0.125)
+    assert "dropout 0 set to 0.25, attention dropout 0 to 0.125" in (
+        capsys.readouterr().out
+    )
+    assert isinstance(classifier, RDropViTImageClassifier)
+    inputs = classifier.preprocessor(_images(2, (8, 8, 3)))
+    np.testing.assert_allclose(
+        classifier.backbone.predict(inputs, verbose=0), features, atol=1e-5
+    )
+    rates = {
+        layer.rate
+        for layer in classifier.backbone._flatten_layers()
+        if isinstance(layer, keras.layers.Dropout)
+    }
+    assert rates == {0.25, 0.125}
+    first, second = (
+        keras.ops.convert_to_numpy(classifier(inputs, training=True))
+        for _ in range(2)
+    )
+    assert first.shape == (2, 5)
+    assert np.abs(first - second).max() > 1e-3
+
+
+def test_preset_at_another_resolution(preset):
+    directory, _ = preset
+    classifier = pretrained_classifier(directory, 5, 0.1, image_size=16)
+    assert classifier.backbone.image_shape == (16, 16, 3)
+    assert classifier.preprocessor.image_size == (16, 16)
+    logits = classifier.predict(_images(2, (8, 8, 3)), verbose=0)
+    assert logits.shape == (2, 5)
+    with pytest.raises(InputError, match="multiple of 4, the patch size"):
+        pretrained_classifier(directory, 5, 0.1, image_size=10)
+
+
+def test_weights_but_positions_stay_at_another_resolution(preset):
+    small = keras_hub.models.ViTBackbone.from_preset(str(preset[0]))
+    large = with_other_settings(small, image_shape=(16, 16, 3))
+    pairs = list(zip(small.weights, large.weights))
+    assert len(pairs) == len(small.weights) > 15
+    for before, after in pairs:
+        if "position_embedding" in before.path:
+            expected = interpolated(
+                keras.ops.convert_to_numpy(before), (2, 2), (4, 4)
+            )
+            np.testing.assert_array_equal(after, expected)
+            assert after.shape == (17, 8)
+        else:
+            np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_interpolated_embeddings(rng, interpolation):
+    embeddings = rng.normal(size=(1 + 6, 4)).astype("float32")
+
+    def to(values, after, **options):
+        return interpolated(
+            values, (2, 3), after, interpolation=interpolation, **options
+        )
+
+    np.testing.assert_array_equal(to(embeddings, (2, 3)), embeddings)
+    larger = to(embeddings, (5, 7))
+    assert larger.shape == (36, 4)
+    # The class token has no place in the image.
+    np.testing.assert_array_equal(larger[0], embeddings[0])
+    constant = np.broadcast_to(embeddings[:1], (7, 4))
+    np.testing.assert_allclose(
+        to(constant, (5, 7)),
+        np.broadcast_to(embeddings[:1], (36, 4)),
+        rtol=1e-5,
+    )
+    np.testing.assert_allclose(
+        to(embeddings[1:], (5, 7), class_token=False), larger[1:]
+    )
+    # What rises from left to right still does, in every row alike.
+    ramp = np.tile([[0.0], [1.0], [2.0]], (2, 1)).astype("float32")
+    grid = to(ramp, (4, 6), class_token=False).reshape(4, 6)
+    assert (np.diff(grid, axis=1) > 0).all()
+    np.testing.assert_allclose(grid, np.tile(grid[:1], (4, 1)), atol=1e-6)
+
+
+def test_bilinear_interpolation_by_hand():
+    # Half-pixel centres: at a quarter and three quarters between neighbours.
+    values = np.array([[0.0], [4.0]], "float32")
+    found = interpolated(values, (1, 2), (1, 4), False, "bilinear")
+    np.testing.assert_allclose(found.ravel(), [0, 1, 3, 4])
+
+
+def test_interpolation_checks_what_it_gets():
+    with pytest.raises(ValueError, match="Expected 5 embeddings. Received: 4"):
+        interpolated(np.zeros((4, 2)), (2, 2), (3, 3))
+    with pytest.raises(ValueError, match="Received: nearest"):
+        interpolated(np.zeros((5, 2)), (2, 2), (3, 3), True, "nearest")
+
+
+def test_what_is_no_preset_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"No such file .*: config.json"):
+        pretrained_classifier(tmp_path, 2, 0.1)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(InputError, match="is not a KerasHub config"):
+        preset_side(tmp_path)
+    text = '{"class_name": "BertBackbone", "config": {}}'
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(InputError, match="a ViTBackbone, got BertBackbone"):
+        pretrained_classifier(tmp_path, 2, 0.1)
+
+
+def test_preset_without_weights_is_refused(preset, tmp_path):
+    for name in ("config.json", "metadata.json"):
+        shutil.copy(preset[0] / name, tmp_path)
+    with pytest.raises(InputError, match="expected the weights of its config"):
+        pretrained_classifier(tmp_path, 2, 0.1)
+
+
+def test_two_passes_need_dropout():
+    settings = replace(SETTINGS, dropout=0.0)
+    check((8, 8, 1), settings, ("plain", "doubled"))
+    with pytest.raises(InputError, match="more than 0 for two_pass and rdrop"):
+        check((8, 8, 1), settings, ("plain", "two_pass", "rdrop"))
+    with_attention = replace(settings, attention_dropout=0.1)
+    check((8, 8, 1), with_attention, ("rdrop",))
+    with pytest.raises(InputError, match="more than 0 for rdrop"):
+        check((8, 8, 1), replace(with_attention, model="resnet"), ("rdrop",))
+
+
+def test_preset_is_for_images_in_colour(preset):
+    settings = replace(SETTINGS, preset=str(preset[0]))
+    with pytest.raises(InputError, match="in colour, got 1 channel"):
+        check((8, 8, 1), settings, ("plain",))
