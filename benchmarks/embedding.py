@@ -24,7 +24,7 @@ from benchmarks.harness import parse
 from benchmarks.harness import parser_of
 from benchmarks.harness import take_turns
 from benchmarks.report import Report
-from rdrop_keras.trainers.tensorflow import dense
+from rdrop_keras.training.tensorflow import dense
 
 OPTIMIZERS = ("Adam", "SGD")
 DENSE = "dense"

@@ -9,8 +9,8 @@ from typing import Any
 
 import keras
 
-from rdrop_keras.losses.divergence import Divergence
-from rdrop_keras.losses.inference import DIVERGENCES
+from rdrop_keras.divergences.base import Divergence
+from rdrop_keras.divergences.for_loss import DIVERGENCES
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 

@@ -9,22 +9,22 @@ from typing import Any
 import keras
 
 from rdrop_keras import _keras
-from rdrop_keras import checks
-from rdrop_keras.batch import compute_objective
-from rdrop_keras.compiling import add_settings
-from rdrop_keras.compiling import check_not_settings
-from rdrop_keras.compiling import compile_declaration
-from rdrop_keras.compiling import declared_by
-from rdrop_keras.compiling import has_own_compile
-from rdrop_keras.compiling import take_settings
-from rdrop_keras.objective import loss_of_pass
+from rdrop_keras.objective.all_outputs import loss_of_pass
 from rdrop_keras.passes.observation import Observation
 from rdrop_keras.passes.shared_prefix import once
-from rdrop_keras.plan import plan
+from rdrop_keras.passes.without_head import logits_or_hidden
 from rdrop_keras.rdrop import RDrop
-from rdrop_keras.trackers import Trackers
-from rdrop_keras.trainers import trainer
-from rdrop_keras.vocabulary import logits_or_hidden
+from rdrop_keras.training import checks
+from rdrop_keras.training import trainer
+from rdrop_keras.training.compiling import add_settings
+from rdrop_keras.training.compiling import check_not_settings
+from rdrop_keras.training.compiling import compile_declaration
+from rdrop_keras.training.compiling import declared_by
+from rdrop_keras.training.compiling import has_own_compile
+from rdrop_keras.training.compiling import take_settings
+from rdrop_keras.training.metrics import Trackers
+from rdrop_keras.training.plan import plan
+from rdrop_keras.training.step import compute_objective
 
 
 class RDropMixin:

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 
 from rdrop_keras import _keras
+from rdrop_keras.from_model import view_of
 from rdrop_keras.mixin import RDropMixin
-from rdrop_keras.view import view_of
 
 
 class RDropModel(RDropMixin, keras.Model):

@@ -11,7 +11,7 @@ import keras
 
 from rdrop_keras import arguments
 from rdrop_keras.arguments import Schedule
-from rdrop_keras.losses.divergence import Divergence
+from rdrop_keras.divergences.base import Divergence
 
 PASSES = ("auto", "calls", "concat", "shared_prefix")
 MOVING_STATISTICS = ("every_pass", "first_pass")

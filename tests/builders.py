@@ -44,6 +44,28 @@ class OwnGraph(RDropMixin, keras.Model):
         return {"name": self.name, "rate": self.rate}
 
 
+@keras.saving.register_keras_serializable("tests")
+class Stateful(keras.layers.Layer):
+    """Counts, sums and averages what goes through, and adds the average."""
+
+    def build(self, shape):
+        self.count = self.add_weight(
+            shape=(), dtype="int32", trainable=False, name="count"
+        )
+        self.average = self.add_weight(
+            shape=(shape[-1],), trainable=False, name="average"
+        )
+        self.total = keras.metrics.Sum(name="total")
+
+    def call(self, inputs, training=None):
+        if training:
+            self.count.assign_add(1)
+            self.total.update_state(inputs)
+            mean = keras.ops.mean(inputs, axis=0)
+            self.average.assign(0.9 * self.average + mean)
+        return inputs + self.average
+
+
 def graph(rate=0.3):
     inputs = keras.Input((FEATURES,))
     hidden = keras.layers.Dense(8, activation="relu")(inputs)

@@ -13,8 +13,8 @@ from scripted import random_masks
 from rdrop_keras import RDrop
 from rdrop_keras import RDropModel
 from rdrop_keras import losses
-from rdrop_keras.dropout import dropout_at
-from rdrop_keras.dropout import stochastic_layers
+from rdrop_keras.passes.dropout import dropout_at
+from rdrop_keras.passes.dropout import stochastic_layers
 
 ROWS, FEATURES, CLASSES = 6, 4, 3
 

@@ -10,7 +10,7 @@ import keras
 from rdrop_keras.arguments import check_whole
 from rdrop_keras.callbacks.measurement import Measurement
 from rdrop_keras.callbacks.measurement import unchanged
-from rdrop_keras.losses.divergence import Divergence
+from rdrop_keras.divergences.base import Divergence
 from rdrop_keras.rdrop import RDrop
 
 

@@ -11,21 +11,21 @@ from typing import Any
 import keras
 
 from rdrop_keras import _keras
-from rdrop_keras.items import valid_positions
-from rdrop_keras.losses.bernoulli import BernoulliConsistency
-from rdrop_keras.losses.categorical import CategoricalConsistency
-from rdrop_keras.losses.divergence import Divergence
-from rdrop_keras.losses.inference import divergence_for
-from rdrop_keras.losses.inference import ignored_class
-from rdrop_keras.losses.reduction import common_mask
-from rdrop_keras.losses.reduction import reduce_values
-from rdrop_keras.objective import loss_entries
-from rdrop_keras.objective import loss_of_pass
-from rdrop_keras.objective import measure_consistency
-from rdrop_keras.outputs import of_output
+from rdrop_keras.divergences.base import Divergence
+from rdrop_keras.divergences.bernoulli import BernoulliConsistency
+from rdrop_keras.divergences.categorical import CategoricalConsistency
+from rdrop_keras.divergences.for_loss import divergence_for
+from rdrop_keras.divergences.for_loss import ignored_class
+from rdrop_keras.divergences.reduction import common_mask
+from rdrop_keras.divergences.reduction import reduce_values
+from rdrop_keras.from_model import same_state
+from rdrop_keras.objective.all_outputs import loss_entries
+from rdrop_keras.objective.all_outputs import loss_of_pass
+from rdrop_keras.objective.all_outputs import measure_consistency
+from rdrop_keras.objective.by_output import of_output
+from rdrop_keras.objective.counted_items import valid_positions
 from rdrop_keras.passes.observation import Recording
 from rdrop_keras.rdrop import RDrop
-from rdrop_keras.view import same_state
 
 ops = keras.ops
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import keras
 
-from rdrop_keras.comparison import compare
-from rdrop_keras.losses.divergence import Divergence
-from rdrop_keras.losses.inference import DIVERGENCES
-from rdrop_keras.losses.inference import divergence_for
+from rdrop_keras.divergences.base import Divergence
+from rdrop_keras.divergences.for_loss import DIVERGENCES
+from rdrop_keras.divergences.for_loss import divergence_for
+from rdrop_keras.objective.one_output import compare
 from rdrop_keras.rdrop import RDrop
 
 ops = keras.ops

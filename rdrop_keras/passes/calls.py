@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from rdrop_keras.dropout import dropout_at
+from rdrop_keras.passes.dropout import dropout_at
 
 
 class State:

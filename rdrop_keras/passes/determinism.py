@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from rdrop_keras import _keras
-from rdrop_keras.dropout import stochastic_layers
+from rdrop_keras.passes.dropout import stochastic_layers
 
 # Their layers say by rates and seeds whether they draw random numbers. Those
 # of others may draw them in any way.

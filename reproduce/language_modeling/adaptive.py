@@ -11,8 +11,8 @@ from typing import Any
 
 import keras
 
+from rdrop_keras.contrib.adaptive_softmax import AdaptiveWeights
 from rdrop_keras.layers import AdaptiveSoftmax
-from rdrop_keras.losses.adaptive import AdaptiveWeights
 
 ops = keras.ops
 

@@ -125,7 +125,7 @@ def test_a_comparison_writes_all_there_is(compared, corpus):
 
 SERVE = """
 import json, sys
-for name in ("rdrop_keras", "keras_hub", "examples", "reproduce", "sentencepiece"):
+for name in ("rdrop_keras", "reproduce", "keras_hub", "sentencepiece"):
     sys.modules[name] = None
 import tensorflow as tf
 import tensorflow_text

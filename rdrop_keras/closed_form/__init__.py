@@ -1,0 +1,1 @@
+"""Task loss and consistency with their gradients written out."""

@@ -1,0 +1,225 @@
+"""Crossentropy and divergence of passes, and their gradients, written out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
+
+import keras
+
+from rdrop_keras.closed_form.softmax import Softmax
+
+ops = keras.ops
+
+
+class Pairs(NamedTuple):
+    """The differences between passes, for the divergence and its gradient.
+
+    Attributes:
+        gaps: Of each pass, `s (p_i - mean p)`.
+        log_gaps: Of each pass, `s (log p_i - mean log p)`.
+        signs: Of each pass, the number `1 / s`.
+    """
+
+    gaps: Sequence[Any]
+    log_gaps: Sequence[Any]
+    signs: Sequence[float]
+
+    def value(self) -> Any:
+        """Returns the mean of `KL(p_i || p_j)` over all ordered pairs."""
+        if len(self.signs) == 2:
+            return 0.5 * self._products(0)
+        total = sum(self._products(index) for index in range(len(self.signs)))
+        return total / (len(self.signs) - 1)
+
+    def means(self, passes: Sequence[Softmax]) -> list[Any]:
+        """Returns the mean of each log gap under its pass, `(..., 1)`.
+
+        Args:
+            passes: What was compared, weighted by its own probabilities.
+        """
+        count = 1 if len(passes) == 2 else len(passes)
+        results = [
+            ops.sum(each.probabilities * log_gap, axis=-1, keepdims=True)
+            for each, log_gap in zip(passes[:count], self.log_gaps)
+        ]
+        if len(passes) == 2:
+            # The second is the first less a sum that the divergence needs.
+            gap = ops.expand_dims(self._products(0), -1)
+            results.append(results[0] - gap)
+        return results
+
+    def scaled(self, factor: Any) -> list[tuple[Any, Any, Any, bool]]:
+        """Returns a factor for each pass, and gap and log gap times it.
+
+        The last entry says that they are to be taken with a minus: two passes
+        share theirs, which are computed once.
+
+        Args:
+            factor: `(..., 1)`.
+        """
+        if len(self.signs) > 2:
+            return [
+                (factor, factor * gap, factor * log_gap, False)
+                for gap, log_gap in zip(self.gaps, self.log_gaps)
+            ]
+        half = 0.5 * factor
+        gap, log_gap = half * self.gaps[0], half * self.log_gaps[0]
+        return [(half, gap, log_gap, False), (half, gap, log_gap, True)]
+
+    def _products(self, index):
+        return ops.sum(self.gaps[index] * self.log_gaps[index], axis=-1)
+
+
+def compare(
+    passes: Sequence[Softmax],
+    weighted: Sequence[Any] | None = None,
+    infinite: bool = True,
+) -> Pairs:
+    """Returns how each pass differs from the mean of all.
+
+    Linear in the number of passes. Two of them differ from their mean by half
+    of one gap, which is then computed once.
+
+    Args:
+        passes: Two or more, `(..., classes)`.
+        weighted: What to take in place of their probabilities, such as joint
+            ones.
+        infinite: Whether logits may be `-inf`. A class that has none in every
+            pass does not differ.
+    """
+    if weighted is None:
+        weighted = [each.probabilities for each in passes]
+    if len(passes) == 2:
+        first, second = passes
+        gap = weighted[0] - weighted[1]
+        # Gaps of probabilities add up to no more than almost 0: without the
+        # normalizers the divergence of passes that are far apart in them would
+        # lose digits.
+        log_gap = (first.logits - second.logits) - (
+            first.normalizer - second.normalizer
+        )
+        if infinite:
+            # Cheaper than to compare the two. It hides no NaN among the
+            # logits, of which all probabilities become NaN.
+            log_gap = ops.where(ops.isnan(log_gap), 0.0, log_gap)
+        return Pairs([gap] * 2, [log_gap] * 2, [0.5, -0.5])
+    logs = [each.log_probabilities() for each in passes]
+    log_gaps = _from_mean(logs)
+    if infinite:
+        equal = logs[0] == logs[1]
+        for other in logs[2:]:
+            equal = ops.logical_and(equal, logs[0] == other)
+        log_gaps = [ops.where(equal, 0.0, gap) for gap in log_gaps]
+    return Pairs(_from_mean(weighted), log_gaps, [1.0] * len(passes))
+
+
+def _from_mean(tensors):
+    mean = sum(tensors) / len(tensors)
+    return [tensor - mean for tensor in tensors]
+
+
+def gradients(
+    passes: Sequence[Softmax],
+    pairs: Pairs,
+    of_task: Sequence[Any],
+    of_pairs: Any,
+    target: Any,
+    label_smoothing: float,
+    dense: bool = False,
+    stop_gradient: bool = False,
+) -> list[Any]:
+    """Returns the gradient by the logits of each pass.
+
+    With `d_i = p_i - mean p` and `u_i = log p_i - mean log p` the divergence
+    is `C = sum_i <d_i, u_i> / (m - 1)`, and as `u_i` and `d_i` move with the
+    logits `z_i` by the derivative of the softmax, that of C by `z_i` is
+    `(p_i (u_i - <p_i, u_i>) + d_i) / (m - 1)`.
+
+    Args:
+        passes: What was compared, `(..., classes)`.
+        pairs: What `compare` returned.
+        of_task: The derivative by the crossentropy of each pass, `(..., 1)`.
+        of_pairs: The derivative by `pairs.value()`, `(..., 1)`.
+        target: Class ids `(...)`, or distributions `(..., classes)`.
+        label_smoothing: See `Softmax.crossentropy`.
+        dense: Whether the target is distributions.
+        stop_gradient: Whether the first argument of every KL term is
+            constant, which leaves `d_i / (m - 1)`.
+    """
+    classes = passes[0].classes
+    share = label_smoothing / (classes - 1)
+    label = 1 - label_smoothing - share
+    # What a distribution adds up to need not be 1; an id stands for 1.
+    mass = 1.0
+    if dense:
+        mass = ops.sum(target, axis=-1, keepdims=True)
+        mass = label * mass + share * classes
+    scaled = pairs.scaled(of_pairs / (len(passes) - 1))
+    slopes = [mass * of_one for of_one in of_task]
+    if not stop_gradient:
+        slopes = [
+            (slope + factor * mean) - log_gap
+            if minus
+            else (slope - factor * mean) + log_gap
+            for slope, mean, (factor, _, log_gap, minus) in zip(
+                slopes, pairs.means(passes), scaled
+            )
+        ]
+    results = []
+    for each, of_one, slope, (_, gap, _, minus) in zip(
+        passes, of_task, slopes, scaled
+    ):
+        found = each.probabilities * slope
+        found = found - gap if minus else found + gap
+        if label_smoothing:
+            found = found - of_one * share
+        if dense:
+            found = found - (of_one * label) * target
+        else:
+            found = subtract_at(found, target, of_one * label)
+        results.append(found)
+    return results
+
+
+def subtract_at(tensor: Any, ids: Any, amount: Any) -> Any:
+    """Subtracts something from one class of each item.
+
+    Args:
+        tensor: `(..., classes)`.
+        ids: The classes, `(...)`.
+        amount: `(..., 1)`.
+    """
+    shape = ops.shape(tensor)
+    flat = ops.reshape(tensor, (-1, shape[-1]))
+    ids = ops.reshape(ops.cast(ids, "int32"), (-1, 1))
+    rows = ops.expand_dims(ops.arange(ops.shape(flat)[0], dtype="int32"), -1)
+    amount = ops.broadcast_to(amount, (*shape[:-1], 1))
+    values = ops.take_along_axis(flat, ids, axis=-1)
+    values = ops.squeeze(values - ops.reshape(amount, (-1, 1)), axis=-1)
+    # One number an item, where one-hot labels would be as large as the logits.
+    flat = ops.scatter_update(
+        flat, ops.concatenate([rows, ids], axis=-1), values
+    )
+    return ops.reshape(flat, shape)
+
+
+def once_only(results: Sequence[Any], sources: Sequence[Any]) -> list[Any]:
+    """Returns gradients whose own gradient is an error, not silently zero."""
+
+    @ops.custom_gradient
+    def constant(*tensors):
+        def refuse(*upstream):
+            raise NotImplementedError(
+                "Expected one gradient of a fused R-Drop loss. Received a "
+                "request for the gradient of its gradient, which is not "
+                "written out. For second derivatives train a model with "
+                "`rdrop=RDrop(..., fused=False)`, or use `keras.losses` with "
+                "`rdrop_keras.losses.rdrop_loss`."
+            )
+
+        values = [ops.stop_gradient(t) for t in tensors[: len(results)]]
+        return tuple(values), refuse
+
+    return list(constant(*results, *sources))

@@ -1,0 +1,131 @@
+"""One cluster's part of the divergence and of its gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+from typing import NamedTuple
+
+import keras
+
+from rdrop_keras.closed_form.derivatives import Pairs
+from rdrop_keras.closed_form.derivatives import compare
+from rdrop_keras.closed_form.derivatives import subtract_at
+from rdrop_keras.closed_form.softmax import Softmax
+
+ops = keras.ops
+
+
+class Cluster(NamedTuple):
+    """The words of a cluster in all passes, given that it is this cluster.
+
+    By the chain rule of the KL divergence, that between the distributions of
+    two passes over all words is the one between their heads plus, for every
+    cluster, `P_i KL(q_i || q_j)`: `P_i` is the probability that the head of
+    pass i gives the cluster, `q_i` the softmax within.
+
+    With `w_i = P_i q_i` and `u_i = log q_i - mean log q` the mean over all
+    ordered pairs of m passes is `D = sum_i <w_i - mean w, u_i> / (m - 1)`.
+
+    Attributes:
+        passes: The `q_i`, `(items, words)` each.
+        priors: The `P_i`, `(items, 1)` each.
+        joint: The `w_i`.
+        pairs: How the `w_i` and `log q_i` differ from their means.
+        labels: Places of the labels in the cluster, any where they are not in
+            it.
+        inside: 1 where the label is in the cluster, 0 elsewhere, `(items,)`.
+    """
+
+    passes: list[Softmax]
+    priors: list[Any]
+    joint: list[Any]
+    pairs: Pairs
+    labels: Any
+    inside: Any
+
+    @classmethod
+    def of(
+        cls, logits: list[Any], priors: list[Any], start: int, labels: Any
+    ) -> Cluster:
+        """Returns the cluster whose words are numbered from a start.
+
+        Args:
+            logits: Of each pass, `(items, words)`.
+            priors: Of each pass, `(items, 1)`.
+            start: The number of its first word.
+            labels: Class ids, `(items,)`.
+        """
+        words = logits[0].shape[-1]
+        passes = [Softmax.of(z) for z in logits]
+        joint = [
+            prior * each.probabilities for prior, each in zip(priors, passes)
+        ]
+        inside = ops.logical_and(labels >= start, labels < start + words)
+        return cls(
+            passes,
+            priors,
+            joint,
+            compare(passes, joint, infinite=False),
+            ops.clip(labels - start, 0, words - 1),
+            ops.cast(inside, logits[0].dtype),
+        )
+
+    def crossentropies(self) -> list[Any]:
+        """Returns what the cluster adds to that of each pass, `(items,)`."""
+        return [
+            self.inside * each.crossentropy(self.labels) for each in self.passes
+        ]
+
+    def by_priors(self, of_pairs: Any) -> list[Any]:
+        """Returns the derivatives of D by each `P_i`, `(items, 1)`.
+
+        They are `<q_i, u_i> / (m - 1)`.
+
+        Args:
+            of_pairs: The derivative by D, `(items, 1)`.
+        """
+        scaled = self.pairs.scaled(of_pairs / (len(self.passes) - 1))
+        results = []
+        for each, (_, _, log_gap, minus) in zip(self.passes, scaled):
+            inner = ops.sum(
+                each.probabilities * log_gap, axis=-1, keepdims=True
+            )
+            results.append(-inner if minus else inner)
+        return results
+
+    def by_logits(
+        self,
+        of_task: Any,
+        of_pairs: Any,
+        by_priors: list[Any],
+        stop_gradient: bool,
+    ) -> list[Any]:
+        """Returns the gradient by the logits of each pass.
+
+        That of D is `(w_i (u_i - <q_i, u_i>) + q_i mean P - mean w)/(m - 1)`,
+        the first term by `w_i` and the others by `u_i`.
+
+        Args:
+            of_task: The derivative by the crossentropy of one pass,
+                `(items, 1)`.
+            of_pairs: The derivative by D, `(items, 1)`.
+            by_priors: What the method of this name returned.
+            stop_gradient: Whether the `w_i` that come first in a KL term are
+                constant, which leaves the others.
+        """
+        of_task = of_task * ops.expand_dims(self.inside, -1)
+        of_pairs = of_pairs / (len(self.passes) - 1)
+        scaled = self.pairs.scaled(of_pairs)
+        mean = sum(self.priors) / len(self.priors)
+        results = []
+        for each, w, prior, inner, (_, gap, log_gap, minus) in zip(
+            self.passes, self.joint, self.priors, by_priors, scaled
+        ):
+            # `q mean P - mean w` is `(w - mean w) - q (P - mean P)`.
+            found = each.probabilities * (of_task - of_pairs * (prior - mean))
+            found = found - gap if minus else found + gap
+            if not stop_gradient:
+                slope = log_gap + inner if minus else log_gap - inner
+                found = found - w * slope if minus else found + w * slope
+            results.append(subtract_at(found, self.labels, of_task))
+        return results

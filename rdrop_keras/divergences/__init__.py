@@ -1,0 +1,1 @@
+"""How far the outputs of several passes lie apart."""

@@ -1,0 +1,215 @@
+"""One model seen through two classes: its own, and one that adds R-Drop."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import warnings
+from typing import Any
+
+import keras
+
+from rdrop_keras import _keras
+from rdrop_keras.mixin import RDropMixin
+from rdrop_keras.rdrop import RDrop
+from rdrop_keras.training import checks
+from rdrop_keras.training.compiling import add_settings
+
+# Beside the optimizer, what a trainer names that takes it over.
+TAKEN = ("loss", "loss_weights", "metrics", "weighted_metrics")
+
+
+def view_of(model: keras.Model, base: type[RDropMixin]) -> Any:
+    """Returns a model that trains `model` with R-Drop, in place.
+
+    A wrapping model would have to pass on whatever its inner model adds to
+    Keras (raw-text `fit`, `generate`, LoRA, presets), and its weight files
+    would differ. A second object of a derived class that shares the first
+    one's `__dict__` has all of it, and nothing can get out of step.
+
+    Args:
+        model: Any Keras model.
+        base: The class with the mixin of which the view is an instance.
+
+    Returns:
+        The view. An `RDropMixin` model is returned as it is.
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            "Expected a `keras.Model`. Received: "
+            f"model={model!r} of type {type(model).__name__}."
+        )
+    if isinstance(model, RDropMixin):
+        return model
+    view = same_state(model, _view_class(type(model), base))
+    object.__setattr__(view, "_shown", model)
+    view._take_over()
+    return view
+
+
+def same_state(model: keras.Model, cls: type) -> Any:
+    """Returns an object of another class that shares a model's `__dict__`."""
+    other = object.__new__(cls)
+    object.__setattr__(other, "__dict__", model.__dict__)
+    return other
+
+
+@functools.cache
+def _view_class(cls: type, base: type[RDropMixin]) -> type:
+    # Under the name of the class it derives from, by which Keras files refer to
+    # classes: whatever saves the view saves a model of that class.
+    names = {
+        "__module__": cls.__module__,
+        "__qualname__": cls.__qualname__,
+        # Not those of `base`: Keras reads off the constructor how to clone.
+        "__new__": cls.__new__,
+        "__init__": cls.__init__,
+        "_plain_class": cls,
+        "_base": base,
+    }
+    view = type(cls.__name__, (_View, base, cls), names)
+    registered = keras.saving.get_registered_name(cls)
+    if ">" in registered:
+        package, name = registered.split(">", 1)
+        # The name then writes of both and, registered last, reads the class.
+        for each in (view, cls):
+            keras.saving.register_keras_serializable(package, name)(each)
+    return view
+
+
+def _restore(
+    model: keras.Model, base: type[RDropMixin], state: dict[str, Any]
+) -> Any:
+    """Returns a view of a copied model, for `pickle`."""
+    return _with_settings(
+        model, base, keras.saving.deserialize_keras_object(state)
+    )
+
+
+def _with_settings(
+    model: keras.Model, base: type[RDropMixin], state: dict[str, Any]
+) -> Any:
+    if _keras.compile_config(model) is not None and "_rdrop" in state:
+        # Before the view is made, which would take the default ones.
+        model.__dict__["_rdrop"] = state["_rdrop"]
+    view = view_of(model, base)
+    if "_rdrop" in view.__dict__:
+        view._set_rdrop(view.__dict__["_rdrop"])
+    return view
+
+
+class _View:
+    """What differs between a view and the model that it shows."""
+
+    # The model itself. All that is in `__dict__` belongs to both of them.
+    __slots__ = ("_shown",)
+    _plain_class: type
+    _base: type[RDropMixin]
+
+    @property
+    def _rdrop(self) -> RDrop | None:
+        self._take_over()
+        return self.__dict__.get("_rdrop")
+
+    @_rdrop.setter
+    def _rdrop(self, rdrop: RDrop | None) -> None:
+        self.__dict__["_rdrop"] = rdrop
+
+    def _set_rdrop(self, rdrop: RDrop | None) -> None:
+        # Keras reads an attribute before it sets it.
+        self.__dict__["_rdrop"] = rdrop
+        super()._set_rdrop(rdrop)
+
+    def _take_over(self) -> None:
+        """Turns R-Drop on where only the plain model has been compiled.
+
+        That may happen before the view is made, or later. Training would be
+        plain otherwise, without a word.
+        """
+        if "_rdrop" in self.__dict__ or _keras.compile_config(self) is None:
+            return
+        checks.check_model(self, RDropMixin)
+        strategy = getattr(self, "distribute_strategy", None)
+        with strategy.scope() if strategy else contextlib.nullcontext():
+            self._set_rdrop(RDrop())
+        taken = _keras.compile_config(self).config
+        named = keras.tree.map_structure(
+            lambda each: getattr(each, "name", each),
+            {key: taken.get(key) for key in TAKEN},
+        )
+        warnings.warn(
+            f"The model {self.name!r} is compiled already. The trainer takes "
+            f"over its optimizer, {type(self.optimizer).__name__} at iteration "
+            f"{int(self.optimizer.iterations)}, "
+            + ", ".join(f"{k}={v!r}" for k, v in named.items() if v)
+            + "; and trains with R-Drop at alpha 1.0. To choose alpha, write "
+            "`trainer.compile(trainer.optimizer, trainer.loss, rdrop=...)`, "
+            "with the metrics to keep.",
+            stacklevel=4,
+        )
+
+    def _shown_model(self) -> keras.Model:
+        # A clone of a view is made by its class, and shows no model yet.
+        model = getattr(self, "_shown", None)
+        if model is None:
+            model = same_state(self, self._plain_class)
+            object.__setattr__(self, "_shown", model)
+        return model
+
+    @property
+    def train_function(self) -> Any:
+        # Kept apart from the model's own, so that the model's `fit` stays
+        # plain, and forgotten when the model is compiled anew.
+        function, compiled = self.__dict__.get("_rdrop_train", (None, None))
+        if compiled is not _keras.compile_config(self):
+            return None
+        return function
+
+    @train_function.setter
+    def train_function(self, function: Any) -> None:
+        compiled = _keras.compile_config(self)
+        self.__dict__["_rdrop_train"] = (function, compiled)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        super().compile(*args, **kwargs)
+        self.__dict__["train_function"] = None
+        self.train_function = None
+
+    def get_compile_config(self) -> dict[str, Any]:
+        config = super(RDropMixin, self).get_compile_config()
+        if not _keras.is_cloning():
+            # The plain model, which a file is of, does not take `rdrop`.
+            return config
+        return add_settings(self, config)
+
+    def _refuse_h5(self) -> None:
+        """A file is of the plain model, which has nothing to lose in it."""
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Saves the plain model."""
+        return self._shown_model().save(*args, **kwargs)
+
+    def to_json(self, **kwargs: Any) -> str:
+        """Serializes the plain model."""
+        return self._shown_model().to_json(**kwargs)
+
+    # A class that is made here has no name by which `pickle` could find it.
+
+    def __copy__(self) -> Any:
+        return self._copy(copy.copy(self._shown_model()))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self._copy(copy.deepcopy(self._shown_model(), memo))
+
+    def _copy(self, model: keras.Model) -> Any:
+        return _with_settings(model, self._base, self._settings())
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        state = keras.saving.serialize_keras_object(self._settings())
+        return _restore, (self._shown_model(), self._base, state)
+
+    def _settings(self) -> dict[str, Any]:
+        # Without an entry if there are no settings yet: None is plain training.
+        state = self.__dict__
+        return {key: state[key] for key in ("_rdrop",) if key in state}

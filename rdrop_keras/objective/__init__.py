@@ -1,0 +1,1 @@
+"""From the outputs of several passes to one loss."""

@@ -1,0 +1,178 @@
+"""Which compiled losses have a closed form together with the consistency."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
+
+import keras
+
+from rdrop_keras import _keras
+from rdrop_keras.closed_form.logits import class_ids
+from rdrop_keras.closed_form.logits import fused_values
+from rdrop_keras.divergences.base import Divergence
+from rdrop_keras.divergences.base import consistency_dtype
+from rdrop_keras.divergences.categorical import CategoricalConsistency
+from rdrop_keras.divergences.for_loss import function_of
+from rdrop_keras.divergences.label_smoothed import LabelSmoothedCrossentropy
+from rdrop_keras.divergences.reduction import common_mask
+from rdrop_keras.divergences.reduction import reduce_values
+
+ops = keras.ops
+
+# By type, since a subclass may compute something else.
+_SPARSE = (
+    keras.losses.SparseCategoricalCrossentropy,
+    LabelSmoothedCrossentropy,
+)
+_DENSE = (keras.losses.CategoricalCrossentropy,)
+_FUNCTIONS = {
+    keras.losses.sparse_categorical_crossentropy: False,
+    keras.losses.categorical_crossentropy: True,
+}
+# What every loss has in its config, and one compiled as a function besides.
+_COMMON = {"name", "reduction", "dtype", "fn"}
+
+
+class Fusion(NamedTuple):
+    """A crossentropy that has a closed form beside the KL divergence.
+
+    Attributes:
+        dense: Whether its targets are distributions rather than class ids.
+        label_smoothing: As the loss has it.
+        label_included: Whether the label has a part of what smoothing takes
+            from it, as in Keras's losses.
+        ignore_class: The class id that it ignores, or None.
+    """
+
+    dense: bool
+    label_smoothing: float
+    label_included: bool
+    ignore_class: int | None
+
+    def smoothing(self, classes: int) -> float:
+        """Returns the part of the probability that other classes get."""
+        if self.label_included:
+            return self.label_smoothing * (classes - 1) / classes
+        return self.label_smoothing
+
+    def fits(self, y_true: Any, logits: Sequence[Any]) -> bool:
+        """Whether targets and logits have the shapes that the form is for."""
+        shapes = [tuple(z.shape) for z in logits]
+        if any(shape != shapes[0] for shape in shapes) or not shapes[0]:
+            return False
+        if any(
+            "float" not in keras.backend.standardize_dtype(z.dtype)
+            for z in logits
+        ):
+            return False
+        *items, classes = shapes[0]
+        if classes is None or classes < 2:
+            return False
+        shape = tuple(ops.convert_to_tensor(y_true).shape)
+        if self.dense:
+            return _agree(shape, shapes[0])
+        return _agree(shape, items) or _agree(shape, (*items, 1))
+
+
+def fused_losses(
+    group: Sequence[_keras.LossEntry],
+    divergence: Divergence,
+    stop_gradient: bool,
+) -> tuple[list[Any] | None, Any]:
+    """Returns task losses and divergence of one output in closed form.
+
+    Args:
+        group: One compiled loss and its batch, an entry for each pass.
+        divergence: What compares its outputs.
+        stop_gradient: As in `RDrop`.
+
+    Returns:
+        The task loss of each pass and the divergence of every item, or
+        `(None, None)` where the two have no closed form.
+    """
+    task_loss, y_true = group[0].loss, group[0].y_true
+    fusion = fusion_for(task_loss, divergence)
+    if fusion is None or keras.tree.is_nested(group[0].y_pred):
+        return None, None
+    outputs = [each.y_pred for each in group]
+    logits = _logits(outputs, getattr(task_loss, "from_logits", False))
+    if logits is None or not fusion.fits(y_true, logits):
+        return None, None
+    target = ops.convert_to_tensor(y_true)
+    valid = None
+    if fusion.dense:
+        target = ops.cast(target, consistency_dtype())
+    else:
+        if len(target.shape) == len(logits[0].shape):
+            target = ops.squeeze(target, axis=-1)
+        target, valid = class_ids(target, fusion.ignore_class, None)
+    tasks, values = fused_values(
+        target,
+        logits,
+        fusion.smoothing(logits[0].shape[-1]),
+        fusion.dense,
+        stop_gradient,
+    )
+    if valid is not None:
+        tasks = [ops.where(valid, task, 0.0) for task in tasks]
+    losses = [
+        reduce_values(
+            task,
+            task_loss.reduction,
+            each.sample_weight,
+            common_mask([each.y_pred], valid),
+        )
+        for task, each in zip(tasks, group)
+    ]
+    return losses, values
+
+
+def _logits(outputs: Sequence[Any], from_logits: bool) -> Sequence[Any] | None:
+    """Returns the logits of each pass, or None if there are none."""
+    found = [_keras.computed_logits(output) for output in outputs]
+    if from_logits:
+        # Where an activation follows them, `compare` refuses the outputs.
+        return None if any(z is not None for z in found) else outputs
+    return None if any(z is None for z in found) else found
+
+
+def fusion_for(task_loss: Any, divergence: Divergence) -> Fusion | None:
+    """Returns how a task loss and a divergence go together, or None.
+
+    Args:
+        task_loss: The loss compiled for one output, or the function that it
+            will be made of.
+        divergence: What compares it.
+    """
+    if type(divergence) is not CategoricalConsistency or divergence.axis != -1:
+        return None
+    if not isinstance(task_loss, keras.losses.Loss):
+        dense = _FUNCTIONS.get(function_of(task_loss))
+        return None if dense is None else Fusion(dense, 0.0, True, None)
+    if getattr(task_loss, "dtype", None) != consistency_dtype():
+        return None
+    config = task_loss.get_config()
+    if type(task_loss) in (*_SPARSE, *_DENSE):
+        dense = type(task_loss) in _DENSE
+    elif set(config) <= _COMMON and type(task_loss).__module__.startswith(
+        "keras."
+    ):
+        dense = _FUNCTIONS.get(function_of(task_loss))
+    else:
+        dense = None
+    if dense is None or config.get("axis", -1) != -1:
+        return None
+    return Fusion(
+        dense,
+        config.get("label_smoothing", 0.0),
+        type(task_loss) is not LabelSmoothedCrossentropy,
+        config.get("ignore_class"),
+    )
+
+
+def _agree(shape: Sequence[Any], expected: Sequence[Any]) -> bool:
+    return len(shape) == len(expected) and all(
+        a == b for a, b in zip(shape, expected) if None not in (a, b)
+    )

@@ -1,0 +1,222 @@
+"""Training on TensorFlow: Keras's own step, with the R-Drop objective in it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from rdrop_keras import _keras
+from rdrop_keras.closed_form import xla
+from rdrop_keras.objective.result import Objective
+from rdrop_keras.passes.observation import Recording
+from rdrop_keras.training.metrics import Trackers
+from rdrop_keras.training.step import compute_objective
+from rdrop_keras.training.step import compute_plain_objective
+from rdrop_keras.training.tensorflow_first_batch import check_first_batch
+
+__all__ = ["aside", "check_first_batch", "dense", "either", "train_step"]
+
+
+class Step(NamedTuple):
+    """What one batch comes to, before the optimizer's step."""
+
+    objective: Objective
+    y_pred: Any
+    gradients: list[Any]
+
+
+def train_step(model: Any, data: Any, trackers: Trackers) -> dict[str, Any]:
+    """Takes one optimizer step on one batch.
+
+    Does what `keras.Model.train_step` does: the loss tracker is weighted by
+    the batch size and free of the division by replicas, the optimizer scales
+    the loss, a model without trainable weights gets a warning.
+
+    Args:
+        model: A compiled `RDropMixin` model.
+        data: A batch as `fit` hands it over.
+        trackers: Where the parts of the loss are averaged.
+
+    Returns:
+        The logs: the model's own and the trackers'.
+    """
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+
+    def with_rdrop():
+        return _differentiate(model, compute_objective, x, y, sample_weight)
+
+    def plain():
+        return _differentiate(
+            model, compute_plain_objective, x, y, sample_weight
+        )
+
+    if model.rdrop.every == 1:
+        step = with_rdrop()
+    else:
+        turn = model.optimizer.iterations % model.rdrop.every == 0
+        step = either(turn, with_rdrop, plain)
+    objective = _over_replicas(step.objective)
+    batch_size = tf.shape(
+        next(leaf for leaf in keras.tree.flatten(x) if leaf is not None)
+    )[0]
+    loss_tracker = _keras.loss_tracker(model)
+    if loss_tracker is not None:
+        loss_tracker.update_state(objective.loss, sample_weight=batch_size)
+    trackers.update(objective, batch_size)
+    alpha = model.rdrop.scheduled_alpha(model.optimizer.iterations)
+    weights = model.trainable_weights
+    if weights:
+        model.optimizer.apply_gradients(zip(step.gradients, weights))
+    else:
+        warnings.warn("The model does not have any trainable weights.")
+    if model.rdrop.vocabulary_chunk is None:
+        logs = model.compute_metrics(
+            x, y, step.y_pred, sample_weight=sample_weight
+        )
+        return trackers.result(logs, alpha)
+    # There are no logits to hand to the compiled metrics.
+    return trackers.result(_keras.logs_of_training(model), alpha, tokens=True)
+
+
+def _differentiate(
+    model: Any,
+    compute: Callable[[Any, Any, Any, Any], tuple[Objective, Any]],
+    x: Any,
+    y: Any,
+    sample_weight: Any,
+) -> Step:
+    with xla.compiling(model.jit_compile), tf.GradientTape() as tape:
+        objective, y_pred = compute(model, x, y, sample_weight)
+        loss = objective.loss
+        if model.optimizer is not None:
+            loss = model.optimizer.scale_loss(loss)
+    weights = model.trainable_weights
+    gradients = _backward(model, tape, loss, weights) if weights else []
+    gradients = [
+        dense(gradient, weight) for gradient, weight in zip(gradients, weights)
+    ]
+    # What was compared is of no more use, and a condition cannot return it.
+    consistency = objective.consistency._replace(compared=())
+    objective = objective._replace(consistency=consistency)
+    return Step(objective, y_pred, gradients)
+
+
+def _backward(
+    model: Any, tape: tf.GradientTape, loss: Any, weights: list[Any]
+) -> list[Any]:
+    """Takes gradients, and refuses random numbers that are drawn meanwhile.
+
+    `keras.remat` runs its function again for the backward pass, and dropout in
+    it draws a new mask there: the gradient is that of another sub-model than
+    the loss. `tf.recompute_grad` keeps no random state, and
+    `SeedGenerator.next` advances its own.
+    """
+    with Recording(model) as recording:
+        gradients = tape.gradient(loss, weights)
+    if recording.draws:
+        raise ValueError(
+            "Expected the backward pass to draw no random numbers. Received a "
+            "recomputation that does, as `keras.remat` and `RematScope` make "
+            "of dropout: it would see other masks than the forward pass did, "
+            "and its gradients would be wrong, with R-Drop and without. Keep "
+            "dropout out of what is rematerialized."
+        )
+    return gradients
+
+
+def dense(gradient: Any, weight: keras.Variable) -> Any:
+    """Returns the gradient of one weight with a single value for each entry.
+
+    Looking rows of an embedding up makes `tf.IndexedSlices`, in which a row
+    that was looked up twice stands twice. Several passes look up every row
+    several times, and Keras's optimizers and clipping square such values
+    before they add them up. Merging the repeated rows instead would not be
+    enough: replicas and accumulated steps put theirs side by side again.
+
+    Args:
+        gradient: A tensor, `tf.IndexedSlices`, or None.
+        weight: The weight that it belongs to.
+    """
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    return tf.math.unsorted_segment_sum(
+        gradient.values, gradient.indices, weight.shape[0]
+    )
+
+
+def either(
+    condition: Any, if_true: Callable[[], Step], if_false: Callable[[], Step]
+) -> Step:
+    """Returns one of two steps; the other one does not run.
+
+    The gradients are taken inside, rather than through the condition, so that
+    neither way keeps room for the activations of the other.
+
+    Args:
+        condition: A boolean scalar, known when the step runs.
+        if_true: Makes the one step.
+        if_false: Makes the other, of the same structure.
+    """
+    structures = []
+
+    def flat(make):
+        def branch():
+            step = make()
+            leaves = tf.nest.flatten(step)
+            masks = [_keras.mask_of(t) for t in tf.nest.flatten(step.y_pred)]
+            present = [value is not None for value in [*leaves, *masks]]
+            structures.append((step, present))
+            return [
+                tf.convert_to_tensor(value)
+                for value in [*leaves, *masks]
+                if value is not None
+            ]
+
+        return branch
+
+    if not tf.is_tensor(condition) or tf.executing_eagerly():
+        return if_true() if bool(condition) else if_false()
+    values = iter(tf.cond(condition, flat(if_true), flat(if_false)))
+    step, present = structures[0]
+    restored = [next(values) if there else None for there in present]
+    count = len(tf.nest.flatten(step))
+    step = tf.nest.pack_sequence_as(step, restored[:count])
+    for output, mask in zip(tf.nest.flatten(step.y_pred), restored[count:]):
+        _keras.carry_mask(output, mask)
+    return step
+
+
+def aside(function: Callable[[], None]) -> None:
+    """Calls a function that must not add to the graph being traced."""
+    if tf.executing_eagerly():
+        function()
+    else:
+        tf.function(function, autograph=False).get_concrete_function()
+
+
+def _over_replicas(objective: Objective) -> Objective:
+    """Undoes the division by replicas that Keras's losses make.
+
+    Gradients are summed over replicas, so losses are divided by their number;
+    what is reported must not be.
+    """
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if replicas == 1:
+        return objective
+    consistency = objective.consistency
+    return objective._replace(
+        loss=objective.loss * replicas,
+        task_loss=objective.task_loss * replicas,
+        consistency=consistency._replace(
+            value=consistency.value * replicas,
+            by_output={
+                name: value * replicas
+                for name, value in consistency.by_output.items()
+            },
+        ),
+    )
