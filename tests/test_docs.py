@@ -30,6 +30,7 @@ PUBLIC = [
     *(getattr(rdrop_keras, name) for name in ("RDrop", "RDropMixin")),
     rdrop_keras.RDropModel,
     rdrop_keras.convert_alpha,
+    rdrop_keras.callbacks.BackupAndRestore,
     rdrop_keras.callbacks.ConsistencyMonitor,
     *(getattr(rdrop_keras.losses, name) for name in rdrop_keras.losses.__all__),
     *(getattr(rdrop_keras.layers, name) for name in rdrop_keras.layers.__all__),

@@ -1,8 +1,9 @@
 """Keras callbacks."""
 
+from rdrop_keras.callbacks.backup_and_restore import BackupAndRestore
 from rdrop_keras.callbacks.consistency_monitor import ConsistencyMonitor
 
-__all__ = ["ConsistencyMonitor"]
+__all__ = ["BackupAndRestore", "ConsistencyMonitor"]
 
 
 def __dir__() -> list[str]:

@@ -1,10 +1,10 @@
-"""Backups: whole or not there, checked, complete; and the end of diverged runs.
+"""Backups: whole or not there, checked, and complete.
 
 The runs go on in a model with other initial weights and other dropout masks,
 and must end with the numbers of one that was never interrupted.
 """
 
-import re
+import inspect
 import shutil
 import sys
 
@@ -12,9 +12,8 @@ import keras
 import numpy as np
 import pytest
 
-from reproduce.common.backup import BackupAndRestore
-from reproduce.common.diverged import StopDiverged
-from reproduce.common.errors import InputError
+from rdrop_keras import RDropModel
+from rdrop_keras.callbacks import BackupAndRestore
 
 EPOCHS = 4
 # Twelve rows in batches of four.
@@ -49,6 +48,10 @@ def _fit(model, *callbacks, epochs=EPOCHS, verbose=0):
         verbose=verbose,
         callbacks=list(callbacks),
     )
+
+
+def _backup(directory, **kwargs):
+    return BackupAndRestore(directory, delete_checkpoint=False, **kwargs)
 
 
 def _numbers(model):
@@ -86,7 +89,7 @@ def whole(tmp_path_factory):
     _fit(model)
     expected = _numbers(model)
     model = _model(1)
-    _fit(model, BackupAndRestore(tmp_path_factory.mktemp("backup")))
+    _fit(model, _backup(tmp_path_factory.mktemp("backup")))
     _assert_same(model, expected)
     return expected
 
@@ -96,7 +99,7 @@ def interrupted(tmp_path_factory):
     """Backups of the second and the third epoch out of four."""
     directory = tmp_path_factory.mktemp("backup")
     with pytest.raises(KeyboardInterrupt):
-        _fit(_model(1), BackupAndRestore(directory), Interrupt(3 * STEPS + 1))
+        _fit(_model(1), _backup(directory), Interrupt(3 * STEPS + 1))
     return directory
 
 
@@ -105,47 +108,51 @@ def interrupted(tmp_path_factory):
 
 @pytest.mark.parametrize("update", [1, STEPS, STEPS + 1, 2 * STEPS + 2])
 def test_goes_on_with_weights_optimizer_and_masks(whole, tmp_path, update):
-    backup = BackupAndRestore(tmp_path)
+    backup = _backup(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         _fit(_model(1), backup, Interrupt(update))
     done = (update - 1) // STEPS
     # Before the first backup there is nothing to go on from.
     model, seen = _model(2 if done else 1), Seen()
-    _fit(model, seen, BackupAndRestore(tmp_path))
+    _fit(model, seen, _backup(tmp_path))
     assert seen.epochs == list(range(done, EPOCHS))
     _assert_same(model, whole)
 
 
 def test_finished_training_is_not_repeated(whole, tmp_path):
-    _fit(_model(1), BackupAndRestore(tmp_path))
+    _fit(_model(1), _backup(tmp_path))
     model, seen = _model(2), Seen()
-    _fit(model, seen, BackupAndRestore(tmp_path))
+    _fit(model, seen, _backup(tmp_path))
     assert seen.epochs == []
     _assert_same(model, whole)
 
 
 def test_two_backups_are_kept(tmp_path):
     # With two digits, which sort behind other ones as text.
-    _fit(_model(1), BackupAndRestore(tmp_path), epochs=11)
+    _fit(_model(1), _backup(tmp_path), epochs=11)
     assert {p.name for p in tmp_path.iterdir()} == {"epoch-10", "epoch-11"}
     model, seen = _model(2), Seen()
-    _fit(model, seen, BackupAndRestore(tmp_path), epochs=12)
+    _fit(model, seen, _backup(tmp_path), epochs=12)
     assert seen.epochs == [11]
 
 
 def test_backup_of_another_model_is_refused(interrupted):
     directory = interrupted
-    message = "epoch-3: a backup of another model .*without --resume"
-    with pytest.raises(InputError, match=message) as caught:
-        _fit(_model(1, units=9), BackupAndRestore(directory))
+    message = "epoch-3: a backup of another model .*Remove .* to start over"
+    with pytest.raises(ValueError, match=message) as caught:
+        _fit(_model(1, units=9), _backup(directory))
     assert "\n" not in str(caught.value)
+    unbuilt = keras.Sequential([keras.layers.Dense(1)])
+    unbuilt.compile("adam", "mse")
+    with pytest.raises(ValueError, match="Expected a built model"):
+        _fit(unbuilt, _backup(directory))
     # The weights fit, but there is one dropout layer more.
     model = _model(1)
     model = keras.Sequential([*model.layers, keras.layers.Dropout(0.1)])
     model.build((None, 5))
     model.compile(keras.optimizers.Adam(0.01), "mse")
-    with pytest.raises(InputError, match="Expected 3 random states, got 2"):
-        _fit(model, BackupAndRestore(directory))
+    with pytest.raises(ValueError, match="Expected 3 random states, got 2"):
+        _fit(model, _backup(directory))
 
 
 # --- damage ------------------------------------------------------------------
@@ -198,21 +205,24 @@ def _copy(directory, tmp_path):
 
 @pytest.mark.parametrize(("name", "damage", "message"), DAMAGES)
 def test_damaged_backup_is_named_and_the_one_before_used(
-    whole, interrupted, tmp_path, capsys, name, damage, message
+    whole, interrupted, tmp_path, name, damage, message
 ):
     directory = _copy(interrupted, tmp_path)
     damage(directory / "epoch-3" / name)
     model, seen = _model(2), Seen()
-    _fit(model, seen, BackupAndRestore(directory))
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"warning: {directory / 'epoch-3' / name}: ")
-    assert line.endswith(f"Going on from {directory / 'epoch-2'} instead.")
-    assert re.search(message, line)
+    with pytest.warns(UserWarning, match=message) as caught:
+        _fit(model, seen, _backup(directory))
+    (line,) = (
+        str(warning.message)
+        for warning in caught
+        if warning.category is UserWarning
+    )
+    assert line.startswith(f"{directory / 'epoch-3' / name}: ")
+    assert line.endswith(f"Resuming from {directory / 'epoch-2'} instead.")
     assert seen.epochs == [2, 3]
     _assert_same(model, whole)
-    # The damaged one is replaced, and the next resume has nothing to say.
-    _fit(_model(2), BackupAndRestore(directory))
-    assert capsys.readouterr().err == ""
+    # The damaged one is replaced, so that the next resume does not warn.
+    _fit(_model(2), _backup(directory))
 
 
 def test_two_damaged_backups_are_both_named(interrupted, tmp_path):
@@ -221,14 +231,14 @@ def test_two_damaged_backups_are_both_named(interrupted, tmp_path):
     _remove(directory / "epoch-3" / "state.json")
     model = _model(2)
     before = _numbers(model)
-    with pytest.raises(InputError) as caught:
-        _fit(model, BackupAndRestore(directory))
+    with pytest.raises(ValueError) as caught:
+        _fit(model, _backup(directory))
     message = str(caught.value)
     assert "\n" not in message
     for text in (
         f"{directory / 'epoch-2' / 'latest.weights.h5'}: not the bytes",
         f"{directory / 'epoch-3' / 'state.json'}: No such file",
-        "Start over without --resume.",
+        f"Remove {directory} to start over.",
     ):
         assert text in message
     _assert_same(model, before)
@@ -264,7 +274,7 @@ def test_killed_at_any_file_operation_one_whole_epoch_is_left(
             variable.assign(keras.ops.full_like(variable, value))
 
     def backup_in(directory):
-        backup = BackupAndRestore(directory, extra=extra)
+        backup = _backup(directory, extra=extra)
         backup.set_params({"epochs": 9})
         backup.set_model(model)
         return backup
@@ -325,19 +335,19 @@ def test_no_epoch_is_twice_in_the_log(tmp_path, backups):
     _fit(_model(1), _csv(once))
     _interrupted_fit(
         _csv(log),
-        BackupAndRestore(directory, logs=[log]),
+        _backup(directory, logs=[log]),
         update=backups * STEPS + 1,
     )
     # Killed between the log and the backup, in the middle of a line.
     with log.open("a") as file:
         file.write("epoch,loss\n0,1.5\n1,0." if not backups else "2,1.5\n3,0.")
-    _fit(_model(1), _csv(log), BackupAndRestore(directory, logs=[log]))
+    _fit(_model(1), _csv(log), _backup(directory, logs=[log]))
     assert log.read_text() == once.read_text()
     assert len(log.read_text().splitlines()) == 1 + EPOCHS
 
 
 def test_log_that_is_not_there_is_no_hindrance(tmp_path, whole):
-    backup = BackupAndRestore(tmp_path / "b", logs=[tmp_path / "log.csv"])
+    backup = _backup(tmp_path / "b", logs=[tmp_path / "log.csv"])
     _interrupted_fit(backup, update=STEPS + 1)
     model = _model(2)
     _fit(model, backup)
@@ -373,7 +383,7 @@ def _watchers(path):
 def _watched_fit(model, path, *callbacks):
     watchers = _watchers(path)
     seen = Seen()
-    backup = BackupAndRestore(path / "backup", callbacks=watchers)
+    backup = _backup(path / "backup", callbacks=watchers)
     _fit(model, seen, Worse(), *watchers, backup, *callbacks, epochs=6)
     return seen.epochs
 
@@ -411,72 +421,80 @@ def test_callbacks_remember(tmp_path, update):
 def test_anything_else_is_kept_by_name(tmp_path):
     kept = {"best": {"epoch": 1, 10: ("a", 0.1), 9: None}}
     extra = {"kept": (lambda: kept["best"], lambda v: kept.update(best=v))}
-    _interrupted_fit(BackupAndRestore(tmp_path, extra=extra), update=STEPS + 1)
+    _interrupted_fit(_backup(tmp_path, extra=extra), update=STEPS + 1)
     kept["best"] = "lost"
-    _fit(_model(2), BackupAndRestore(tmp_path, extra=extra), epochs=1)
+    _fit(_model(2), _backup(tmp_path, extra=extra), epochs=1)
     assert kept["best"] == {"epoch": 1, "10": ["a", 0.1], "9": None}
     other = {"other": (lambda: 0, lambda _: None)}
-    with pytest.raises(InputError, match="another model .*other"):
-        _fit(_model(2), BackupAndRestore(tmp_path, extra=other))
+    with pytest.raises(ValueError, match="another model .*other"):
+        _fit(_model(2), _backup(tmp_path, extra=other))
 
 
-# --- divergence --------------------------------------------------------------
+# --- in place of Keras's callback --------------------------------------------
 
 
-class Spoil(keras.callbacks.Callback):
-    """Puts a value into a weight before or after an update."""
+def test_takes_the_arguments_of_keras():
+    def declared(cls):
+        return dict(inspect.signature(cls).parameters)
 
-    def __init__(self, update, value=np.nan, when="before"):
-        super().__init__()
-        self.update = update
-        self.value = value
-        self.when = when
-
-    def _spoil(self, update, when):
-        if (update, when) == (self.update, self.when):
-            weight = self.model.trainable_variables[0]
-            weight.assign(keras.ops.full_like(weight, self.value))
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self._spoil(self.model.optimizer.iterations.numpy() + 1, "before")
-
-    def on_train_batch_end(self, batch, logs=None):
-        self._spoil(self.model.optimizer.iterations.numpy(), "after")
+    keras_arguments = declared(keras.callbacks.BackupAndRestore)
+    ours = declared(BackupAndRestore)
+    assert list(ours)[: len(keras_arguments)] == list(keras_arguments)
+    for name, argument in keras_arguments.items():
+        if name != "double_checkpoint":
+            assert ours[name].default == argument.default
+    with pytest.raises(ValueError, match="save_freq"):
+        BackupAndRestore("backup", save_freq="batch")
 
 
-# Keras's CSVLogger leaves its file open when an exception ends `fit`.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (Spoil(2 * STEPS + 2), "a finite training loss. Received: nan, after"),
-        (Spoil(2 * STEPS + 2, 1e30), "a finite training loss. Received: inf"),
-        # No loss of this epoch tells.
-        (Spoil(3 * STEPS, when="after"), "finite weights. Received: nan or"),
-    ],
-)
-def test_diverged_run_stops_and_writes_nothing_of_the_epoch(
-    tmp_path, whole, spoil, message
-):
-    log, best = tmp_path / "log.csv", tmp_path / "{epoch}.weights.h5"
-    callbacks = [
-        StopDiverged(),
-        _csv(log),
-        keras.callbacks.ModelCheckpoint(str(best), save_weights_only=True),
-        BackupAndRestore(tmp_path / "backup", logs=[log]),
-    ]
-    with pytest.raises(InputError, match=message) as caught:
-        _fit(_model(1), spoil, *callbacks)
-    assert f"after update {spoil.update}." in str(caught.value)
-    assert "lower --learning-rate" in str(caught.value)
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "backup",
-        "log.csv",
-        "1.weights.h5",
-        "2.weights.h5",
-    }
-    assert len(log.read_text().splitlines()) == 1 + 2
+def test_backups_go_when_fit_returns(tmp_path):
+    _fit(_model(1), BackupAndRestore(tmp_path / "backup"))
+    assert not (tmp_path / "backup").exists()
+
+
+def test_one_backup_is_kept_if_asked(tmp_path):
+    _fit(_model(1), _backup(tmp_path, double_checkpoint=False))
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch-4"]
+
+
+def test_saves_within_epochs(tmp_path):
+    backup = _backup(tmp_path, save_freq=2)
+    _interrupted_fit(backup, update=STEPS + 3)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"epoch-1", "epoch-1-batch-2"}
+    # The epoch is repeated, with the weights that its half left.
     model, seen = _model(2), Seen()
-    _fit(model, seen, *callbacks)
-    assert seen.epochs == [2, 3]
-    _assert_same(model, whole)
+    _fit(model, seen, _backup(tmp_path, save_freq=2), epochs=2)
+    assert seen.epochs == [1]
+    assert model.optimizer.iterations.numpy() == STEPS + 2 + STEPS
+
+
+def test_keras_own_callback_does_not_resume_exactly(whole, tmp_path):
+    """The reason for ours. When it fails, Keras saves the random state."""
+    with pytest.raises(KeyboardInterrupt):
+        _fit(
+            _model(1),
+            keras.callbacks.BackupAndRestore(str(tmp_path)),
+            Interrupt(2 * STEPS + 1),
+        )
+    model = _model(1)
+    _fit(model, keras.callbacks.BackupAndRestore(str(tmp_path)))
+    assert not np.allclose(_numbers(model)[0], whole[0])
+
+
+def test_rdrop_resumes_exactly(tmp_path):
+    def model(seed):
+        plain = _model(seed)
+        made = RDropModel.from_model(
+            keras.Sequential([keras.Input((5,)), *plain.layers])
+        )
+        made.compile(keras.optimizers.Adam(0.01), "mse", rdrop=2.0)
+        return made
+
+    undisturbed = model(1)
+    _fit(undisturbed)
+    with pytest.raises(KeyboardInterrupt):
+        _fit(model(1), _backup(tmp_path), Interrupt(2 * STEPS + 1))
+    resumed = model(2)
+    _fit(resumed, _backup(tmp_path))
+    _assert_same(resumed, _numbers(undisturbed))
