@@ -1,0 +1,66 @@
+"""Everything of Keras that we use and that Keras does not make public.
+
+One function each, with the reason. `tests/test_keras_internals.py` fails when
+a Keras release takes one of them away.
+"""
+
+from keras.src.losses.loss import squeeze_or_expand_to_same_rank as same_rank
+
+from rdrop_keras._keras.graph import Functional
+from rdrop_keras._keras.graph import graph_of
+from rdrop_keras._keras.graph import nodes
+from rdrop_keras._keras.graph import rewired
+from rdrop_keras._keras.losses import LossEntry
+from rdrop_keras._keras.losses import compiled_loss
+from rdrop_keras._keras.losses import loss_entries
+from rdrop_keras._keras.losses import options_of_function
+from rdrop_keras._keras.losses import weighted_sum_of_losses
+from rdrop_keras._keras.models import all_layers
+from rdrop_keras._keras.models import clones_as_plain
+from rdrop_keras._keras.models import compile_config
+from rdrop_keras._keras.models import global_seed_generator
+from rdrop_keras._keras.models import has_built_metrics
+from rdrop_keras._keras.models import is_cloning
+from rdrop_keras._keras.models import logs_of_training
+from rdrop_keras._keras.models import loss_tracker
+from rdrop_keras._keras.models import refuse_h5
+from rdrop_keras._keras.models import seed_generators
+from rdrop_keras._keras.models import values_in_order
+from rdrop_keras._keras.tensors import autocast_scope
+from rdrop_keras._keras.tensors import carry_logits
+from rdrop_keras._keras.tensors import carry_mask
+from rdrop_keras._keras.tensors import computed_logits
+from rdrop_keras._keras.tensors import is_seed_state
+from rdrop_keras._keras.tensors import mask_of
+from rdrop_keras._keras.tensors import operation_of
+
+__all__ = [
+    "Functional",
+    "LossEntry",
+    "all_layers",
+    "autocast_scope",
+    "carry_logits",
+    "carry_mask",
+    "clones_as_plain",
+    "compile_config",
+    "compiled_loss",
+    "computed_logits",
+    "global_seed_generator",
+    "graph_of",
+    "has_built_metrics",
+    "is_cloning",
+    "is_seed_state",
+    "logs_of_training",
+    "loss_entries",
+    "loss_tracker",
+    "mask_of",
+    "nodes",
+    "operation_of",
+    "options_of_function",
+    "refuse_h5",
+    "rewired",
+    "same_rank",
+    "seed_generators",
+    "values_in_order",
+    "weighted_sum_of_losses",
+]

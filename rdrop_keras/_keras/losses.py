@@ -1,0 +1,112 @@
+"""The losses that a model is compiled with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
+
+import keras
+
+
+def compiled_loss(model: keras.Model) -> Any:
+    """Returns the object that `compile(loss=...)` made, or None."""
+    return getattr(model, "_compile_loss", None)
+
+
+def options_of_function(loss: Any) -> dict[str, Any]:
+    """Returns what a loss that is made of a function hands to it.
+
+    `get_config` has the same among other things, serialized.
+    """
+    return getattr(loss, "_fn_kwargs", {})
+
+
+class LossEntry(NamedTuple):
+    """One of the losses that a model is compiled with, and its batch.
+
+    Attributes:
+        loss: The `keras.losses.Loss`.
+        name: The name of its output.
+        weight: Its loss weight, or None.
+        y_true: Its targets.
+        y_pred: Its output, a tensor or a structure of tensors.
+        sample_weight: Its sample weights, or None.
+    """
+
+    loss: Any
+    name: str
+    weight: Any
+    y_true: Any
+    y_pred: Any
+    sample_weight: Any
+
+
+def loss_entries(
+    compiled: Any, y_true: Any, y_pred: Any, sample_weight: Any
+) -> list[LossEntry]:
+    """Returns the losses of a built compiled loss, each with its batch.
+
+    Keras pairs losses, outputs, targets and sample weights of any nesting in
+    its private `CompileLoss.call`. This runs the same code, with each loss
+    replaced by a function that records its arguments.
+    """
+    entries: list[LossEntry] = []
+
+    def recorder(entry):
+        def record(*batch):
+            entries.append(
+                LossEntry(entry.loss, entry.name, entry.loss_weights, *batch)
+            )
+            return keras.ops.zeros(())
+
+        return record
+
+    _with_losses(compiled, recorder, feed_metrics=False)(
+        y_true, y_pred, sample_weight
+    )
+    return entries
+
+
+def weighted_sum_of_losses(
+    compiled: Any,
+    values: Sequence[Any],
+    y_true: Any,
+    y_pred: Any,
+    sample_weight: Any,
+) -> Any:
+    """Returns the compiled loss whose single losses have these values.
+
+    Keras's code multiplies the loss weights, and feeds the values to the
+    metrics that it keeps for the loss of each output.
+
+    Args:
+        compiled: What `compiled_loss` returned, after its first call.
+        values: A value for each of `loss_entries`.
+        y_true: The targets.
+        y_pred: The outputs.
+        sample_weight: The sample weights.
+    """
+    remaining = iter(values)
+    replaced = _with_losses(
+        compiled, lambda entry: lambda *batch: next(remaining)
+    )
+    return replaced(y_true, y_pred, sample_weight)
+
+
+def _with_losses(
+    compiled: Any,
+    replace: Callable[[Any], Callable[..., Any]],
+    feed_metrics: bool = True,
+) -> Callable[[Any, Any, Any], Any]:
+    # `copy.copy` would go through the saving hooks of `keras.losses.Loss`.
+    clone = object.__new__(type(compiled))
+    clone.__dict__.update(compiled.__dict__)
+    clone._flat_losses = [
+        entry._replace(loss=replace(entry)) for entry in compiled._flat_losses
+    ]
+    if not feed_metrics:
+        # One falsy entry for each loss: Keras zips losses with metrics.
+        clone._metrics = [None] * len(clone._flat_losses)
+    return clone
