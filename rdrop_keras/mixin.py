@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from rdrop_keras import _keras
-from rdrop_keras.objective.all_outputs import loss_of_pass
+from rdrop_keras.in_call import InCall
+from rdrop_keras.objective.task_loss import loss_of_pass
 from rdrop_keras.passes.observation import Observation
-from rdrop_keras.passes.shared_prefix import once
-from rdrop_keras.passes.without_head import logits_or_hidden
 from rdrop_keras.rdrop import RDrop
 from rdrop_keras.training import checks
 from rdrop_keras.training import trainer
+from rdrop_keras.training.compiling import NOT_IN_H5
 from rdrop_keras.training.compiling import add_settings
+from rdrop_keras.training.compiling import check_not_h5
 from rdrop_keras.training.compiling import check_not_settings
 from rdrop_keras.training.compiling import compile_declaration
 from rdrop_keras.training.compiling import declared_by
@@ -27,7 +27,7 @@ from rdrop_keras.training.plan import plan
 from rdrop_keras.training.step import compute_objective
 
 
-class RDropMixin:
+class RDropMixin(InCall):
     """Makes any Keras model class train with R-Drop.
 
     Stands before the model class, whose own methods it leaves alone:
@@ -121,14 +121,11 @@ class RDropMixin:
         self._refuse_h5()
 
     def _refuse_h5(self) -> None:
-        _keras.refuse_h5(self, _NOT_IN_H5)
+        _keras.refuse_h5(self, NOT_IN_H5)
 
     def save(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
         """Saves the model, with the settings of R-Drop, as a `.keras` file."""
-        legacy = str(filepath).endswith((".h5", ".hdf5"))
-        if legacy and self.compiled and kwargs.get("include_optimizer", True):
-            # Keras would open the file first, and lose what was in it.
-            raise ValueError(_NOT_IN_H5)
+        check_not_h5(self, filepath, kwargs)
         return super().save(filepath, *args, **kwargs)
 
     def _set_rdrop(self, rdrop: RDrop | None) -> None:
@@ -217,67 +214,6 @@ class RDropMixin:
         self._check_compiled()
         return plan(self)
 
-    def compute_once(
-        self, function: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> Any:
-        """Computes in `call` what no dropout reaches, once for all passes.
-
-        With `RDrop(passes="shared_prefix")` the first pass of a training step
-        computes it and the others take its result. Otherwise it is computed
-        at every call.
-
-        Args:
-            function: A layer or function that draws no random numbers.
-            *args: Its arguments.
-            **kwargs: Its keyword arguments.
-
-        Returns:
-            What the function returns: tensors, of any structure.
-
-        Example:
-
-        ```python
-        def call(self, inputs, training=None):
-            features = self.compute_once(self.encoder, inputs)
-            return self.head(self.dropout(features, training=training))
-        ```
-        """
-
-        def compute():
-            return function(*args, **kwargs)
-
-        shared = once.get(self)
-        return compute() if shared is None else shared(compute)
-
-    def vocabulary_logits(
-        self, layer: keras.layers.Layer, hidden: Any, **kwargs: Any
-    ) -> Any:
-        """Computes in `call` the logits of a vocabulary, as its last step.
-
-        With `RDrop(vocabulary_chunk=...)` training passes end before it, and
-        the loss is computed from what the layer is applied to, in chunks.
-        Otherwise it is applied.
-
-        Args:
-            layer: A `Dense`, `ReversibleEmbedding` or
-                `rdrop_keras.layers.AdaptiveSoftmax` layer.
-            hidden: Its input, `(batch, ..., width)`.
-            **kwargs: Other arguments of its call, such as `reverse=True`.
-
-        Returns:
-            The logits, `(batch, ..., vocabulary)`, which `call` has to return
-            as they are.
-
-        Example:
-
-        ```python
-        def call(self, inputs, training=None):
-            hidden = self.decoder(inputs, training=training)
-            return self.vocabulary_logits(self.embedding, hidden, reverse=True)
-        ```
-        """
-        return logits_or_hidden(self, layer, hidden, kwargs)
-
     def compute_rdrop_loss(
         self,
         x: Any,
@@ -338,11 +274,3 @@ class RDropMixin:
                 "Expected a compiled model. Call `compile(...)` first: it "
                 "says which loss and which alpha to train with."
             )
-
-
-_NOT_IN_H5 = (
-    "Expected a path that ends in `.keras`, or `include_optimizer=False`. "
-    "Received a legacy `.h5` path. That format cannot hold "
-    "`compile(rdrop=...)`: the model would be loaded with another alpha than "
-    "it was trained with."
-)

@@ -1,4 +1,4 @@
-"""Type checkers accept the README and typical code, and find mistakes."""
+"""Type checkers accept README, guide and typical code, and find mistakes."""
 
 import json
 import os
@@ -80,12 +80,14 @@ settings.alpha = 2.0
 
 @pytest.fixture
 def sources(tmp_path):
-    blocks = re.findall(
-        r"^```python\n(.*?)^```",
-        (ROOT / "README.md").read_text(),
-        re.DOTALL | re.MULTILINE,
-    )
-    (tmp_path / "readme.py").write_text("\n".join(blocks))
+    for page in ("README", "docs/guide"):
+        blocks = re.findall(
+            r"^```python\n(.*?)^```",
+            (ROOT / f"{page}.md").read_text(),
+            re.DOTALL | re.MULTILINE,
+        )
+        name = pathlib.Path(page).name.lower()
+        (tmp_path / f"{name}.py").write_text("\n".join(blocks))
     (tmp_path / "right.py").write_text(RIGHT)
     head = "from right import RDrop, model, trainer\nsettings = RDrop()"
     (tmp_path / "wrong.py").write_text(head + WRONG)
@@ -115,7 +117,7 @@ def test_mypy(sources):
     environment = dict(os.environ)
     if "site-packages" not in PARENT.parts:
         environment["MYPYPATH"] = str(PARENT)
-    names = ["readme.py", "right.py", "wrong.py"]
+    names = ["readme.py", "guide.py", "right.py", "wrong.py"]
     cache = f"--cache-dir={ROOT / '.mypy_cache'}"
     output = check(["mypy", cache, *names], folder, env=environment)
     found = re.findall(r"^(\w+\.py):(\d+): error", output, re.MULTILINE)

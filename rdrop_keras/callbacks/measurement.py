@@ -19,11 +19,11 @@ from rdrop_keras.divergences.for_loss import ignored_class
 from rdrop_keras.divergences.reduction import common_mask
 from rdrop_keras.divergences.reduction import reduce_values
 from rdrop_keras.from_model import same_state
-from rdrop_keras.objective.all_outputs import loss_entries
-from rdrop_keras.objective.all_outputs import loss_of_pass
-from rdrop_keras.objective.all_outputs import measure_consistency
+from rdrop_keras.objective.all_outputs import compare_outputs
 from rdrop_keras.objective.by_output import of_output
 from rdrop_keras.objective.counted_items import valid_positions
+from rdrop_keras.objective.entries import loss_entries
+from rdrop_keras.objective.task_loss import loss_of_pass
 from rdrop_keras.passes.observation import Recording
 from rdrop_keras.rdrop import RDrop
 
@@ -81,7 +81,7 @@ class Measurement:
             outputs.append(output)
         agreeing, total = self._count_agreeing(y, outputs[1:], weight)
         settings = RDrop(divergence=self.divergence)
-        consistency = measure_consistency(
+        _, consistency = compare_outputs(
             self.compiled_loss, settings, y, outputs[1:], weight
         )
         rows = ops.shape(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
@@ -11,38 +12,22 @@ import keras
 from rdrop_keras import _keras
 from rdrop_keras.closed_form.hidden import VocabularyLoss
 from rdrop_keras.closed_form.hidden import vocabulary_rdrop_loss
-from rdrop_keras.contrib.adaptive_softmax import adaptive_rdrop_loss
-from rdrop_keras.contrib.adaptive_softmax.layer import AdaptiveSoftmax
 
 ops = keras.ops
 
-HEADS = (
-    keras.layers.Dense,
-    keras.layers.ReversibleEmbedding,
-    AdaptiveSoftmax,
-)
 _ACTIVATIONS = (keras.activations.linear, keras.activations.softmax)
 
 
-class HeadWeights(NamedTuple):
-    """A layer that gives logits of a vocabulary.
+class Head:
+    """What computes the loss of a layer that is left out.
 
     Attributes:
-        kernel: `(width, vocabulary)`, or `(vocabulary, width)`.
-        bias: `(vocabulary,)` or None.
-        transposed: Whether the kernel is embeddings.
-        activated: Whether a softmax follows.
+        activated: Whether the layer ends in a softmax, rather than in logits.
+        draws: Whether the layer has dropout of its own.
     """
 
-    kernel: Any
-    bias: Any
-    transposed: bool
-    activated: bool
-
-    @property
-    def draws(self) -> bool:
-        """Whether the head has dropout of its own."""
-        return False
+    activated = False
+    draws = False
 
     def check(self, label_smoothing: float, dropout_rates: Any) -> None:
         """Raises if the head has no loss under these settings."""
@@ -50,7 +35,49 @@ class HeadWeights(NamedTuple):
     def loss(
         self, labels: Any, hidden: Sequence[Any], alpha: Any, **options: Any
     ) -> VocabularyLoss:
-        """Returns the objective of what the head is applied to in each pass."""
+        """Returns the objective of the layer's inputs in each pass."""
+        raise NotImplementedError
+
+
+class HeadKind(NamedTuple):
+    """One kind of layer that can be left out.
+
+    Attributes:
+        layer: The class.
+        is_changed: Whether a class derived from it may compute something else.
+        fault: Returns why a layer cannot be left out, given the arguments of
+            its call, or None.
+        read: Returns the `Head` of a layer, and the layer's input in the dtype
+            that the layer computes in.
+    """
+
+    layer: type
+    is_changed: Callable[[type, type], bool]
+    fault: Callable[[Any, dict[str, Any]], str | None]
+    read: Callable[[Any, Any], tuple[Head, Any]]
+
+
+class HeadWeights(Head):
+    """A product of weights and hidden states.
+
+    Args:
+        kernel: `(width, vocabulary)`, or `(vocabulary, width)`.
+        bias: `(vocabulary,)` or None.
+        transposed: Whether the kernel is embeddings.
+        activated: Whether a softmax follows.
+    """
+
+    def __init__(
+        self, kernel: Any, bias: Any, transposed: bool, activated: bool
+    ):
+        self.kernel = kernel
+        self.bias = bias
+        self.transposed = transposed
+        self.activated = activated
+
+    def loss(
+        self, labels: Any, hidden: Sequence[Any], alpha: Any, **options: Any
+    ) -> VocabularyLoss:
         return vocabulary_rdrop_loss(
             labels,
             hidden,
@@ -62,57 +89,14 @@ class HeadWeights(NamedTuple):
         )
 
 
-class AdaptiveSoftmaxHead(NamedTuple):
-    """An adaptive softmax, whose log-probabilities are logits as well."""
-
-    layer: AdaptiveSoftmax
-
-    @property
-    def activated(self) -> bool:
-        """Whether what it gives is no logits."""
-        return False
-
-    @property
-    def draws(self) -> bool:
-        """Whether the head has dropout of its own."""
-        return self.layer.tail_dropout.rate > 0
-
-    def check(self, label_smoothing: float, dropout_rates: Any) -> None:
-        """Raises if the head has no loss under these settings."""
-        if label_smoothing:
-            raise ValueError(
-                "Expected a loss without label smoothing with an "
-                "`AdaptiveSoftmax` and `vocabulary_chunk`. Received: "
-                f"label_smoothing={label_smoothing!r}."
-            )
-        if dropout_rates is not None and self.draws:
-            # The head is applied when all passes have been made.
-            raise ValueError(
-                "Expected `dropout_rates=None` with the dropout of an "
-                "`AdaptiveSoftmax` and `vocabulary_chunk`. Received: "
-                f"dropout_rates={dropout_rates!r}, dropout="
-                f"{self.layer.tail_dropout.rate!r} in {self.layer.name}."
-            )
-
-    def loss(
-        self, labels: Any, hidden: Sequence[Any], alpha: Any, **options: Any
-    ) -> VocabularyLoss:
-        """Returns the objective of what the head is applied to in each pass."""
-        options.pop("label_smoothing")
-        return adaptive_rdrop_loss(
-            labels, hidden, self.layer, alpha, training=True, **options
-        )
-
-
 def check_head(layer: Any, kwargs: dict[str, Any]) -> None:
-    """Raises unless logits are a product of a layer's weights and its input.
+    """Raises unless training can compute a layer's loss in chunks.
 
     Args:
         layer: A layer, or another operation of a functional model.
         kwargs: The arguments of its call beside the input.
     """
     kind = _kind(layer)
-    wrong = None
     if kind is None:
         name = getattr(layer, "name", layer)
         wrong = f"a {type(layer).__name__}, {name!r}"
@@ -122,15 +106,8 @@ def check_head(layer: Any, kwargs: dict[str, Any]) -> None:
         wrong = f"quantization_mode={layer.quantization_mode!r}"
     elif layer.activity_regularizer is not None:
         wrong = f"activity_regularizer={layer.activity_regularizer!r}"
-    elif kind is keras.layers.Dense:
-        if layer.activation not in _ACTIVATIONS:
-            name = getattr(layer.activation, "__name__", layer.activation)
-            wrong = f"activation={name}"
-    elif kind is keras.layers.ReversibleEmbedding:
-        if not kwargs.get("reverse"):
-            wrong = "a call without `reverse=True`"
-        elif layer.logit_soft_cap is not None:
-            wrong = f"logit_soft_cap={layer.logit_soft_cap!r}"
+    else:
+        wrong = kind.fault(layer, kwargs)
     if wrong is not None:
         raise ValueError(
             "Expected a vocabulary head of which training can compute the "
@@ -143,40 +120,49 @@ def check_head(layer: Any, kwargs: dict[str, Any]) -> None:
         )
 
 
-def _kind(layer: Any) -> type | None:
-    """Returns the head that a layer is, or None."""
-    if isinstance(layer, AdaptiveSoftmax):
-        # Chunks ask for its `adaptive_weights`, as its `call` does.
-        calls = type(layer).call is AdaptiveSoftmax.call
-        return AdaptiveSoftmax if calls else None
-    for kind in HEADS:
-        if isinstance(layer, kind):
-            classes = type(layer).__mro__
-            derived = classes[: classes.index(kind)]
-            # KerasHub's embedding is a class of its own that adds nothing.
-            return None if any(map(_defines_something, derived)) else kind
+def head_and_input(layer: Any, hidden: Any) -> tuple[Head, Any]:
+    """Returns a head and its input in the dtype that it computes in.
+
+    Has to be called where the layer would be, whose `call` depends on the
+    model around it for the dtype of its variables.
+    """
+    return _kind(layer).read(layer, hidden)
+
+
+def _kind(layer: Any) -> HeadKind | None:
+    for kind in HEAD_KINDS:
+        if isinstance(layer, kind.layer):
+            return None if kind.is_changed(type(layer), kind.layer) else kind
     return None
 
 
-def _defines_something(cls: type) -> bool:
-    """Whether a class has methods or properties of its own."""
+def _adds_something(cls: type, layer: type) -> bool:
+    """Whether a class has methods or properties that `layer` does not have."""
+    derived = cls.__mro__[: cls.__mro__.index(layer)]
+    # KerasHub's embedding is a class of its own that adds nothing.
     return any(
         callable(value) or hasattr(value, "__get__")
-        for value in vars(cls).values()
+        for each in derived
+        for value in vars(each).values()
     )
 
 
-def head_and_input(
-    layer: keras.layers.Layer, hidden: Any
-) -> tuple[HeadWeights | AdaptiveSoftmaxHead, Any]:
-    """Returns a head and its input in the dtype that it computes in.
+def _dense_fault(layer: Any, kwargs: dict[str, Any]) -> str | None:
+    if layer.activation in _ACTIVATIONS:
+        return None
+    name = getattr(layer.activation, "__name__", layer.activation)
+    return f"activation={name}"
 
-    To be called where the layer would be, whose `call` depends on the model
-    around it for the dtype of its variables.
-    """
-    if isinstance(layer, AdaptiveSoftmax):
-        hidden = ops.cast(hidden, layer.compute_dtype)
-        return AdaptiveSoftmaxHead(layer), hidden
+
+def _embedding_fault(layer: Any, kwargs: dict[str, Any]) -> str | None:
+    if not kwargs.get("reverse"):
+        return "a call without `reverse=True`"
+    if layer.logit_soft_cap is not None:
+        return f"logit_soft_cap={layer.logit_soft_cap!r}"
+    return None
+
+
+def _read_weights(layer: Any, hidden: Any) -> tuple[HeadWeights, Any]:
     bias, transposed, activated, product = None, False, False, None
     scope = _keras.autocast_scope(layer)
     with scope:
@@ -205,3 +191,13 @@ def head_and_input(
             bias = None if bias is None else ops.copy(bias)
     hidden = ops.cast(hidden, product)
     return HeadWeights(kernel, bias, transposed, activated), hidden
+
+
+# contrib adds its own.
+HEAD_KINDS = [
+    HeadKind(layer, _adds_something, fault, _read_weights)
+    for layer, fault in (
+        (keras.layers.Dense, _dense_fault),
+        (keras.layers.ReversibleEmbedding, _embedding_fault),
+    )
+]

@@ -1,6 +1,6 @@
 """Layers for graphs that hold several branches themselves."""
 
-from rdrop_keras.contrib.adaptive_softmax.layer import AdaptiveSoftmax
+from rdrop_keras.contrib.adaptive_softmax import AdaptiveSoftmax
 from rdrop_keras.layers.consistency import Consistency
 
 __all__ = ["AdaptiveSoftmax", "Consistency"]

@@ -1,8 +1,7 @@
-"""The R-Drop objective: from the outputs of several passes to one loss."""
+"""Task loss and consistency of all outputs of a model."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,12 +14,9 @@ from rdrop_keras.divergences.for_loss import divergence_for
 from rdrop_keras.divergences.for_loss import function_of
 from rdrop_keras.divergences.for_loss import ignored_class
 from rdrop_keras.divergences.for_loss import is_known
-from rdrop_keras.divergences.reduction import reduce_values
-from rdrop_keras.objective.by_output import check_names
-from rdrop_keras.objective.by_output import check_same_for_all
 from rdrop_keras.objective.by_output import of_output
-from rdrop_keras.objective.counted_items import check_ignored
 from rdrop_keras.objective.counted_items import counted_items
+from rdrop_keras.objective.entries import loss_entries
 from rdrop_keras.objective.fusion import fused_losses
 from rdrop_keras.objective.one_output import Comparison
 from rdrop_keras.objective.one_output import compare
@@ -30,46 +26,21 @@ from rdrop_keras.rdrop import RDrop
 ops = keras.ops
 
 
-def additional_losses(model: Any) -> Any:
-    """Returns the sum of what layers added to the loss in the last call.
-
-    Weight regularizers and `add_loss`, divided by the number of replicas as
-    Keras divides them.
-    """
-    total = ops.zeros((), consistency_dtype())
-    for loss in model.losses:
-        total = total + ops.cast(ops.sum(loss), total.dtype)
-    return reduce_values(ops.expand_dims(total, 0), "sum_over_batch_size")
-
-
-def loss_of_pass(
-    model: Any,
-    x: Any,
-    y: Any,
-    y_pred: Any,
-    sample_weight: Any,
-    training: bool = True,
-) -> Any:
-    """Returns what a model's `compute_loss` makes of one output."""
-    # Overrides from before Keras 3.3 do not take `training`.
-    parameters = inspect.signature(model.compute_loss).parameters
-    given = {"training": training} if "training" in parameters else {}
-    return model.compute_loss(x, y, y_pred, sample_weight, **given)
-
-
-def measure_consistency(
+def compare_outputs(
     compiled_loss: Any,
     settings: RDrop,
     y: Any,
     outputs: Sequence[Any],
     sample_weight: Any = None,
     alpha: Any = 1.0,
-) -> Consistency:
-    """Returns the divergence between the outputs of several passes.
+    with_task_loss: bool = False,
+) -> tuple[Any, Consistency]:
+    """Returns the task loss and the consistency of several passes.
 
     Each output that has a compiled loss is compared by the divergence that
     belongs to that loss, and reduced with the same mask, sample weights, loss
-    weight and division.
+    weight and division. Task loss and divergence are computed together where
+    they have a closed form.
 
     Args:
         compiled_loss: What `compile(loss=...)` made, or None for a model that
@@ -80,120 +51,37 @@ def measure_consistency(
         outputs: The outputs of each pass, of any structure.
         sample_weight: Sample weights, as `fit` hands them over.
         alpha: What `RDrop.alpha_at` returned.
+        with_task_loss: Whether to compute the compiled loss too.
 
     Returns:
-        A `Consistency`.
-    """
-    groups = loss_entries(compiled_loss, settings, y, outputs, sample_weight)
-    return _sum_up(
-        [(group[0], _compare(settings, group)) for group in groups], alpha
-    )
-
-
-def compare_with_loss(
-    compiled_loss: Any,
-    settings: RDrop,
-    y: Any,
-    outputs: Sequence[Any],
-    sample_weight: Any = None,
-    alpha: Any = 1.0,
-) -> tuple[Any, Consistency]:
-    """Returns the compiled loss, averaged over passes, and the divergence.
-
-    Computes the two together where they have a closed form. Everything else
-    is what the compiled loss makes of each pass.
-
-    Args:
-        compiled_loss: What `compile(loss=...)` made.
-        settings: How to compare.
-        y: The targets, of any structure.
-        outputs: The outputs of each pass, of any structure.
-        sample_weight: Sample weights, as `fit` hands them over.
-        alpha: What `RDrop.alpha_at` returned.
+        The compiled loss, averaged over passes, or None; and a `Consistency`.
     """
     task_losses, compared = [], []
-    groups = loss_entries(compiled_loss, settings, y, outputs, sample_weight)
-    for group in groups:
+    for group in loss_entries(
+        compiled_loss, settings, y, outputs, sample_weight
+    ):
+        divergence = _divergence(settings, group[0])
         losses, values = None, None
-        if settings.fused:
+        if with_task_loss and settings.fused:
             losses, values = fused_losses(
-                group, _divergence(settings, group[0]), settings.stop_gradient
+                group, divergence, settings.stop_gradient
             )
-        if losses is None:
+        if with_task_loss and losses is None:
             losses = [
                 each.loss(each.y_true, each.y_pred, each.sample_weight)
                 for each in group
             ]
-        task_losses.append(sum(losses) / len(losses))
-        compared.append((group[0], _compare(settings, group, values)))
+        if losses is not None:
+            task_losses.append(sum(losses) / len(losses))
+        comparisons = _compare(settings, group, divergence, values)
+        compared.append((group[0], comparisons))
+    consistency = _sum_up(compared, alpha)
+    if not with_task_loss:
+        return None, consistency
     task_loss = _keras.weighted_sum_of_losses(
         compiled_loss, task_losses, y, outputs[0], sample_weight
     )
-    task_loss = ops.cast(task_loss, consistency_dtype())
-    return task_loss, _sum_up(compared, alpha)
-
-
-def loss_entries(
-    compiled_loss: Any,
-    settings: RDrop,
-    y: Any,
-    outputs: Sequence[Any],
-    sample_weight: Any,
-) -> list[tuple[_keras.LossEntry, ...]]:
-    """Returns each compiled loss with its batch, one entry a pass.
-
-    Args:
-        compiled_loss: What `compile(loss=...)` made, or None. Then there is
-            one group for each output, without a loss.
-        settings: What has to fit the outputs that have a loss.
-        y: The targets, of any structure.
-        outputs: The outputs of each pass, of any structure.
-        sample_weight: Sample weights, as `fit` hands them over.
-    """
-    for other in outputs[1:]:
-        keras.tree.assert_same_structure(outputs[0], other)
-    if compiled_loss is None:
-        check_same_for_all(settings)
-        check_ignored(settings, [])
-        return _without_loss(outputs, sample_weight)
-    # A custom `compute_loss` need not use the compiled loss.
-    build_loss(compiled_loss, (y, outputs[0], sample_weight))
-    passes = [
-        _keras.loss_entries(compiled_loss, y, output, sample_weight)
-        for output in outputs
-    ]
-    check_names(settings, [entry.name for entry in passes[0]])
-    check_ignored(settings, [ignored_class(entry.loss) for entry in passes[0]])
-    return list(zip(*passes))
-
-
-def build_loss(compiled_loss: Any, batch: tuple[Any, Any, Any]) -> None:
-    """Builds a compiled loss that has not been called yet.
-
-    Args:
-        compiled_loss: What `compile(loss=...)` made.
-        batch: Targets, outputs and sample weights.
-    """
-    if compiled_loss.built:
-        return
-    # For its structure alone: the scope drops what it feeds to metrics.
-    with keras.StatelessScope():
-        compiled_loss(*batch)
-
-
-def _without_loss(outputs, sample_weight):
-    flat = [keras.tree.flatten(output) for output in outputs]
-    weights = [sample_weight] * len(flat[0])
-    if keras.tree.is_nested(sample_weight):
-        keras.tree.assert_same_structure(outputs[0], sample_weight)
-        weights = keras.tree.flatten(sample_weight)
-    return [
-        tuple(
-            _keras.LossEntry(None, "output", None, None, leaf, weight)
-            for leaf in leaves
-        )
-        for *leaves, weight in zip(*flat, weights)
-    ]
+    return ops.cast(task_loss, consistency_dtype()), consistency
 
 
 def _divergence(settings: RDrop, entry: _keras.LossEntry) -> Divergence:
@@ -202,11 +90,13 @@ def _divergence(settings: RDrop, entry: _keras.LossEntry) -> Divergence:
 
 
 def _compare(
-    settings: RDrop, group: Sequence[_keras.LossEntry], values: Any = None
+    settings: RDrop,
+    group: Sequence[_keras.LossEntry],
+    divergence: Divergence,
+    values: Any,
 ) -> list[Comparison]:
     """Compares what one loss is computed of, which may be several tensors."""
     entry = group[0]
-    divergence = _divergence(settings, entry)
     task_rank = _task_rank(entry)
     # Keras's losses that are made of functions fit outputs and targets.
     fitted = function_of(entry.loss) is not None

@@ -18,6 +18,13 @@ from rdrop_keras.rdrop import RDrop
 
 P = ParamSpec("P")
 
+NOT_IN_H5 = (
+    "Expected a path that ends in `.keras`, or `include_optimizer=False`. "
+    "Received a legacy `.h5` path. That format cannot hold "
+    "`compile(rdrop=...)`: the model would be loaded with another alpha than "
+    "it was trained with."
+)
+
 
 def declared_by(
     declaration: Callable[P, None],
@@ -143,3 +150,19 @@ def take_settings(
     config = dict(config)
     rdrop = config.pop("rdrop", None)
     return config, keras.saving.deserialize_keras_object(rdrop)
+
+
+def check_not_h5(model: Any, path: Any, arguments: Mapping[str, Any]) -> None:
+    """Raises if a compiled model would be saved in the legacy format.
+
+    Keras opens the file before it asks the model for its config, and loses
+    what was in it.
+
+    Args:
+        model: A model whose class has `RDropMixin`.
+        path: Where it is to be saved.
+        arguments: The keyword arguments of `save`.
+    """
+    legacy = str(path).endswith((".h5", ".hdf5"))
+    if legacy and model.compiled and arguments.get("include_optimizer", True):
+        raise ValueError(NOT_IN_H5)

@@ -13,7 +13,7 @@ import numpy as np
 from rdrop_keras import _keras
 from rdrop_keras.divergences.base import looks_like_probabilities
 from rdrop_keras.divergences.for_loss import is_known
-from rdrop_keras.objective.all_outputs import loss_entries
+from rdrop_keras.objective.entries import loss_entries
 from rdrop_keras.objective.one_output import Comparison
 from rdrop_keras.objective.result import Objective
 from rdrop_keras.passes.dropout import explain_identical_passes

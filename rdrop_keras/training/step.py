@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from rdrop_keras import _keras
-from rdrop_keras.objective.all_outputs import additional_losses
-from rdrop_keras.objective.all_outputs import compare_with_loss
-from rdrop_keras.objective.all_outputs import loss_entries
-from rdrop_keras.objective.all_outputs import loss_of_pass
-from rdrop_keras.objective.all_outputs import measure_consistency
+from rdrop_keras.objective.all_outputs import compare_outputs
+from rdrop_keras.objective.entries import loss_entries
+from rdrop_keras.objective.from_hidden import chunked_objective
 from rdrop_keras.objective.result import Objective
 from rdrop_keras.objective.result import combine
 from rdrop_keras.objective.result import mean_of
 from rdrop_keras.objective.result import plain_objective
+from rdrop_keras.objective.task_loss import additional_losses
+from rdrop_keras.objective.task_loss import loss_of_pass
 from rdrop_keras.passes import run_concat
 from rdrop_keras.passes import run_passes
 from rdrop_keras.passes.observation import Observation
 from rdrop_keras.passes.observation import observe
-from rdrop_keras.passes.without_head import chunked_objective
 from rdrop_keras.passes.without_head import deferring
 from rdrop_keras.training import checks
 from rdrop_keras.training import trainer
@@ -61,11 +60,9 @@ def compute_objective(
     outputs, losses = zip(*passes)
     task_loss = mean_of(losses)
     batch = (compiled_loss, settings, y, outputs, sample_weight, _alpha(model))
+    compiled, consistency = compare_outputs(*batch, with_task_loss=together)
     if together:
-        compiled, consistency = compare_with_loss(*batch)
         task_loss = task_loss + compiled
-    else:
-        consistency = measure_consistency(*batch)
     return combine(task_loss, consistency, len(outputs)), outputs[0]
 
 

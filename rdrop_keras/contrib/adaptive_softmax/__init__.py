@@ -1,6 +1,8 @@
-"""The objective of an adaptive softmax without its log-probabilities."""
+"""An adaptive softmax, and its objective without its log-probabilities."""
 
+from rdrop_keras.contrib.adaptive_softmax import head as head
+from rdrop_keras.contrib.adaptive_softmax.layer import AdaptiveSoftmax
 from rdrop_keras.contrib.adaptive_softmax.loss import adaptive_rdrop_loss
 from rdrop_keras.contrib.adaptive_softmax.weights import AdaptiveWeights
 
-__all__ = ["AdaptiveWeights", "adaptive_rdrop_loss"]
+__all__ = ["AdaptiveSoftmax", "AdaptiveWeights", "adaptive_rdrop_loss"]

@@ -1,0 +1,40 @@
+"""What one pass adds to the task loss."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import keras
+
+from rdrop_keras.divergences.base import consistency_dtype
+from rdrop_keras.divergences.reduction import reduce_values
+
+ops = keras.ops
+
+
+def additional_losses(model: Any) -> Any:
+    """Returns the sum of what layers added to the loss in the last call.
+
+    Weight regularizers and `add_loss`, divided by the number of replicas as
+    Keras divides them.
+    """
+    total = ops.zeros((), consistency_dtype())
+    for loss in model.losses:
+        total = total + ops.cast(ops.sum(loss), total.dtype)
+    return reduce_values(ops.expand_dims(total, 0), "sum_over_batch_size")
+
+
+def loss_of_pass(
+    model: Any,
+    x: Any,
+    y: Any,
+    y_pred: Any,
+    sample_weight: Any,
+    training: bool = True,
+) -> Any:
+    """Returns what a model's `compute_loss` makes of one output."""
+    # Overrides from before Keras 3.3 do not take `training`.
+    parameters = inspect.signature(model.compute_loss).parameters
+    given = {"training": training} if "training" in parameters else {}
+    return model.compute_loss(x, y, y_pred, sample_weight, **given)
