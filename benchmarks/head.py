@@ -11,8 +11,8 @@ import tensorflow as tf
 from benchmarks import objectives
 from benchmarks.harness import has_torch
 from rdrop_keras.closed_form import xla
-from rdrop_keras.closed_form.hidden import vocabulary_rdrop_loss
-from rdrop_keras.closed_form.logits import fused_rdrop_loss
+from rdrop_keras.losses import fused_rdrop_loss
+from rdrop_keras.losses import vocabulary_rdrop_loss
 
 CHUNKED = "chunked"
 FUSED = "closed form"

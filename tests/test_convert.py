@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from rdrop_keras import RDropModel
 from rdrop_keras import convert
-from rdrop_keras.convert import convert_alpha
+from rdrop_keras import convert_alpha
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHAPES = [(1, 2), (3, 5), (8, 2), (16, 11)]

@@ -11,57 +11,21 @@ import sys
 import keras
 import numpy as np
 import pytest
+from small_run import EPOCHS
+from small_run import STEPS
+from small_run import Seen
+from small_run import assert_same
+from small_run import csv_logger
+from small_run import fit_small
+from small_run import numbers_of
+from small_run import small_model
 
 from rdrop_keras import RDropModel
 from rdrop_keras.callbacks import BackupAndRestore
 
-EPOCHS = 4
-# Twelve rows in batches of four.
-STEPS = 3
-X = np.random.default_rng(0).normal(size=(12, 5)).astype("float32")
-Y = X.sum(axis=1, keepdims=True)
-
-
-def _model(seed, units=8):
-    keras.utils.set_random_seed(seed)
-    model = keras.Sequential(
-        [
-            keras.Input((5,)),
-            keras.layers.Dense(units, activation="relu"),
-            keras.layers.Dropout(0.5),
-            keras.layers.Dropout(0.2),
-            keras.layers.Dense(1),
-        ]
-    )
-    # Tracing takes seconds, these few updates do not.
-    model.compile(keras.optimizers.Adam(0.01), "mse", run_eagerly=True)
-    return model
-
-
-def _fit(model, *callbacks, epochs=EPOCHS, verbose=0):
-    return model.fit(
-        X,
-        Y,
-        batch_size=4,
-        epochs=epochs,
-        shuffle=False,
-        verbose=verbose,
-        callbacks=list(callbacks),
-    )
-
 
 def _backup(directory, **kwargs):
     return BackupAndRestore(directory, delete_checkpoint=False, **kwargs)
-
-
-def _numbers(model):
-    # `variables` has the random states of dropout too.
-    return [v.numpy() for v in [*model.variables, *model.optimizer.variables]]
-
-
-def _assert_same(model, expected):
-    for ours, theirs in zip(_numbers(model), expected, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
 
 
 class Interrupt(keras.callbacks.Callback):
@@ -74,23 +38,15 @@ class Interrupt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-class Seen(keras.callbacks.Callback):
-    def on_train_begin(self, logs=None):
-        self.epochs = []
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epochs.append(epoch)
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """The numbers of a run that nothing interrupts, backing up or not."""
-    model = _model(1)
-    _fit(model)
-    expected = _numbers(model)
-    model = _model(1)
-    _fit(model, _backup(tmp_path_factory.mktemp("backup")))
-    _assert_same(model, expected)
+    model = small_model(1)
+    fit_small(model)
+    expected = numbers_of(model)
+    model = small_model(1)
+    fit_small(model, _backup(tmp_path_factory.mktemp("backup")))
+    assert_same(model, expected)
     return expected
 
 
@@ -99,7 +55,7 @@ def interrupted(tmp_path_factory):
     """Backups of the second and the third epoch out of four."""
     directory = tmp_path_factory.mktemp("backup")
     with pytest.raises(KeyboardInterrupt):
-        _fit(_model(1), _backup(directory), Interrupt(3 * STEPS + 1))
+        fit_small(small_model(1), _backup(directory), Interrupt(3 * STEPS + 1))
     return directory
 
 
@@ -110,29 +66,29 @@ def interrupted(tmp_path_factory):
 def test_goes_on_with_weights_optimizer_and_masks(whole, tmp_path, update):
     backup = _backup(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        _fit(_model(1), backup, Interrupt(update))
+        fit_small(small_model(1), backup, Interrupt(update))
     done = (update - 1) // STEPS
     # Before the first backup there is nothing to go on from.
-    model, seen = _model(2 if done else 1), Seen()
-    _fit(model, seen, _backup(tmp_path))
+    model, seen = small_model(2 if done else 1), Seen()
+    fit_small(model, seen, _backup(tmp_path))
     assert seen.epochs == list(range(done, EPOCHS))
-    _assert_same(model, whole)
+    assert_same(model, whole)
 
 
 def test_finished_training_is_not_repeated(whole, tmp_path):
-    _fit(_model(1), _backup(tmp_path))
-    model, seen = _model(2), Seen()
-    _fit(model, seen, _backup(tmp_path))
+    fit_small(small_model(1), _backup(tmp_path))
+    model, seen = small_model(2), Seen()
+    fit_small(model, seen, _backup(tmp_path))
     assert seen.epochs == []
-    _assert_same(model, whole)
+    assert_same(model, whole)
 
 
 def test_two_backups_are_kept(tmp_path):
     # With two digits, which sort behind other ones as text.
-    _fit(_model(1), _backup(tmp_path), epochs=11)
+    fit_small(small_model(1), _backup(tmp_path), epochs=11)
     assert {p.name for p in tmp_path.iterdir()} == {"epoch-10", "epoch-11"}
-    model, seen = _model(2), Seen()
-    _fit(model, seen, _backup(tmp_path), epochs=12)
+    model, seen = small_model(2), Seen()
+    fit_small(model, seen, _backup(tmp_path), epochs=12)
     assert seen.epochs == [11]
 
 
@@ -140,19 +96,19 @@ def test_backup_of_another_model_is_refused(interrupted):
     directory = interrupted
     message = "epoch-3: a backup of another model .*Remove .* to start over"
     with pytest.raises(ValueError, match=message) as caught:
-        _fit(_model(1, units=9), _backup(directory))
+        fit_small(small_model(1, units=9), _backup(directory))
     assert "\n" not in str(caught.value)
     unbuilt = keras.Sequential([keras.layers.Dense(1)])
     unbuilt.compile("adam", "mse")
     with pytest.raises(ValueError, match="Expected a built model"):
-        _fit(unbuilt, _backup(directory))
+        fit_small(unbuilt, _backup(directory))
     # The weights fit, but there is one dropout layer more.
-    model = _model(1)
+    model = small_model(1)
     model = keras.Sequential([*model.layers, keras.layers.Dropout(0.1)])
     model.build((None, 5))
     model.compile(keras.optimizers.Adam(0.01), "mse")
     with pytest.raises(ValueError, match="Expected 3 random states, got 2"):
-        _fit(model, _backup(directory))
+        fit_small(model, _backup(directory))
 
 
 # --- damage ------------------------------------------------------------------
@@ -209,9 +165,9 @@ def test_damaged_backup_is_named_and_the_one_before_used(
 ):
     directory = _copy(interrupted, tmp_path)
     damage(directory / "epoch-3" / name)
-    model, seen = _model(2), Seen()
+    model, seen = small_model(2), Seen()
     with pytest.warns(UserWarning, match=message) as caught:
-        _fit(model, seen, _backup(directory))
+        fit_small(model, seen, _backup(directory))
     (line,) = (
         str(warning.message)
         for warning in caught
@@ -220,19 +176,19 @@ def test_damaged_backup_is_named_and_the_one_before_used(
     assert line.startswith(f"{directory / 'epoch-3' / name}: ")
     assert line.endswith(f"Resuming from {directory / 'epoch-2'} instead.")
     assert seen.epochs == [2, 3]
-    _assert_same(model, whole)
+    assert_same(model, whole)
     # The damaged one is replaced, so that the next resume does not warn.
-    _fit(_model(2), _backup(directory))
+    fit_small(small_model(2), _backup(directory))
 
 
 def test_two_damaged_backups_are_both_named(interrupted, tmp_path):
     directory = _copy(interrupted, tmp_path)
     _flip(directory / "epoch-2" / "latest.weights.h5")
     _remove(directory / "epoch-3" / "state.json")
-    model = _model(2)
-    before = _numbers(model)
+    model = small_model(2)
+    before = numbers_of(model)
     with pytest.raises(ValueError) as caught:
-        _fit(model, _backup(directory))
+        fit_small(model, _backup(directory))
     message = str(caught.value)
     assert "\n" not in message
     for text in (
@@ -241,7 +197,7 @@ def test_two_damaged_backups_are_both_named(interrupted, tmp_path):
         f"Remove {directory} to start over.",
     ):
         assert text in message
-    _assert_same(model, before)
+    assert_same(model, before)
 
 
 class Killed(BaseException):
@@ -266,7 +222,7 @@ def kill_at():
 def test_killed_at_any_file_operation_one_whole_epoch_is_left(
     tmp_path, kill_at
 ):
-    model = _model(1)
+    model = small_model(1)
     model.optimizer.build(model.trainable_variables)
 
     def fill(value):
@@ -280,7 +236,7 @@ def test_killed_at_any_file_operation_one_whole_epoch_is_left(
         return backup
 
     found = []
-    extra = {"fill": (lambda: int(_numbers(model)[0].flat[0]), found.append)}
+    extra = {"fill": (lambda: int(numbers_of(model)[0].flat[0]), found.append)}
     for epoch in (1, 2):
         fill(epoch)
         backup_in(tmp_path / "good").on_epoch_end(epoch - 1)
@@ -303,7 +259,7 @@ def test_killed_at_any_file_operation_one_whole_epoch_is_left(
         backup_in(directory).on_train_begin()
         restored.append(model._initial_epoch)
         assert found.pop() == model._initial_epoch
-        for number in _numbers(model):
+        for number in numbers_of(model):
             assert (number == model._initial_epoch).all()
         # The next try is not in the way of what this one left.
         fill(3)
@@ -317,13 +273,9 @@ def test_killed_at_any_file_operation_one_whole_epoch_is_left(
 # --- what else is kept -------------------------------------------------------
 
 
-def _csv(path):
-    return keras.callbacks.CSVLogger(str(path), append=True)
-
-
 def _interrupted_fit(*callbacks, update):
     with pytest.raises(KeyboardInterrupt):
-        _fit(_model(1), *callbacks, Interrupt(update))
+        fit_small(small_model(1), *callbacks, Interrupt(update))
 
 
 # Keras's CSVLogger leaves its file open when an exception ends `fit`.
@@ -332,16 +284,16 @@ def _interrupted_fit(*callbacks, update):
 def test_no_epoch_is_twice_in_the_log(tmp_path, backups):
     log, once = tmp_path / "log.csv", tmp_path / "once.csv"
     directory = tmp_path / "backup"
-    _fit(_model(1), _csv(once))
+    fit_small(small_model(1), csv_logger(once))
     _interrupted_fit(
-        _csv(log),
+        csv_logger(log),
         _backup(directory, logs=[log]),
         update=backups * STEPS + 1,
     )
     # Killed between the log and the backup, in the middle of a line.
     with log.open("a") as file:
         file.write("epoch,loss\n0,1.5\n1,0." if not backups else "2,1.5\n3,0.")
-    _fit(_model(1), _csv(log), _backup(directory, logs=[log]))
+    fit_small(small_model(1), csv_logger(log), _backup(directory, logs=[log]))
     assert log.read_text() == once.read_text()
     assert len(log.read_text().splitlines()) == 1 + EPOCHS
 
@@ -349,9 +301,9 @@ def test_no_epoch_is_twice_in_the_log(tmp_path, backups):
 def test_log_that_is_not_there_is_no_hindrance(tmp_path, whole):
     backup = _backup(tmp_path / "b", logs=[tmp_path / "log.csv"])
     _interrupted_fit(backup, update=STEPS + 1)
-    model = _model(2)
-    _fit(model, backup)
-    _assert_same(model, whole)
+    model = small_model(2)
+    fit_small(model, backup)
+    assert_same(model, whole)
     assert not (tmp_path / "log.csv").exists()
 
 
@@ -384,7 +336,7 @@ def _watched_fit(model, path, *callbacks):
     watchers = _watchers(path)
     seen = Seen()
     backup = _backup(path / "backup", callbacks=watchers)
-    _fit(model, seen, Worse(), *watchers, backup, *callbacks, epochs=6)
+    fit_small(model, seen, Worse(), *watchers, backup, *callbacks, epochs=6)
     return seen.epochs
 
 
@@ -393,26 +345,26 @@ def _watched_fit(model, path, *callbacks):
 def test_callbacks_remember(tmp_path, update):
     undisturbed = tmp_path / "undisturbed"
     undisturbed.mkdir()
-    model = _model(1)
+    model = small_model(1)
     assert _watched_fit(model, undisturbed) == [0, 1, 2, 3, 4]
-    expected = _numbers(model)
+    expected = numbers_of(model)
     # Had the plateau been forgotten, this would be the rate at the start.
     assert model.optimizer.learning_rate.numpy() == np.float32(0.005)
-    best = _model(1)
+    best = small_model(1)
     best.optimizer.build(best.trainable_variables)
     best.load_weights(undisturbed / "best.weights.h5")
     for ours, theirs in zip(best.weights, model.weights):
         np.testing.assert_array_equal(ours, theirs)
 
     if update is None:
-        _watched_fit(_model(1), tmp_path)
+        _watched_fit(small_model(1), tmp_path)
     else:
         with pytest.raises(KeyboardInterrupt):
-            _watched_fit(_model(1), tmp_path, Interrupt(update))
-    model = _model(2)
+            _watched_fit(small_model(1), tmp_path, Interrupt(update))
+    model = small_model(2)
     epochs = _watched_fit(model, tmp_path)
     assert epochs == ([] if update is None else [3, 4])
-    _assert_same(model, expected)
+    assert_same(model, expected)
     best.load_weights(tmp_path / "best.weights.h5")
     for ours, theirs in zip(best.weights, model.weights):
         np.testing.assert_array_equal(ours, theirs)
@@ -423,11 +375,11 @@ def test_anything_else_is_kept_by_name(tmp_path):
     extra = {"kept": (lambda: kept["best"], lambda v: kept.update(best=v))}
     _interrupted_fit(_backup(tmp_path, extra=extra), update=STEPS + 1)
     kept["best"] = "lost"
-    _fit(_model(2), _backup(tmp_path, extra=extra), epochs=1)
+    fit_small(small_model(2), _backup(tmp_path, extra=extra), epochs=1)
     assert kept["best"] == {"epoch": 1, "10": ["a", 0.1], "9": None}
     other = {"other": (lambda: 0, lambda _: None)}
     with pytest.raises(ValueError, match="another model .*other"):
-        _fit(_model(2), _backup(tmp_path, extra=other))
+        fit_small(small_model(2), _backup(tmp_path, extra=other))
 
 
 # --- in place of Keras's callback --------------------------------------------
@@ -448,12 +400,12 @@ def test_takes_the_arguments_of_keras():
 
 
 def test_backups_go_when_fit_returns(tmp_path):
-    _fit(_model(1), BackupAndRestore(tmp_path / "backup"))
+    fit_small(small_model(1), BackupAndRestore(tmp_path / "backup"))
     assert not (tmp_path / "backup").exists()
 
 
 def test_one_backup_is_kept_if_asked(tmp_path):
-    _fit(_model(1), _backup(tmp_path, double_checkpoint=False))
+    fit_small(small_model(1), _backup(tmp_path, double_checkpoint=False))
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-4"]
 
 
@@ -463,8 +415,8 @@ def test_saves_within_epochs(tmp_path):
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"epoch-1", "epoch-1-batch-2"}
     # The epoch is repeated, with the weights that its half left.
-    model, seen = _model(2), Seen()
-    _fit(model, seen, _backup(tmp_path, save_freq=2), epochs=2)
+    model, seen = small_model(2), Seen()
+    fit_small(model, seen, _backup(tmp_path, save_freq=2), epochs=2)
     assert seen.epochs == [1]
     assert model.optimizer.iterations.numpy() == STEPS + 2 + STEPS
 
@@ -472,19 +424,19 @@ def test_saves_within_epochs(tmp_path):
 def test_keras_own_callback_does_not_resume_exactly(whole, tmp_path):
     """The reason for ours. When it fails, Keras saves the random state."""
     with pytest.raises(KeyboardInterrupt):
-        _fit(
-            _model(1),
+        fit_small(
+            small_model(1),
             keras.callbacks.BackupAndRestore(str(tmp_path)),
             Interrupt(2 * STEPS + 1),
         )
-    model = _model(1)
-    _fit(model, keras.callbacks.BackupAndRestore(str(tmp_path)))
-    assert not np.allclose(_numbers(model)[0], whole[0])
+    model = small_model(1)
+    fit_small(model, keras.callbacks.BackupAndRestore(str(tmp_path)))
+    assert not np.allclose(numbers_of(model)[0], whole[0])
 
 
 def test_rdrop_resumes_exactly(tmp_path):
     def model(seed):
-        plain = _model(seed)
+        plain = small_model(seed)
         made = RDropModel.from_model(
             keras.Sequential([keras.Input((5,)), *plain.layers])
         )
@@ -492,9 +444,9 @@ def test_rdrop_resumes_exactly(tmp_path):
         return made
 
     undisturbed = model(1)
-    _fit(undisturbed)
+    fit_small(undisturbed)
     with pytest.raises(KeyboardInterrupt):
-        _fit(model(1), _backup(tmp_path), Interrupt(2 * STEPS + 1))
+        fit_small(model(1), _backup(tmp_path), Interrupt(2 * STEPS + 1))
     resumed = model(2)
-    _fit(resumed, _backup(tmp_path))
-    _assert_same(resumed, _numbers(undisturbed))
+    fit_small(resumed, _backup(tmp_path))
+    assert_same(resumed, numbers_of(undisturbed))

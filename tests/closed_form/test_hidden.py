@@ -10,7 +10,7 @@ from scripted import random_masks
 
 from rdrop_keras import RDropModel
 from rdrop_keras import losses
-from rdrop_keras.closed_form.hidden import vocabulary_rdrop_loss
+from rdrop_keras.losses import vocabulary_rdrop_loss
 
 BATCH, TIME, WIDTH, CLASSES = 3, 4, 5, 7
 MODES = ["eager", "graph", "xla"]

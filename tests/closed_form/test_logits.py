@@ -11,7 +11,7 @@ from scripted import random_masks
 from rdrop_keras import RDropModel
 from rdrop_keras import losses
 from rdrop_keras.closed_form import xla
-from rdrop_keras.closed_form.logits import fused_rdrop_loss
+from rdrop_keras.losses import fused_rdrop_loss
 
 CLASSES = 5
 # The last as training does it, which tells the loss that XLA compiles it.

@@ -8,8 +8,8 @@ import tensorflow as tf
 from rdrop_keras import RDrop
 from rdrop_keras import RDropModel
 from rdrop_keras.contrib.adaptive_softmax import AdaptiveWeights
-from rdrop_keras.contrib.adaptive_softmax import adaptive_rdrop_loss
-from rdrop_keras.contrib.adaptive_softmax.layer import AdaptiveSoftmax
+from rdrop_keras.layers import AdaptiveSoftmax
+from rdrop_keras.losses import adaptive_rdrop_loss
 
 WIDTH, WORDS, CUTOFFS = 18, 23, [5, 11]
 

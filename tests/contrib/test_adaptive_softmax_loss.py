@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from rdrop_keras import losses
 from rdrop_keras.contrib.adaptive_softmax import AdaptiveWeights
-from rdrop_keras.contrib.adaptive_softmax import adaptive_rdrop_loss
-from rdrop_keras.contrib.adaptive_softmax.layer import AdaptiveSoftmax
+from rdrop_keras.layers import AdaptiveSoftmax
+from rdrop_keras.losses import adaptive_rdrop_loss
 
 BATCH, TIME, WIDTH, WORDS = 3, 4, 6, 13
 # Inner widths and words of the clusters, behind a shortlist of four.

@@ -3,73 +3,24 @@
 import keras
 import numpy as np
 import pytest
+from small_run import STEPS
+from small_run import Seen
+from small_run import assert_same
+from small_run import csv_logger
+from small_run import fit_small
+from small_run import numbers_of
+from small_run import small_model
 
 from reproduce.common.backup import BackupAndRestore
 from reproduce.common.diverged import StopDiverged
 from reproduce.common.errors import InputError
 
-EPOCHS = 4
-# Twelve rows in batches of four.
-STEPS = 3
-X = np.random.default_rng(0).normal(size=(12, 5)).astype("float32")
-Y = X.sum(axis=1, keepdims=True)
-
-
-def _model(seed, units=8):
-    keras.utils.set_random_seed(seed)
-    model = keras.Sequential(
-        [
-            keras.Input((5,)),
-            keras.layers.Dense(units, activation="relu"),
-            keras.layers.Dropout(0.5),
-            keras.layers.Dropout(0.2),
-            keras.layers.Dense(1),
-        ]
-    )
-    # Tracing takes seconds, these few updates do not.
-    model.compile(keras.optimizers.Adam(0.01), "mse", run_eagerly=True)
-    return model
-
-
-def _fit(model, *callbacks, epochs=EPOCHS, verbose=0):
-    return model.fit(
-        X,
-        Y,
-        batch_size=4,
-        epochs=epochs,
-        shuffle=False,
-        verbose=verbose,
-        callbacks=list(callbacks),
-    )
-
-
-def _numbers(model):
-    # `variables` has the random states of dropout too.
-    return [v.numpy() for v in [*model.variables, *model.optimizer.variables]]
-
-
-def _assert_same(model, expected):
-    for ours, theirs in zip(_numbers(model), expected, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-
-
-class Seen(keras.callbacks.Callback):
-    def on_train_begin(self, logs=None):
-        self.epochs = []
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epochs.append(epoch)
-
-
-def _csv(path):
-    return keras.callbacks.CSVLogger(str(path), append=True)
-
 
 @pytest.fixture(scope="module")
 def whole():
-    model = _model(1)
-    _fit(model)
-    return _numbers(model)
+    model = small_model(1)
+    fit_small(model)
+    return numbers_of(model)
 
 
 class Spoil(keras.callbacks.Callback):
@@ -110,12 +61,12 @@ def test_diverged_run_stops_and_writes_nothing_of_the_epoch(
     log, best = tmp_path / "log.csv", tmp_path / "{epoch}.weights.h5"
     callbacks = [
         StopDiverged(),
-        _csv(log),
+        csv_logger(log),
         keras.callbacks.ModelCheckpoint(str(best), save_weights_only=True),
         BackupAndRestore(tmp_path / "backup", logs=[log]),
     ]
     with pytest.raises(InputError, match=message) as caught:
-        _fit(_model(1), spoil, *callbacks)
+        fit_small(small_model(1), spoil, *callbacks)
     assert f"after update {spoil.update}." in str(caught.value)
     assert "lower --learning-rate" in str(caught.value)
     assert {path.name for path in tmp_path.iterdir()} == {
@@ -125,7 +76,7 @@ def test_diverged_run_stops_and_writes_nothing_of_the_epoch(
         "2.weights.h5",
     }
     assert len(log.read_text().splitlines()) == 1 + 2
-    model, seen = _model(2), Seen()
-    _fit(model, seen, *callbacks)
+    model, seen = small_model(2), Seen()
+    fit_small(model, seen, *callbacks)
     assert seen.epochs == [2, 3]
-    _assert_same(model, whole)
+    assert_same(model, whole)
