@@ -24,93 +24,90 @@ class RDrop:
     """Settings of R-Drop training, for `RDropModel.compile(rdrop=...)`.
 
     Every batch runs through the model m times with dropout on, by default
-    twice. Minimised is
+    twice. Training minimizes
 
         loss = 1/m (T_1 + ... + T_m + alpha * C)
 
-    with the task losses `T_i` of the passes, exactly as plain training
-    computes them, and the consistency `C`, the KL divergence averaged over
-    all ordered pairs of passes, `(KL_12 + KL_21) / 2` for two, in nats,
-    reduced exactly as the task loss is. This is the paper's objective divided
-    by m: alpha is the paper's alpha, whatever the batch size, and `loss` stays
-    on the scale of plain training.
+    with the task losses `T_i` of the passes, computed as plain training does,
+    and the consistency `C`: the KL divergence in nats, averaged over all
+    ordered pairs of passes (`(KL_12 + KL_21) / 2` for two) and reduced exactly
+    as the task loss is. This is the paper's objective divided by m: alpha is
+    the paper's alpha, whatever the batch size, and `loss` stays on the scale
+    of plain training.
 
     Args:
         alpha: Weight of the consistency: a number, at least 0, or a
             `keras.optimizers.schedules.LearningRateSchedule`, evaluated at
             the optimizer's iterations. The paper uses 5 for translation, 0.7
-            for summarization, 1 for language modelling, 0.1 to 1 for GLUE
-            and 0.6 for images. With 0 the two passes are still averaged,
-            which is the paper's control without KL. For a model with several
-            outputs, a dict of either by output name: every output that has a
-            loss, by the name under which `fit` logs it, less `_loss`.
+            for summarization, 1 for language modeling, 0.1 to 1 for GLUE and
+            0.6 for images. With 0 the passes are still averaged, which is the
+            paper's control without KL. For a model with several outputs, a
+            dict of these with an entry for every output that has a loss, by
+            the name under which `fit` logs it, less `_loss`.
         divergence: How outputs are compared. `"auto"` follows the compiled
-            loss: KL divergence between categorical distributions beside
-            categorical crossentropies, between Bernoulli distributions beside
-            binary crossentropy, squared error beside MSE, MAE, Huber and
-            log-cosh. `"categorical"`, `"bernoulli"`, `"squared_error"` or a
-            `rdrop_keras.losses.Divergence` says it for losses that leave
-            room for doubt. A dict says it by output name; outputs that it
-            does not name follow their loss.
-        num_passes: How many times each batch runs through the model, m >= 2
-            (the paper's section 4.3; it finds 2 enough).
-        every: The passes beyond the first and the consistency are made at
-            every k-th optimizer update only, from the first one on; at the
-            others training is plain, at plain cost (section 4.2; it finds 1
-            best). `consistency_loss` is logged over the updates that have it.
-        dropout_rates: One dropout rate for each pass, in place of the model's
-            own: every dropout with a rate above 0 gets it for that pass
-            (section 4.4; it finds equal rates best). In layers of your own
-            that is a `rate` or `dropout` below 1 beside a
-            `keras.random.SeedGenerator`. None keeps the rates.
+            loss: KL divergence between categorical distributions for
+            categorical crossentropies, between Bernoulli distributions for
+            binary crossentropy, squared error for MSE, MAE, Huber and
+            log-cosh. For other losses pass `"categorical"`, `"bernoulli"`,
+            `"squared_error"` or a `rdrop_keras.losses.Divergence`. A dict
+            sets it by output name; other outputs follow their loss.
+        num_passes: How many times each batch runs through the model, at
+            least 2 (section 4.3 of the paper, which finds 2 enough).
+        every: Run the extra passes and the consistency at every k-th optimizer
+            update only, starting with the first (section 4.2, which finds 1
+            best). Other updates are plain training at plain cost.
+            `consistency_loss` is logged over the updates that have it.
+        dropout_rates: One dropout rate for each pass, which replaces the rate
+            of every dropout whose own rate is above 0 (section 4.4, which
+            finds equal rates best). In layers of your own this is a `rate` or
+            `dropout` below 1 beside a `keras.random.SeedGenerator`. None
+            keeps the rates.
         passes: How the passes run. `"calls"`: one call of the model each,
-            right for every model. `"concat"`: one call on the batch repeated
-            m times (the paper's Algorithm 1), half the graph to trace and
-            compile; needs dense inputs, and outputs with the batch as their
-            first axis, and batch normalization sees the repeated batch.
-            `"shared_prefix"`: what comes before the first dropout runs once,
-            and the rest once for each pass; for functional and sequential
-            models, and for others that say what it is by `compute_once`;
-            batch normalization there sees the batch once, as in plain
-            training. `"auto"` is `"shared_prefix"` for models that have
-            something to share, and `"calls"` for all others.
-        moving_statistics: What batch normalization remembers of a step:
-            `"first_pass"` leaves its moving statistics as one plain pass
-            would, which is what happens to all other state of layers;
-            `"every_pass"` advances them at each pass, as Keras does at each
-            call, m times a step.
+            which is right for every model. `"concat"`: one call on the batch
+            repeated m times (the paper's Algorithm 1), half the graph to
+            trace and compile. It needs dense inputs, and outputs whose first
+            axis is the batch; batch normalization sees the repeated batch.
+            `"shared_prefix"`: layers before the first dropout run once, and
+            the rest once for each pass, for functional and sequential models
+            and for models that call `compute_once`; batch normalization there
+            sees the batch once, as in plain training. `"auto"` is
+            `"shared_prefix"` for models with something to share, and
+            `"calls"` for others.
+        moving_statistics: How a step updates the moving statistics of batch
+            normalization. `"first_pass"`: as one plain pass does, like all
+            other state of layers. `"every_pass"`: m times, as Keras does at
+            each call.
         stop_gradient: Whether the first argument of each KL term is a
             constant target, so that each pass follows the others and gets no
-            gradient for being followed. `consistency_loss` stays the same,
-            its gradient is that of one side. The paper's objective has
-            gradients on both sides.
-        fused: Whether task loss and consistency of an output are computed
-            together, with their gradient in closed form, where its loss is a
-            categorical crossentropy of logits, or of a softmax whose logits
-            are at hand. The same to rounding, in less time and memory; but the
-            gradient cannot be differentiated again. Of a softmax output in
-            half precision, or with `ignore_class`, Keras's loss sees the
-            probabilities alone, rounded and clipped at 1e-7; the fused loss
-            is that of the logits, which is exact.
-        unlabeled: What marks items, rows or positions, without a label, which
-            train on the consistency alone (semi-supervised R-Drop): the class
-            id that the loss ignores, compiled with the same `ignore_class`;
-            or `"zero_weight"`, for items of sample weight 0. By default what
-            the task loss leaves out is left out of the consistency too.
+            gradient for being followed. `consistency_loss` stays the same.
+            The paper's objective has gradients on both sides.
+        fused: Whether to compute task loss and consistency of an output
+            together, with their gradient in closed form, if its loss is a
+            categorical crossentropy of logits or of a softmax layer. The
+            results agree to rounding and cost less time and memory, but the
+            gradient cannot be differentiated again. For a softmax in half
+            precision or with `ignore_class`, Keras's own loss sees
+            probabilities that are rounded and clipped at 1e-7; the fused loss
+            uses the logits, which is exact.
+        unlabeled: What marks unlabeled items (rows or positions), which train
+            on the consistency alone (semi-supervised R-Drop): the class id
+            that the loss ignores, compiled with the same `ignore_class`, or
+            `"zero_weight"` for items of sample weight 0. By default the
+            consistency omits what the task loss omits.
         unlabeled_weight: The sample weight of unlabeled items in the
-            consistency, where those of labeled items are 1 by default.
-        vocabulary_chunk: For outputs that are logits of a large vocabulary: of
-            how many items training holds the logits of all passes at a time,
-            or `"auto"` for as many as fit into 32 MiB.
-            It then computes the loss and its gradients in chunks from what
-            goes into the last layer, a `Dense`, `ReversibleEmbedding` or
-            `AdaptiveSoftmax`, and logs `token_accuracy` and `perplexity` in
-            place of the compiled metrics, which `evaluate` has. For functional
-            models, and for others that compute their logits by
-            `vocabulary_logits`. None computes them at once.
-        check_dropout: Whether the first training step may fail because both
-            passes gave identical outputs, that is because no dropout was
-            active and R-Drop would cost double for nothing.
+            consistency; labeled items have 1 by default.
+        vocabulary_chunk: For outputs that are logits of a large vocabulary:
+            the number of items whose logits training holds at a time, or
+            `"auto"` for as many as fit into 32 MiB. Loss and gradients are
+            computed in chunks from the input of the last layer, a `Dense`,
+            `ReversibleEmbedding` or `AdaptiveSoftmax`. `fit` logs
+            `token_accuracy` and `perplexity` in place of the compiled
+            metrics, which `evaluate` reports. For functional models, and for
+            models that compute their logits by `vocabulary_logits`. None
+            computes all logits at once.
+        check_dropout: Whether the first training step raises an error if both
+            passes give identical outputs, which means that no dropout is
+            active and R-Drop has no effect at double cost.
 
     Raises:
         TypeError: If an argument is of the wrong type.
@@ -149,73 +146,40 @@ class RDrop:
 
         keep("alpha", arguments.checked_alpha(self.alpha))
         keep("divergence", arguments.checked_divergence(self.divergence))
-        arguments.check_whole("num_passes", self.num_passes, least=2)
+        arguments.check_whole(
+            "num_passes",
+            self.num_passes,
+            least=2,
+            mend="One pass is plain training: `rdrop=None`.",
+        )
         arguments.check_whole("every", self.every, least=1)
         if self.dropout_rates is not None:
-            keep(
-                "dropout_rates",
-                arguments.checked_rates(self.dropout_rates, self.num_passes),
-            )
+            rates = arguments.checked_rates(self.dropout_rates, self.num_passes)
+            keep("dropout_rates", rates)
         arguments.check_choice("passes", self.passes, PASSES)
         arguments.check_choice(
             "moving_statistics", self.moving_statistics, MOVING_STATISTICS
         )
-        if self.unlabeled not in (None, ZERO_WEIGHT):
-            if isinstance(self.unlabeled, str):
-                raise ValueError(
-                    "Expected `unlabeled` to be a class id or "
-                    f"'{ZERO_WEIGHT}'. Received: unlabeled={self.unlabeled!r}."
-                )
-            arguments.check_whole("unlabeled", self.unlabeled)
+        arguments.check_whole_or_word(
+            "unlabeled",
+            self.unlabeled,
+            ZERO_WEIGHT,
+            f"a class id or '{ZERO_WEIGHT}'",
+        )
+        arguments.check_whole_or_word(
+            "vocabulary_chunk",
+            self.vocabulary_chunk,
+            "auto",
+            "a number of items, 'auto' or None",
+            least=1,
+        )
         arguments.check_number("unlabeled_weight", self.unlabeled_weight)
         for name in ("stop_gradient", "fused", "check_dropout"):
             arguments.check_bool(name, getattr(self, name))
-        self._check_together()
-
-    def _check_together(self) -> None:
-        if self.passes == "concat" and self.dropout_rates is not None:
-            raise ValueError(
-                "Expected `passes='calls'` with `dropout_rates`: in one call "
-                "every layer has one rate. Received: passes='concat', "
-                f"dropout_rates={self.dropout_rates!r}."
-            )
-        if self.vocabulary_chunk is not None:
-            self._check_chunks()
-        if self.unlabeled is None and self.unlabeled_weight != 1.0:
-            raise ValueError(
-                "Expected `unlabeled` with `unlabeled_weight`: a class id or "
-                f"'{ZERO_WEIGHT}' says which items are unlabeled. Received: "
-                f"unlabeled=None, unlabeled_weight={self.unlabeled_weight!r}."
-            )
-
-    def _check_chunks(self) -> None:
-        if self.vocabulary_chunk != "auto":
-            if isinstance(self.vocabulary_chunk, str):
-                raise ValueError(
-                    "Expected `vocabulary_chunk` to be a number of items, "
-                    "'auto' or None. Received: "
-                    f"vocabulary_chunk={self.vocabulary_chunk!r}."
-                )
-            arguments.check_whole(
-                "vocabulary_chunk", self.vocabulary_chunk, least=1
-            )
-        for name, wanted in (
-            ("passes", ("auto", "calls", "shared_prefix")),
-            ("every", (1,)),
-            ("unlabeled", (None,)),
-        ):
-            value = getattr(self, name)
-            if value not in wanted:
-                raise ValueError(
-                    f"Expected `{name}={wanted[0]!r}` with `vocabulary_chunk`, "
-                    f"which has no other. Received: {name}={value!r}."
-                )
+        arguments.check_together(self)
 
     def alpha_at(self, iterations: Any) -> Any:
-        """Returns alpha at a number of optimizer updates.
-
-        A number or scalar tensor, or a dict of them by output name.
-        """
+        """Returns alpha, or a dict by output name, after some updates."""
 
         def at(alpha):
             return alpha(iterations) if isinstance(alpha, Schedule) else alpha
@@ -225,10 +189,7 @@ class RDrop:
         return at(self.alpha)
 
     def scheduled_alpha(self, iterations: Any) -> dict[str, Any]:
-        """Returns what schedules give at a number of updates, to be logged.
-
-        By the names of the logs: `alpha`, or `<output>_alpha`.
-        """
+        """Returns logs of the schedules: `alpha` or `<output>_alpha`."""
         if isinstance(self.alpha, Schedule):
             return {"alpha": self.alpha(iterations)}
         if isinstance(self.alpha, dict):

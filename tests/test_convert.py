@@ -445,14 +445,14 @@ def test_bad_arguments(arguments, error, message):
 def test_the_page_agrees_with_the_code():
     page = (ROOT / "docs" / "coming_from.md").read_text()
     rows = re.findall(
-        r'^\| `"(\w+)"` \|[^|]*\| `([^`|]+)` \| `([^`|]+)` \| ([^|]+) \|$',
+        r'^\| `"(\w+)"` \| ([^|]*) \| `([^`|]+)` \| `([^`|]+)` \| ([^|]+) \|$',
         page,
         re.MULTILINE,
     )
     assert [row[0] for row in rows] == list(convert.SOURCES)
-    for source, formula, alpha, weight in rows:
+    for source, where, formula, alpha, weight in rows:
         entry = convert.SOURCES[source]
-        assert formula == entry.formula
+        assert (where, formula) == (entry.where, entry.formula)
         for value, batch_size, classes in [(0.5, 8, 3), (3.0, 5, 7)]:
             names = {"value": value, "B": batch_size, "C": classes}
             expected = convert_alpha(value, source, batch_size, classes)

@@ -17,40 +17,38 @@ from rdrop_keras.rdrop import RDrop
 class ConsistencyMonitor(keras.callbacks.Callback):
     """Measures on held-out data how far the sub-models of dropout agree.
 
-    Every batch runs through the model once with dropout off and twice with
-    dropout on. Works on every compiled Keras model, trained with R-Drop or
-    not: it tells whether R-Drop has anything to do. Adds to the logs:
+    Runs every batch once with dropout off and twice with dropout on, on any
+    compiled Keras model, trained with R-Drop or not. Adds to the logs:
 
     - `submodel_kl`: the divergence between two sub-models, in nats where the
       outputs are distributions; `consistency_loss` on held-out data.
-    - `submodel_agreement`: the share of items to which two sub-models give
-      the same most likely class, or of labels that they decide alike where
-      the outputs are Bernoulli distributions. Left out for regression.
-    - `inference_gap`: `|L(w) - mean L(w, xi)|`, the task loss with dropout
-      off against the mean task loss of the sub-models, which the paper's
-      Proposition 2.1 bounds.
+    - `submodel_agreement`: the share of items for which two sub-models have
+      the same most likely class, or of labels that they decide alike for
+      Bernoulli outputs. Regression does not have it.
+    - `inference_gap`: `|L(w) - mean L(w, xi)|`, the difference between the
+      task loss with dropout off and the mean task loss of the sub-models,
+      which the paper's Proposition 2.1 bounds.
 
     Masks, sample weights and loss weights count as they do in the loss. The
-    model is left exactly as it was, seeds, moving statistics and metrics
-    included: training goes on bit for bit as it would without the monitor.
+    model, with its seeds, moving statistics and metrics, stays as it was:
+    training continues bit for bit as without the monitor.
 
-    `History`, the progress bar, and the callbacks that come after it in the
-    list of callbacks see the logs: put `TensorBoard`, `CSVLogger` and
-    `EarlyStopping` behind it.
+    `History`, the progress bar and later callbacks in the list see the logs:
+    put `TensorBoard`, `CSVLogger` and `EarlyStopping` after the monitor.
 
     Args:
         data: What `evaluate` takes: a tuple `(x, y)` or `(x, y,
             sample_weight)` of arrays, or a `tf.data.Dataset`,
-            `keras.utils.PyDataset` or other object that gives batches each
-            time it is gone through.
-        every: Measures after the first epoch and every k-th from there on.
+            `keras.utils.PyDataset` or other object that yields batches
+            whenever it is iterated.
+        every: Measures after the first epoch and every k-th epoch after it.
         batch_size: The batch size for arrays.
-        steps: How many batches to measure on, or None for all.
-        prefix: Stands before the names in the logs, to tell several monitors
-            apart. With `"val_"` TensorBoard shows the curves beside those of
-            the validation data.
-        divergence: As in `RDrop`. None takes that of the compiled R-Drop
-            settings, and follows the compiled loss where there are none.
+        steps: The number of batches to measure on, or None for all.
+        prefix: A prefix of the names in the logs, to distinguish several
+            monitors. With `"val_"` TensorBoard shows the curves beside those
+            of the validation data.
+        divergence: As in `RDrop`. None takes the divergence of the compiled
+            R-Drop settings, or follows the compiled loss without them.
 
     Raises:
         TypeError: If an argument is of the wrong type.
@@ -126,7 +124,7 @@ class ConsistencyMonitor(keras.callbacks.Callback):
             model: Any compiled Keras model.
 
         Returns:
-            What goes to the logs, by name.
+            The measurements by their names in the logs.
 
         Raises:
             ValueError: If the model is not compiled or not built, or the
@@ -147,29 +145,23 @@ class ConsistencyMonitor(keras.callbacks.Callback):
         if divergence is None:
             settings = getattr(model, "rdrop", None)
             divergence = getattr(settings, "divergence", "auto")
-        previous = self._measurement
-        if previous is None or not previous.is_of(model, divergence):
+        last = self._measurement
+        if last is None or not last.is_of(model, divergence):
             self._measurement = Measurement(model, divergence)
+        arguments = {"x": self.data, "steps": self.steps}
+        if isinstance(self.data, tuple):
+            names = ("x", "y", "sample_weight")
+            arguments |= {"batch_size": self.batch_size}
+            arguments |= dict(zip(names, self.data))
         with unchanged(model):
             results = self._measurement.view.evaluate(
-                **self._arguments(), verbose=0, return_dict=True
+                **arguments, verbose=0, return_dict=True
             )
         return {f"{self.prefix}{name}": v for name, v in results.items()}
 
-    def _arguments(self) -> dict[str, Any]:
-        if not isinstance(self.data, tuple):
-            return {"x": self.data, "steps": self.steps}
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(self.data)
-        return {
-            "x": x,
-            "y": y,
-            "sample_weight": sample_weight,
-            "batch_size": self.batch_size,
-            "steps": self.steps,
-        }
-
 
 def _check_data(data: Any, steps: int | None) -> None:
+    kind = type(data).__name__
     if isinstance(data, tuple):
         if not 1 <= len(data) <= 3:
             raise ValueError(
@@ -178,34 +170,28 @@ def _check_data(data: Any, steps: int | None) -> None:
             )
         return
     iterable = hasattr(data, "__iter__") or hasattr(data, "__getitem__")
-    if not iterable or isinstance(data, (str, list, dict)) or _is_array(data):
+    is_array = hasattr(data, "shape") and hasattr(data, "dtype")
+    if not iterable or is_array or isinstance(data, (str, list, dict)):
         raise TypeError(
             "Expected `data` to be a tuple `(x, y)` or `(x, y, "
             "sample_weight)` of arrays, or a dataset that gives batches of "
-            f"these. Received: {type(data).__name__}."
+            f"these. Received: {kind}."
         )
     if hasattr(data, "__next__"):
         raise TypeError(
             "Expected `data` to be something that can be gone through after "
-            f"every epoch. Received: {type(data).__name__}, which can be "
-            "gone through once. Pass the dataset, not its iterator; wrap a "
-            "generator in a `keras.utils.PyDataset`."
+            f"every epoch. Received: {kind}, which can be gone through once. "
+            "Pass the dataset, not its iterator; wrap a generator in a "
+            "`keras.utils.PyDataset`."
         )
-    if steps is None and _is_endless(data):
+    if isinstance(data, keras.utils.PyDataset):
+        endless = data.num_batches is None
+    else:
+        # `tf.data.INFINITE_CARDINALITY`.
+        cardinality = getattr(data, "cardinality", None)
+        endless = callable(cardinality) and int(cardinality()) == -1
+    if steps is None and endless:
         raise ValueError(
             "Expected `steps` with data that has no end. Received: "
-            f"{type(data).__name__} and steps=None. Say how many batches to "
-            "measure on."
+            f"{kind} and steps=None. Say how many batches to measure on."
         )
-
-
-def _is_array(data: Any) -> bool:
-    return hasattr(data, "shape") and hasattr(data, "dtype")
-
-
-def _is_endless(data: Any) -> bool:
-    if isinstance(data, keras.utils.PyDataset):
-        return data.num_batches is None
-    # `tf.data.INFINITE_CARDINALITY`.
-    cardinality = getattr(data, "cardinality", None)
-    return callable(cardinality) and int(cardinality()) == -1

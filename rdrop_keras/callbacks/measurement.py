@@ -1,4 +1,4 @@
-"""What `ConsistencyMonitor` measures of one batch, and on which model."""
+"""The measurements of `ConsistencyMonitor` on one model."""
 
 from __future__ import annotations
 
@@ -31,85 +31,76 @@ ops = keras.ops
 
 
 class Measurement:
-    """One model as it is compiled, made ready to be measured.
+    """Measures one compiled model.
 
-    A second object of a derived class shares the model's `__dict__` and has a
-    `test_step` of its own, so that the model's `evaluate` brings the data:
-    its preprocessing, its kinds of data, its strategy, compiled once.
+    A second object of a derived class shares the model's `__dict__` and has
+    its own `test_step`. Its `evaluate` therefore prepares the data as the
+    model's does, under the same strategy, and compiles once.
     """
 
     def __init__(self, model: keras.Model, divergence: Any):
         self.model = model
         self.compiled_loss = _keras.compiled_loss(model)
-        self.divergence = divergence
+        self.settings = RDrop(divergence=divergence)
         self.function = None
-        self.has_classes = False
+        names = ("submodel_kl", "inference_gap", "submodel_agreement")
         strategy = getattr(model, "distribute_strategy", None)
         with strategy.scope() if strategy else contextlib.nullcontext():
-            self.divergences = keras.metrics.Mean(name="submodel_kl")
-            self.agreements = keras.metrics.Mean(name="submodel_agreement")
-            self.gaps = keras.metrics.Mean(name="inference_gap")
+            self.means = [keras.metrics.Mean(name=name) for name in names]
+        self.has_classes = False
         cls = type(model)
         members = {"measurement": self}
         view = type(f"Measured{cls.__name__}", (_MeasuringStep, cls), members)
         self.view = same_state(model, view)
 
     def is_of(self, model: keras.Model, divergence: Any) -> bool:
-        """Whether the model is this one and was not compiled anew."""
+        """Whether this measures the model as it is compiled now."""
         return (
             model is self.model
             and _keras.compiled_loss(model) is self.compiled_loss
-            and divergence == self.divergence
+            and divergence == self.settings.divergence
         )
-
-    def reset(self) -> None:
-        for metric in (self.divergences, self.agreements, self.gaps):
-            metric.reset_state()
 
     def update(self, model: keras.Model, x: Any, y: Any, weight: Any) -> None:
         """Adds one batch."""
-        # With several replicas Keras divides every loss by their number.
+        # Keras divides every loss by the number of replicas.
         share = reduce_values(ops.ones((1,)))
+        takes_training = "training" in inspect.signature(model.call).parameters
         losses, outputs = [], []
         for training in (False, True, True):
-            # Whatever a pass assigns, the next one starts as this one did.
+            # Every pass starts from the same state. A model whose `call` does
+            # not take `training` trains with dropout off, in Keras as here.
             with Recording(model) as recording:
-                output = _call(model, x, training)
+                arguments = {"training": training} if takes_training else {}
+                output = model(x, **arguments)
                 loss = loss_of_pass(model, x, y, output, weight, training=False)
             recording.release_random_state()
             losses.append(loss / share)
             outputs.append(output)
         agreeing, total = self._count_agreeing(y, outputs[1:], weight)
-        settings = RDrop(divergence=self.divergence)
         _, consistency = compare_outputs(
-            self.compiled_loss, settings, y, outputs[1:], weight
+            self.compiled_loss, self.settings, y, outputs[1:], weight
         )
-        rows = ops.shape(
-            next(leaf for leaf in keras.tree.flatten(x) if leaf is not None)
-        )[0]
-        self.divergences.update_state(consistency.value / share, rows)
-        gap = losses[0] - (losses[1] + losses[2]) / 2
-        self.gaps.update_state(gap, rows)
+        leaves = [leaf for leaf in keras.tree.flatten(x) if leaf is not None]
+        rows = ops.shape(leaves[0])[0]
+        divergence, gap, agreement = self.means
+        divergence.update_state(consistency.value / share, rows)
+        gap.update_state(losses[0] - (losses[1] + losses[2]) / 2, rows)
         if self.has_classes:
-            self.agreements.update_state(
-                ops.divide_no_nan(agreeing, total), total
-            )
+            agreement.update_state(ops.divide_no_nan(agreeing, total), total)
 
     def result(self) -> dict[str, Any]:
-        results = {
-            "submodel_kl": self.divergences.result(),
-            "inference_gap": ops.abs(self.gaps.result()),
-        }
-        if self.has_classes:
-            results["submodel_agreement"] = self.agreements.result()
-        return results
+        """Returns the measurements by name."""
+        reported = self.means if self.has_classes else self.means[:2]
+        results = {mean.name: mean.result() for mean in reported}
+        return {**results, "inference_gap": ops.abs(results["inference_gap"])}
 
     def _count_agreeing(self, y: Any, outputs: Sequence[Any], weight: Any):
-        """Returns the weight of the items that agree, and that of all."""
-        settings = RDrop(divergence=self.divergence)
-        groups = loss_entries(self.compiled_loss, settings, y, outputs, weight)
+        """Returns the weight of the items that agree, and of all items."""
         counts = []
-        for group in groups:
+        for group in loss_entries(
+            self.compiled_loss, self.settings, y, outputs, weight
+        ):
             entry = group[0]
             divergence = self._divergence_for(entry.loss, entry.name)
             for pair in zip(*(keras.tree.flatten(e.y_pred) for e in group)):
@@ -131,7 +122,7 @@ class Measurement:
 
     def _divergence_for(self, task_loss: Any, name: str | None) -> Divergence:
         try:
-            kind = of_output(self.divergence, name, "auto")
+            kind = of_output(self.settings.divergence, name, "auto")
             return divergence_for(task_loss, kind)
         except ValueError as error:
             raise ValueError(
@@ -143,7 +134,7 @@ class Measurement:
 
 
 class _MeasuringStep:
-    """What differs between a model and the one that measures it."""
+    """What a measuring model does in its own way during `evaluate`."""
 
     measurement: Measurement
 
@@ -156,27 +147,20 @@ class _MeasuringStep:
         self.measurement.function = function
 
     def reset_metrics(self) -> None:
-        self.measurement.reset()
+        for mean in self.measurement.means:
+            mean.reset_state()
 
     def get_metrics_result(self) -> dict[str, Any]:
         return self.measurement.result()
 
     def test_step(self, data: Any) -> dict[str, Any]:
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        self.measurement.update(self, x, y, sample_weight)
+        batch = keras.utils.unpack_x_y_sample_weight(data)
+        self.measurement.update(self, *batch)
         return self.measurement.result()
 
 
-def _call(model: keras.Model, x: Any, training: bool) -> Any:
-    # As Keras's own training step does: a model whose `call` does not take
-    # `training` trains with dropout off.
-    if "training" in inspect.signature(model.call).parameters:
-        return model(x, training=training)
-    return model(x)
-
-
 def _agreement(divergence: Divergence, pair: Sequence[Any]) -> Any:
-    """Returns the share of each item that two outputs decide alike."""
+    """Returns the share of each item on which two outputs decide alike."""
     if isinstance(divergence, CategoricalConsistency):
         first, second = (ops.argmax(o, axis=divergence.axis) for o in pair)
         return ops.cast(first == second, "float32")
@@ -189,7 +173,7 @@ def _agreement(divergence: Divergence, pair: Sequence[Any]) -> Any:
 
 @contextlib.contextmanager
 def unchanged(model: keras.Model) -> Iterator[None]:
-    """Gives all variables of a model their values back."""
+    """Restores the values of all variables of a model afterwards."""
     variables = [*model.variables, *model.metrics_variables]
     generator = _keras.global_seed_generator()
     if generator is not None:
@@ -201,7 +185,7 @@ def unchanged(model: keras.Model) -> Iterator[None]:
     finally:
         for variable, value in before:
             variable.assign(value)
-        # The first loss of a model with several outputs makes one for each.
+        # The first loss of a model with several outputs creates new metrics.
         for metric in model.metrics:
             if id(metric) not in metrics:
                 metric.reset_state()

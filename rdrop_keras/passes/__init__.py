@@ -12,7 +12,7 @@ from rdrop_keras import _keras
 from rdrop_keras.passes.calls import State
 from rdrop_keras.passes.calls import run_calls
 from rdrop_keras.passes.choice import choose
-from rdrop_keras.passes.choice import is_undecided
+from rdrop_keras.passes.choice import shared_part
 from rdrop_keras.passes.concat import run_concat
 from rdrop_keras.passes.observation import Observation
 from rdrop_keras.passes.shared_prefix import shared_calls
@@ -20,11 +20,11 @@ from rdrop_keras.rdrop import RDrop
 
 __all__ = [
     "choose",
-    "is_undecided",
     "run_calls",
     "run_concat",
     "run_passes",
     "shared_calls",
+    "shared_part",
 ]
 
 

@@ -4,30 +4,16 @@ from __future__ import annotations
 
 import difflib
 
-from rdrop_keras.recipes.image_classification import IMAGE_CLASSIFICATION
-from rdrop_keras.recipes.language_modeling import LANGUAGE_MODELING
-from rdrop_keras.recipes.language_understanding import LANGUAGE_UNDERSTANDING
+from rdrop_keras.arguments import check_choice
 from rdrop_keras.recipes.recipe import Recipe
-from rdrop_keras.recipes.summarization import SUMMARIZATION
-from rdrop_keras.recipes.translation import TRANSLATION
-
-_RECIPES = {
-    recipe.name: recipe
-    for recipe in (
-        *TRANSLATION,
-        *LANGUAGE_UNDERSTANDING,
-        *SUMMARIZATION,
-        *LANGUAGE_MODELING,
-        *IMAGE_CLASSIFICATION,
-    )
-}
+from rdrop_keras.recipes.table import RECIPES
 
 
 def names(task: str | None = None) -> tuple[str, ...]:
     """Returns the names of all recipes, in the order of the paper.
 
     Args:
-        task: Only those of this task, `"translation"` for instance.
+        task: Return only the recipes of this task, such as `"translation"`.
 
     Returns:
         Names for `rdrop_keras.recipes.get`.
@@ -43,17 +29,10 @@ def names(task: str | None = None) -> tuple[str, ...]:
     Reference:
         [Liang et al., 2021](https://arxiv.org/abs/2106.14448), section 3.
     """
-    tasks = list(dict.fromkeys(recipe.task for recipe in _RECIPES.values()))
-    if task is not None and task not in tasks:
-        raise ValueError(
-            f"Expected `task` to be one of {tasks} or None. Received: "
-            f"task={task!r}."
-        )
-    return tuple(
-        name
-        for name, recipe in _RECIPES.items()
-        if task is None or recipe.task == task
-    )
+    tasks = dict.fromkeys(recipe.task for recipe in RECIPES.values())
+    if task is not None:
+        check_choice("task", task, [*tasks, None])
+    return tuple(n for n, r in RECIPES.items() if task in (None, r.task))
 
 
 def get(name: str) -> Recipe:
@@ -78,9 +57,9 @@ def get(name: str) -> Recipe:
         [Liang et al., 2021](https://arxiv.org/abs/2106.14448), section 3 and
         appendix A.
     """
-    if isinstance(name, str) and name in _RECIPES:
-        return _RECIPES[name]
-    near = difflib.get_close_matches(str(name), _RECIPES, n=3, cutoff=0.5)
+    if isinstance(name, str) and name in RECIPES:
+        return RECIPES[name]
+    near = difflib.get_close_matches(str(name), RECIPES, n=3, cutoff=0.5)
     raise ValueError(
         "Expected `name` to be one of `rdrop_keras.recipes.names()`. "
         f"Received: name={name!r}."

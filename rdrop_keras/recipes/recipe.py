@@ -1,4 +1,4 @@
-"""One recipe of the paper: settings, results, and Keras objects of them."""
+"""One recipe of the paper: settings, results, and Keras objects from them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from rdrop_keras.arguments import check_choice
 from rdrop_keras.rdrop import RDrop
 from rdrop_keras.recipes.schedules import InverseSquareRoot
 from rdrop_keras.recipes.schedules import LinearWarmup
@@ -31,33 +32,33 @@ OPTIMIZERS = ("adam", "sgd", "nesterov")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How the paper trains one model on one dataset, and what came of it.
+    """How the paper trains one model on one dataset, and its results.
 
-    The settings are the paper's. Where it is silent, they are those of its
-    authors' code, as `source` of each group says; None is what neither says.
-    Where the two differ, `discrepancies` has both.
+    The settings are the paper's. Where the paper is silent, they come from
+    its authors' code, as the `source` of each group says; None means that
+    neither gives a value. `discrepancies` lists where the two differ.
 
     Args:
-        name: What `rdrop_keras.recipes.get` takes.
+        name: The argument of `rdrop_keras.recipes.get`.
         task: `"translation"`, `"summarization"`, `"language_modeling"`,
             `"language_understanding"` or `"image_classification"`.
-        dataset: The dataset, one of 18, as the paper counts them.
+        dataset: One of the paper's 18 datasets.
         model: The network.
         alpha: The weight of the consistency.
-        alpha_source: Where alpha was read.
-        divergence: How `RDrop` compares outputs.
-        dropout: Dropout rates of the network.
+        alpha_source: Where alpha is stated.
+        divergence: The `divergence` argument of `RDrop`.
+        dropout: The dropout rates of the network.
         optimizer_settings: The optimizer.
         schedule: The learning rate.
         batch: The batch.
         vocabulary: The vocabulary, for text.
-        decoding: How it is evaluated, for generated text and language models.
-        label_smoothing: Of the task loss.
-        results: What the paper reports without and with R-Drop, the main
-            result first.
-        authors_alpha: What the authors' code has in place of alpha, where
-            that has an equivalent.
-        searched: The values among which settings were chosen.
+        decoding: The evaluation of generated text and of language models.
+        label_smoothing: The label smoothing of the task loss.
+        results: The paper's results without and with R-Drop, the main result
+            first.
+        authors_alpha: The weight in the authors' code, if it has an
+            equivalent here.
+        searched: The values from which settings were chosen.
         discrepancies: Where the sources differ, in sentences.
 
     Example:
@@ -82,7 +83,7 @@ class Recipe:
     model: ModelSettings
     alpha: float
     alpha_source: str
-    divergence: str
+    divergence: str = "categorical"
     dropout: DropoutSettings
     optimizer_settings: OptimizerSettings
     schedule: ScheduleSettings
@@ -98,28 +99,24 @@ class Recipe:
     def __str__(self) -> str:
         return summary(self)
 
-    def summary(self) -> str:
-        """Returns settings, results and discrepancies as a short text."""
-        return summary(self)
-
     @property
     def metric(self) -> str:
         """The metric of the main result."""
         return self.results[0].metric
 
     def replace(self, **changes: Any) -> Recipe:
-        """Returns the recipe with other settings, leaving this one as it is.
+        """Returns a copy with other settings.
 
         Args:
-            **changes: New values of the fields. For a group of settings a
-                dict changes those it names:
+            **changes: New values of the fields. A dict changes the named
+                settings of a group:
                 `recipe.replace(alpha=3.0, schedule={"total_updates": 1000})`.
 
         Returns:
             A `Recipe`.
 
         Raises:
-            TypeError: If there is no such setting.
+            TypeError: If a setting does not exist.
         """
         for name, change in changes.items():
             group = getattr(self, name, None)
@@ -132,26 +129,24 @@ class Recipe:
         return RDrop(self.alpha, self.divergence)
 
     def learning_rate(self) -> Schedule:
-        """Returns the learning rate by the number of updates made.
+        """Returns the learning rate as a function of the number of updates.
 
-        Where gradients are accumulated, `optimizer()` wraps it in
-        `PerUpdate`.
+        With gradient accumulation, `optimizer()` wraps it in `PerUpdate`.
 
         Raises:
-            ValueError: If `schedule` lacks what its kind needs.
+            ValueError: If `schedule` lacks a setting that its kind needs.
         """
+        return self._learning_rate(1.0)
+
+    def _learning_rate(self, times: float) -> Schedule:
         schedule = self.schedule
         warmup = schedule.warmup_updates or 0
-        initial = schedule.initial_learning_rate or 0.0
-        highest = schedule.learning_rate
-        end = schedule.end_learning_rate or 0.0
+        highest = schedule.learning_rate * times
+        initial = (schedule.initial_learning_rate or 0.0) * times
+        end = (schedule.end_learning_rate or 0.0) * times
+        check_choice("schedule.kind", schedule.kind, SCHEDULES)
         if schedule.kind == "inverse_square_root":
             return InverseSquareRoot(highest, warmup, initial)
-        if schedule.kind not in SCHEDULES:
-            raise ValueError(
-                f"Expected `schedule.kind` to be one of {SCHEDULES}. "
-                f"Received: kind={schedule.kind!r}."
-            )
         if (schedule.total_updates or 0) <= warmup:
             raise ValueError(
                 "Expected `schedule.total_updates` to be more than the "
@@ -174,65 +169,51 @@ class Recipe:
         """Returns a new optimizer with schedule, clipping and accumulation.
 
         Args:
-            summed_loss: The numbers of a recipe are those published. The
-                paper's loss is the sum over two passes, ours the mean, and
-                its gradient half as large. True makes up for that, so that
-                the updates are those of the paper's loss: half the clipping
-                norm and epsilon, and for SGD twice the learning rate. Leave
-                it False for plain training.
+            summed_loss: Whether to make the updates those of the paper's
+                loss, which is the sum over two passes: its gradient is twice
+                that of our mean. True halves the clipping norm and epsilon,
+                and doubles the learning rate of SGD. Leave it False for plain
+                training.
 
         Returns:
-            A `keras.optimizers.Optimizer`, to be used for one model. What a
-            recipe leaves None has Keras's default.
+            A `keras.optimizers.Optimizer` for one model. Settings that are
+            None have Keras's defaults.
 
         Raises:
-            ValueError: If the recipe lacks what the optimizer needs.
+            ValueError: If the recipe lacks a setting that the optimizer needs.
         """
         settings = self.optimizer_settings
+        check_choice("optimizer_settings.name", settings.name, OPTIMIZERS)
         times = 2.0 if summed_loss else 1.0
+        clipnorm, epsilon = settings.global_clipnorm, settings.epsilon
         steps = self.batch.gradient_accumulation_steps or 1
-        options: dict[str, Any] = {}
-        if settings.global_clipnorm is not None:
-            options["global_clipnorm"] = settings.global_clipnorm / times
-        if steps > 1:
-            options["gradient_accumulation_steps"] = steps
+        options: dict[str, Any] = {
+            "global_clipnorm": clipnorm and clipnorm / times,
+            "gradient_accumulation_steps": steps if steps > 1 else None,
+        }
         if settings.name == "adam":
-            options["weight_decay"] = settings.weight_decay or None
-            if settings.betas is not None:
-                options["beta_1"], options["beta_2"] = settings.betas
-            if settings.epsilon is not None:
-                options["epsilon"] = settings.epsilon / times
-            rate, optimizer_class = self.learning_rate(), keras.optimizers.Adam
-        elif settings.name in OPTIMIZERS:
-            # Keras's decay is weight_decay * learning rate.
-            options["weight_decay"] = (settings.weight_decay or 0) / times
-            options["momentum"] = settings.momentum or 0.0
-            options["nesterov"] = settings.name == "nesterov"
-            rate, optimizer_class = (
-                self._with_rates(times).learning_rate(),
-                keras.optimizers.SGD,
-            )
+            make = keras.optimizers.Adam
+            rate = self._learning_rate(1.0)
+            decay = settings.weight_decay or None
+            options["beta_1"], options["beta_2"] = settings.betas or (None,) * 2
+            options["epsilon"] = epsilon and epsilon / times
         else:
-            raise ValueError(
-                "Expected `optimizer_settings.name` to be one of "
-                f"{OPTIMIZERS}. Received: name={settings.name!r}."
-            )
+            make = keras.optimizers.SGD
+            rate = self._learning_rate(times)
+            # Keras multiplies the decay by the learning rate.
+            decay = (settings.weight_decay or 0) / times or None
+            options["momentum"] = settings.momentum
+            options["nesterov"] = settings.name == "nesterov"
+        given = {k: v for k, v in options.items() if v is not None}
         if steps > 1:
             rate = PerUpdate(rate, steps)
-        optimizer = optimizer_class(rate, **options)
+        optimizer = make(rate, weight_decay=decay, **given)
         if settings.undecayed:
             optimizer.exclude_from_weight_decay(
                 var_names=list(settings.undecayed)
             )
         return optimizer
 
-    def _with_rates(self, times: float) -> Recipe:
-        schedule = self.schedule
-        names = ("learning_rate", "initial_learning_rate", "end_learning_rate")
-        rates = {name: getattr(schedule, name) for name in names}
-        return self.replace(
-            schedule={
-                name: None if rate is None else rate * times
-                for name, rate in rates.items()
-            }
-        )
+    def summary(self) -> str:
+        """Returns settings, results and discrepancies as a short text."""
+        return summary(self)

@@ -1,8 +1,7 @@
-"""Learning rate schedules of the paper's recipes that Keras lacks.
+"""The paper's learning rate schedules that Keras does not have.
 
-A step is the number of updates made so far: Keras's `optimizer.iterations`
-and fairseq's `num_updates` both. So the first update is made with the value at
-0 and update t with that at t - 1, here as in fairseq's trainer.
+A step is the number of updates made before, which both fairseq's `num_updates`
+and Keras's `optimizer.iterations` count: the first update uses the value at 0.
 """
 
 from __future__ import annotations
@@ -27,16 +26,15 @@ class InverseSquareRoot(Schedule):
         initial + (learning_rate - initial) * t / w     for t < w
         learning_rate * sqrt(w) / sqrt(t)               from w on
 
-    This is fairseq's `inverse_sqrt`, value for value. The translation models
-    of the paper are trained with it.
+    This is fairseq's `inverse_sqrt`, which trains the paper's translation
+    models.
 
     Args:
         learning_rate: The highest learning rate, reached at step
             `warmup_updates`.
-        warmup_updates: The length of the warm-up, at least 1: without one the
-            decay has no finite start.
+        warmup_updates: The length of the warm-up, at least 1.
         initial_learning_rate: The learning rate at step 0. The authors'
-            scripts set 1e-7, fairseq's default is 0.
+            scripts set 1e-7; fairseq's default is 0.
 
     Example:
 
@@ -63,24 +61,16 @@ class InverseSquareRoot(Schedule):
 
     def __call__(self, step: Any) -> Any:
         step = ops.cast(step, _dtype())
-        growth = self.learning_rate - self.initial_learning_rate
-        rising = self.initial_learning_rate + growth * (
-            step / self.warmup_updates
-        )
-        # The maximum keeps the branch not taken finite at step 0.
+        # `ops.where` computes both branches: this one must be finite at 0.
         falling = (
             self.learning_rate
             * math.sqrt(self.warmup_updates)
             * ops.rsqrt(ops.maximum(step, 1.0))
         )
-        return ops.where(step < self.warmup_updates, rising, falling)
+        return _warm_up(self, step, self.learning_rate, falling)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            "learning_rate": self.learning_rate,
-            "warmup_updates": self.warmup_updates,
-            "initial_learning_rate": self.initial_learning_rate,
-        }
+        return dict(vars(self))
 
 
 @keras.saving.register_keras_serializable(package="rdrop_keras")
@@ -92,10 +82,9 @@ class LinearWarmup(Schedule):
     `polynomial_decay` of fairseq and of HF Transformers.
 
     Args:
-        decay: What follows the warm-up: a
-            `keras.optimizers.schedules.LearningRateSchedule`, or a number for
-            a learning rate that stays.
-        warmup_updates: The length of the warm-up; 0 for none.
+        decay: A `keras.optimizers.schedules.LearningRateSchedule`, or a number
+            for a constant learning rate after the warm-up.
+        warmup_updates: The length of the warm-up; 0 for no warm-up.
         initial_learning_rate: The learning rate at step 0.
 
     Example:
@@ -125,40 +114,38 @@ class LinearWarmup(Schedule):
 
     def __call__(self, step: Any) -> Any:
         step = ops.cast(step, _dtype())
-        after = ops.maximum(step - self.warmup_updates, 0.0)
-        falling = _value(self.decay, after)
+
+        def decayed(step):
+            fixed = not isinstance(self.decay, Schedule)
+            value = self.decay if fixed else self.decay(step)
+            return ops.cast(value, _dtype())
+
+        falling = decayed(ops.maximum(step - self.warmup_updates, 0.0))
         if self.warmup_updates == 0:
             return falling
-        growth = _value(self.decay, 0) - self.initial_learning_rate
-        rising = self.initial_learning_rate + growth * (
-            step / self.warmup_updates
-        )
-        return ops.where(step < self.warmup_updates, rising, falling)
+        return _warm_up(self, step, decayed(0), falling)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            "decay": keras.saving.serialize_keras_object(self.decay),
-            "warmup_updates": self.warmup_updates,
-            "initial_learning_rate": self.initial_learning_rate,
-        }
+        decay = keras.saving.serialize_keras_object(self.decay)
+        return {**vars(self), "decay": decay}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> LinearWarmup:
-        return cls(**_with_object(config, "decay"))
+        decay = keras.saving.deserialize_keras_object(config["decay"])
+        return cls(**{**config, "decay": decay})
 
 
 @keras.saving.register_keras_serializable(package="rdrop_keras")
 class PerUpdate(Schedule):
-    """Counts a schedule by updates where gradients are accumulated.
+    """Counts updates for a schedule when gradients are accumulated.
 
-    Keras hands a schedule the number of batches, not of updates, when the
-    optimizer has `gradient_accumulation_steps`: warm-up and decay would be
-    over that many times too early. This divides first.
+    With `gradient_accumulation_steps`, a Keras optimizer calls its schedule
+    with the number of batches. This divides by the batches per update.
 
     Args:
         schedule: A `keras.optimizers.schedules.LearningRateSchedule` that
             counts updates.
-        gradient_accumulation_steps: The optimizer's, at least 1.
+        gradient_accumulation_steps: That of the optimizer, at least 1.
 
     Example:
 
@@ -191,26 +178,22 @@ class PerUpdate(Schedule):
         return self.schedule(step // self.gradient_accumulation_steps)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            "schedule": keras.saving.serialize_keras_object(self.schedule),
-            "gradient_accumulation_steps": self.gradient_accumulation_steps,
-        }
+        schedule = keras.saving.serialize_keras_object(self.schedule)
+        return {**vars(self), "schedule": schedule}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> PerUpdate:
-        return cls(**_with_object(config, "schedule"))
+        schedule = keras.saving.deserialize_keras_object(config["schedule"])
+        return cls(**{**config, "schedule": schedule})
+
+
+def _warm_up(schedule: Any, step: Any, highest: Any, falling: Any) -> Any:
+    first = schedule.initial_learning_rate
+    done = step / schedule.warmup_updates
+    rising = first + (highest - first) * done
+    return ops.where(step < schedule.warmup_updates, rising, falling)
 
 
 def _dtype() -> str:
-    # Steps and rates are past what half precision can hold.
+    # Half precision holds neither large steps nor small rates.
     return "float64" if keras.config.floatx() == "float64" else "float32"
-
-
-def _value(decay: float | Schedule, step: Any) -> Any:
-    value = decay(step) if isinstance(decay, Schedule) else decay
-    return ops.cast(value, _dtype())
-
-
-def _with_object(config: dict[str, Any], name: str) -> dict[str, Any]:
-    value = keras.saving.deserialize_keras_object(config[name])
-    return {**config, name: value}

@@ -1,16 +1,15 @@
-"""The parts of a recipe: frozen values and where each group was read.
-
-None stands for what neither the paper nor its authors' code says.
-"""
+"""The parts of a recipe. None means that no source gives the value."""
 
 from __future__ import annotations
 
 import dataclasses
 
+from rdrop_keras.convert import convert_alpha
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    """The network, and what it starts from."""
+    """The network and the weights it starts from."""
 
     name: str
     source: str
@@ -26,7 +25,7 @@ class ModelSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DropoutSettings:
-    """Dropout rates; `rate` is that of the hidden states and embeddings."""
+    """Dropout rates; `rate` applies to embeddings and hidden states."""
 
     rate: float
     source: str
@@ -37,12 +36,10 @@ class DropoutSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
-    """The optimizer; `weight_decay` is decoupled from the gradient.
+    """The optimizer; weight decay is decoupled from the gradient.
 
-    Attributes:
-        name: `"adam"`, or `"sgd"` or `"nesterov"` with `momentum`.
-        global_clipnorm: The largest norm of the whole gradient.
-        undecayed: Parts of names of variables without weight decay.
+    `name` is `"adam"`, `"sgd"` or `"nesterov"`. Variables whose name contains
+    one of `undecayed` have no weight decay.
     """
 
     name: str
@@ -57,11 +54,10 @@ class OptimizerSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScheduleSettings:
-    """The learning rate: warm-up from `initial_learning_rate`, then decay.
+    """The learning rate: a warm-up from `initial_learning_rate`, then a decay.
 
-    Attributes:
-        kind: `"inverse_square_root"`, `"polynomial"` or `"cosine"`.
-        total_updates: All updates, those of the warm-up among them.
+    `kind` is `"inverse_square_root"`, `"polynomial"` or `"cosine"`.
+    `total_updates` includes the warm-up.
     """
 
     kind: str
@@ -76,16 +72,10 @@ class ScheduleSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BatchSettings:
-    """How many examples or tokens make an update.
+    """The batch of one forward pass on one device, and passes per update.
 
-    Attributes:
-        examples: Examples in one forward pass of one device, each counted
-            once although R-Drop passes it twice.
-        tokens: Tokens at most, where batches are made by tokens.
-        gradient_accumulation_steps: Forward passes to an update.
-        devices: Devices whose gradients make one update.
-        sequence_length: Tokens in a training block of a language model.
-        hardware: What the paper names.
+    The batch is a number of `examples`, each counted once although R-Drop
+    runs it twice, or a largest number of `tokens`.
     """
 
     source: str
@@ -98,7 +88,7 @@ class BatchSettings:
 
     @property
     def per_update(self) -> int | None:
-        """Examples or tokens in an update, None if not known."""
+        """Examples or tokens in one update, or None if not known."""
         size = self.examples if self.tokens is None else self.tokens
         if None in (size, self.gradient_accumulation_steps, self.devices):
             return None
@@ -107,7 +97,7 @@ class BatchSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DecodingSettings:
-    """How outputs are generated, or contexts cut, for evaluation."""
+    """How evaluation generates text, or cuts the context of each token."""
 
     source: str
     beam_size: int | None = None
@@ -120,7 +110,7 @@ class DecodingSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VocabularySettings:
-    """The vocabulary; `size` is the number the paper rounds to."""
+    """The vocabulary; `size` is the rounded number in the paper."""
 
     kind: str
     source: str
@@ -129,9 +119,9 @@ class VocabularySettings:
     adaptive_cutoffs: tuple[int, ...] | None = None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class Result:
-    """One published comparison; None where only one side is published."""
+    """One published comparison of plain training with R-Drop."""
 
     metric: str
     split: str
@@ -141,26 +131,27 @@ class Result:
     higher_is_better: bool = True
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class AuthorsAlpha:
-    """The weight in the authors' code, and the alpha it amounts to here.
+    """The weight in the authors' code.
 
-    Attributes:
-        value: The weight as their code has it.
-        convert_from: The `source` that `rdrop_keras.convert_alpha` takes.
-        batch_size: The batch it takes, where the code sums over one.
-        alpha: What it gives.
+    `convert_from` and `batch_size` are the arguments of `convert_alpha` that
+    turn `value` into our alpha.
     """
 
     value: float
     convert_from: str
-    alpha: float
     batch_size: int | None = None
 
+    @property
+    def alpha(self) -> float:
+        """The alpha that has the same effect here."""
+        return convert_alpha(self.value, self.convert_from, self.batch_size)
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+
+@dataclasses.dataclass(frozen=True)
 class Searched:
-    """The values among which a setting was chosen."""
+    """The values from which a setting was chosen."""
 
     setting: str
     values: tuple[float, ...]

@@ -312,8 +312,6 @@ def test_auto_shares_where_there_is_something_to_share():
         return model.rdrop_plan()
 
     assert "what comes before once" in planned(cnn())
-    assert "`compute_once`" in planned(Encoded())
-    assert planned(Plain()).startswith("2 passes as separate calls; alpha 1")
     inputs = keras.Input((4,))
     hidden = keras.layers.Dropout(0.1)(inputs)
     model = RDropModel(inputs, keras.layers.Dense(CLASSES)(hidden))
@@ -331,7 +329,7 @@ def test_auto_looks_at_a_sequential_model_once_it_is_built(known, rng):
     ]
     model = MixedSequential([keras.Input(x.shape[1:])] * known + layers)
     model.compile("sgd", cross_entropy(), rdrop=1.0)
-    plan = "runs from flatten" if known else "unless the built model shares"
+    plan = "runs from flatten" if known else "unless the first batch shows"
     assert plan in model.rdrop_plan()
     model.fit(x, y, verbose=0)
     assert "runs from flatten" in model.rdrop_plan()
@@ -358,6 +356,21 @@ class Encoded(RDropModel):
 def vectors(rng):
     x = rng.normal(size=(ROWS, 5)).astype("float32")
     return x, rng.integers(0, CLASSES, ROWS)
+
+
+@pytest.mark.parametrize("cls", [Plain, Encoded])
+def test_first_batch_shows_whether_compute_once_is_used(cls, rng):
+    model = cls()
+    model.compile("sgd", cross_entropy(), rdrop=1.0)
+    assert model.rdrop_plan().startswith(
+        "2 passes as separate calls, unless the first batch shows something "
+        "to share; alpha 1"
+    )
+    model.train_on_batch(*vectors(rng))
+    shared = " that share what `compute_once` computes"
+    assert model.rdrop_plan().startswith(
+        f"2 passes as separate calls{shared * (cls is Encoded)}; alpha 1"
+    )
 
 
 @pytest.mark.parametrize("eager", [False, True])
