@@ -27,7 +27,7 @@ class State:
         self._first = self._start
 
     def end_pass(self, index: int, last: bool) -> None:
-        """Resets the variables, or after the last pass, keeps the first's.
+        """Resets the variables; after the last pass, to those of the first.
 
         Args:
             index: The index of the finished pass.

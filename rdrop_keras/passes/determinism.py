@@ -22,7 +22,7 @@ _FOREIGN = (
     "TFSMLayer",
     "TorchModuleWrapper",
 )
-# Functions that a layer's `call` does not run.
+# The names of attributes whose functions a layer's `call` does not run.
 _NOT_CALLED = ("_initializer", "_regularizer", "_constraint")
 
 
