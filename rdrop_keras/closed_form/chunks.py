@@ -92,9 +92,9 @@ class Head(NamedTuple):
     ) -> tuple[Sums, tuple[Any, Any, Any]]:
         """Returns the sums, and the gradients of `task + alpha / m * C`.
 
-        The gradients are those by the hidden states, the kernel and the bias.
-        Each chunk overwrites the hidden states that it has read with their
-        gradient. Positions that no chunk reads still hold hidden states.
+        The gradients are with respect to the hidden states, the kernel and the
+        bias. Each chunk overwrites the hidden states that it has read with
+        their gradient. Positions that no chunk reads still hold hidden states.
         """
         dtype = consistency_dtype()
         of_kernel = ops.zeros(ops.shape(self.columns), dtype)
@@ -184,7 +184,7 @@ class _Chunk(NamedTuple):
         )
 
     def by_logits(self):
-        """Returns the gradient by the logits, `(passes * size, vocabulary)`."""
+        """Returns the gradient of the logits, `(passes * size, vocabulary)`."""
         of_task = ops.expand_dims(self.weights, -1) / len(self.passes)
         found = gradients(
             self.passes,
@@ -219,6 +219,6 @@ def next_turn(index: Any, done: Any) -> Any:
         index: The index of this chunk.
         done: A scalar that is computed from this chunk.
     """
-    # Always False, but TensorFlow does not simplify it.
+    # No number is both NaN and infinite, but TensorFlow does not simplify this.
     never = ops.logical_and(ops.isnan(done), ops.isinf(done))
     return index + 1 + ops.cast(never, "int32")

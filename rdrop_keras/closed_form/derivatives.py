@@ -131,18 +131,19 @@ def gradients(
     dense: bool = False,
     stop_gradient: bool = False,
 ) -> list[Any]:
-    """Returns the gradient by the logits of each pass.
+    """Returns the gradient with respect to the logits of each pass.
 
     With `d_i = p_i - mean p` and `u_i = log p_i - mean log p` the divergence
     is `C = sum_i <d_i, u_i> / (m - 1)`. Differentiated through the softmax,
-    its gradient by the logits `z_i` is
+    its gradient with respect to the logits `z_i` is
     `(p_i (u_i - <p_i, u_i>) + d_i) / (m - 1)`.
 
     Args:
         passes: The passes that were compared, `(..., classes)`.
         pairs: The result of `compare`.
-        of_task: The derivative by the crossentropy of each pass, `(..., 1)`.
-        of_pairs: The derivative by `pairs.value()`, `(..., 1)`.
+        of_task: The derivative with respect to the crossentropy of each pass,
+            `(..., 1)`.
+        of_pairs: The derivative with respect to `pairs.value()`, `(..., 1)`.
         target: Class ids `(...)`, or distributions `(..., classes)`.
         label_smoothing: See `Softmax.crossentropy`.
         dense: Whether the targets are distributions.

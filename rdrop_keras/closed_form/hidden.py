@@ -70,7 +70,7 @@ def vocabulary_rdrop_loss(
     The value is that of `fused_rdrop_loss` for the logits `[h @ kernel + bias
     for h in hidden]`, computed in chunks of items. For each chunk the forward
     pass computes the logits of all passes, their part of the loss, and their
-    part of the gradients by the hidden states, the kernel and the bias. The
+    part of the gradients of the hidden states, the kernel and the bias. The
     backward pass multiplies these gradients by the incoming derivative.
 
     Masked and ignored items cost nothing: the items that count are gathered

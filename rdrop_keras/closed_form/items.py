@@ -40,14 +40,14 @@ class Items(NamedTuple):
     valid: Any
 
     def gather(self, tensor: Any) -> Any:
-        """Moves `(..., items, width)` to their places; padding becomes 0."""
+        """Moves items, `(..., items, width)`, to their places; pads with 0."""
         leading = ops.shape(tensor)
         zero = ops.zeros((*leading[:-2], 1, leading[-1]), tensor.dtype)
         tensor = ops.concatenate([tensor, zero], axis=-2)
         return ops.take(tensor, self.sources, axis=-2)
 
     def restore(self, tensor: Any, items: Any) -> Any:
-        """Undoes `gather`; items that do not count become 0."""
+        """Undoes `gather`; items that do not count get 0."""
         if self.places is None:
             return tensor[..., :items, :]
         tensor = ops.take(tensor, self.places, axis=-2)

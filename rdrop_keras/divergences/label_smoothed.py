@@ -93,7 +93,7 @@ class LabelSmoothedCrossentropy(keras.losses.Loss):
 
     Reference:
         [Szegedy et al., 2016](https://arxiv.org/abs/1512.00567), section 7;
-        beside R-Drop [Liang et al., 2021](https://arxiv.org/abs/2106.14448),
+        with R-Drop [Liang et al., 2021](https://arxiv.org/abs/2106.14448),
         appendix A.1.
     """
 

@@ -61,7 +61,7 @@ def counted_items(
 def valid_positions(
     y_true: Any, ignore_class: int | None, y_pred: Any, divergence: Divergence
 ) -> Any:
-    """Returns the mask of what the task loss does not ignore, or None."""
+    """Returns the mask of items that the task loss does not ignore, or None."""
     if ignore_class is None:
         return None
     # Keras's losses compare in this dtype as well: that of the labels may not

@@ -59,7 +59,8 @@ def check_chunks(model: Any) -> None:
 def check_mixin_order(cls: type, mixin: type) -> None:
     """Raises if a Keras model class comes before the mixin.
 
-    Keras's `train_step` would come first, and training would silently be plain.
+    Python would find Keras's `train_step` first, and training would silently be
+    plain.
     """
     order = cls.__mro__
     if keras.Model in order and order.index(keras.Model) < order.index(mixin):

@@ -11,7 +11,7 @@ from rdrop_keras.objective.result import Objective
 
 
 class Trackers:
-    """The metrics that R-Drop training reports beside Keras's own.
+    """The metrics that R-Drop training reports in addition to Keras's own.
 
     They are kept out of `model.metrics`, because Keras reports those in
     `evaluate` and validation too, where there is only one pass.

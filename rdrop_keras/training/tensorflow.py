@@ -79,7 +79,7 @@ def train_step(model: Any, data: Any, trackers: Trackers) -> dict[str, Any]:
             x, y, step.y_pred, sample_weight=sample_weight
         )
         return trackers.result(logs, alpha)
-    # There are no logits to hand to the compiled metrics.
+    # The compiled metrics need logits, which do not exist.
     return trackers.result(_keras.logs_of_training(model), alpha, tokens=True)
 
 
