@@ -1,4 +1,4 @@
-"""Values that the calls of one model see, in one thread and for a while."""
+"""Values that are set for one model, in one thread, within a context."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 
 class ForModel:
-    """Holds a value for a model where other threads do not see it.
+    """A value for each model that other threads do not see.
 
-    An attribute of the model would be seen by a thread that predicts while
+    An attribute of the model would be visible to a thread that predicts while
     another one trains.
 
     Args:
-        name: A name for debugging.
+        name: The name of the context variable, for debugging.
     """
 
     def __init__(self, name: str):

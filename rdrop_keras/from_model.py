@@ -1,4 +1,4 @@
-"""One model seen through two classes: its own, and one that adds R-Drop."""
+"""A trainer with R-Drop that shares all state with an existing model."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ from rdrop_keras.rdrop import RDrop
 from rdrop_keras.training import checks
 from rdrop_keras.training.compiling import add_settings
 
-# Beside the optimizer, what a trainer names that takes it over.
+# The arguments of `compile`, besides the optimizer, that the warning lists.
 TAKEN = ("loss", "loss_weights", "metrics", "weighted_metrics")
 
 
 def view_of(model: keras.Model, base: type[RDropMixin]) -> Any:
     """Returns a model that trains `model` with R-Drop, in place.
 
-    A wrapping model would have to pass on whatever its inner model adds to
-    Keras (raw-text `fit`, `generate`, LoRA, presets), and its weight files
-    would differ. A second object of a derived class that shares the first
-    one's `__dict__` has all of it, and nothing can get out of step.
+    A wrapping model would have to forward everything that its inner model adds
+    to Keras (raw-text `fit`, `generate`, LoRA, presets), and its weight files
+    would differ. The view is instead a second object, of a derived class, that
+    shares the model's `__dict__`. It has all methods of the model, and the two
+    cannot get out of sync.
 
     Args:
         model: Any Keras model.
-        base: The class with the mixin of which the view is an instance.
+        base: The class with the mixin from which the view's class derives.
 
     Returns:
-        The view. An `RDropMixin` model is returned as it is.
+        The view. An `RDropMixin` model is returned unchanged.
     """
     if not isinstance(model, keras.Model):
         raise TypeError(
@@ -57,12 +58,12 @@ def same_state(model: keras.Model, cls: type) -> Any:
 
 @functools.cache
 def _view_class(cls: type, base: type[RDropMixin]) -> type:
-    # Under the name of the class it derives from, by which Keras files refer to
-    # classes: whatever saves the view saves a model of that class.
+    # Keras files refer to classes by name. With the name of the model's class,
+    # a saved view is a model of that class.
     names = {
         "__module__": cls.__module__,
         "__qualname__": cls.__qualname__,
-        # Not those of `base`: Keras reads off the constructor how to clone.
+        # Not those of `base`: Keras clones a model by its constructor.
         "__new__": cls.__new__,
         "__init__": cls.__init__,
         "_plain_class": cls,
@@ -72,7 +73,8 @@ def _view_class(cls: type, base: type[RDropMixin]) -> type:
     registered = keras.saving.get_registered_name(cls)
     if ">" in registered:
         package, name = registered.split(">", 1)
-        # The name then writes of both and, registered last, reads the class.
+        # Both classes are saved under the name. The class that is registered
+        # last, which is the model's own, is the one that is loaded by it.
         for each in (view, cls):
             keras.saving.register_keras_serializable(package, name)(each)
     return view
@@ -81,7 +83,7 @@ def _view_class(cls: type, base: type[RDropMixin]) -> type:
 def _restore(
     model: keras.Model, base: type[RDropMixin], state: dict[str, Any]
 ) -> Any:
-    """Returns a view of a copied model, for `pickle`."""
+    """Returns a view of an unpickled model, with its settings."""
     return _with_settings(
         model, base, keras.saving.deserialize_keras_object(state)
     )
@@ -91,7 +93,7 @@ def _with_settings(
     model: keras.Model, base: type[RDropMixin], state: dict[str, Any]
 ) -> Any:
     if _keras.compile_config(model) is not None and "_rdrop" in state:
-        # Before the view is made, which would take the default ones.
+        # Set before the view is made, which would use default settings.
         model.__dict__["_rdrop"] = state["_rdrop"]
     view = view_of(model, base)
     if "_rdrop" in view.__dict__:
@@ -100,9 +102,9 @@ def _with_settings(
 
 
 class _View:
-    """What differs between a view and the model that it shows."""
+    """A mixin with the differences between a view and its model."""
 
-    # The model itself. All that is in `__dict__` belongs to both of them.
+    # The model itself. Everything in `__dict__` belongs to both objects.
     __slots__ = ("_shown",)
     _plain_class: type
     _base: type[RDropMixin]
@@ -117,15 +119,15 @@ class _View:
         self.__dict__["_rdrop"] = rdrop
 
     def _set_rdrop(self, rdrop: RDrop | None) -> None:
-        # Keras reads an attribute before it sets it.
+        # Keras reads an attribute before it sets it: that would take over.
         self.__dict__["_rdrop"] = rdrop
         super()._set_rdrop(rdrop)
 
     def _take_over(self) -> None:
-        """Turns R-Drop on where only the plain model has been compiled.
+        """Turns on R-Drop if only the plain model has been compiled.
 
-        That may happen before the view is made, or later. Training would be
-        plain otherwise, without a word.
+        The model may be compiled before the view is made, or later. Without
+        this method training would silently be plain.
         """
         if "_rdrop" in self.__dict__ or _keras.compile_config(self) is None:
             return
@@ -150,7 +152,7 @@ class _View:
         )
 
     def _shown_model(self) -> keras.Model:
-        # A clone of a view is made by its class, and shows no model yet.
+        # `clone_model` calls the class of a view, which has no model yet.
         model = getattr(self, "_shown", None)
         if model is None:
             model = same_state(self, self._plain_class)
@@ -159,8 +161,8 @@ class _View:
 
     @property
     def train_function(self) -> Any:
-        # Kept apart from the model's own, so that the model's `fit` stays
-        # plain, and forgotten when the model is compiled anew.
+        # Kept apart from the model's own function, so that the model's `fit`
+        # stays plain, and dropped when the model is compiled again.
         function, compiled = self.__dict__.get("_rdrop_train", (None, None))
         if compiled is not _keras.compile_config(self):
             return None
@@ -179,12 +181,12 @@ class _View:
     def get_compile_config(self) -> dict[str, Any]:
         config = super(RDropMixin, self).get_compile_config()
         if not _keras.is_cloning():
-            # The plain model, which a file is of, does not take `rdrop`.
+            # Files hold the plain model, whose `compile` has no `rdrop`.
             return config
         return add_settings(self, config)
 
     def _refuse_h5(self) -> None:
-        """A file is of the plain model, which has nothing to lose in it."""
+        """Does nothing: files hold the plain model, which has no settings."""
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Saves the plain model."""
@@ -194,7 +196,7 @@ class _View:
         """Serializes the plain model."""
         return self._shown_model().to_json(**kwargs)
 
-    # A class that is made here has no name by which `pickle` could find it.
+    # `pickle` finds classes by name, and a class made here is in no module.
 
     def __copy__(self) -> Any:
         return self._copy(copy.copy(self._shown_model()))
@@ -210,6 +212,6 @@ class _View:
         return _restore, (self._shown_model(), self._base, state)
 
     def _settings(self) -> dict[str, Any]:
-        # Without an entry if there are no settings yet: None is plain training.
+        # No entry means no settings yet; an entry of None is plain training.
         state = self.__dict__
         return {key: state[key] for key in ("_rdrop",) if key in state}

@@ -1,4 +1,4 @@
-"""What a model's own `call` may use while R-Drop makes its passes."""
+"""Methods for a model's own `call`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ class InCall:
     def compute_once(
         self, function: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Any:
-        """Computes in `call` what no dropout reaches, once for all passes.
+        """Calls a deterministic function once for all passes.
 
-        With `RDrop(passes="shared_prefix")` the first pass of a training step
-        computes it and the others take its result. Otherwise it is computed
-        at every call.
+        For use in `call`. With `passes="auto"` or `"shared_prefix"` in
+        `RDrop`, the first pass of a training step calls the function and the
+        other passes reuse its result. In all other calls of the model the
+        function is simply called.
 
         Args:
             function: A layer or function that draws no random numbers.
@@ -29,7 +30,7 @@ class InCall:
             **kwargs: Its keyword arguments.
 
         Returns:
-            What the function returns: tensors, of any structure.
+            The result of the function: tensors, of any structure.
 
         Example:
 
@@ -49,21 +50,22 @@ class InCall:
     def vocabulary_logits(
         self, layer: keras.layers.Layer, hidden: Any, **kwargs: Any
     ) -> Any:
-        """Computes in `call` the logits of a vocabulary, as its last step.
+        """Computes the logits of a vocabulary, as the last step of `call`.
 
-        With `RDrop(vocabulary_chunk=...)` training passes end before it, and
-        the loss is computed from what the layer is applied to, in chunks.
-        Otherwise it is applied.
+        With `RDrop(vocabulary_chunk=...)` training passes end before the
+        layer, and the loss is computed from the layer's input in chunks.
+        Otherwise the layer is called.
 
         Args:
             layer: A `Dense`, `ReversibleEmbedding` or
                 `rdrop_keras.layers.AdaptiveSoftmax` layer.
-            hidden: Its input, `(batch, ..., width)`.
-            **kwargs: Other arguments of its call, such as `reverse=True`.
+            hidden: The layer's input, `(batch, ..., width)`.
+            **kwargs: Other arguments of the layer's call, such as
+                `reverse=True`.
 
         Returns:
-            The logits, `(batch, ..., vocabulary)`, which `call` has to return
-            as they are.
+            The logits, `(batch, ..., vocabulary)`, which `call` must return
+            unchanged.
 
         Example:
 

@@ -1,4 +1,4 @@
-"""Divergences between passes, and the losses that stand beside them."""
+"""Divergences between passes, the R-Drop objective, and a task loss."""
 
 from rdrop_keras.closed_form.hidden import vocabulary_rdrop_loss
 from rdrop_keras.closed_form.logits import fused_rdrop_loss

@@ -1,4 +1,4 @@
-"""What makes a Keras model class train with R-Drop."""
+"""The mixin that makes a Keras model class train with R-Drop."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from rdrop_keras.training.step import compute_objective
 
 
 class RDropMixin(InCall):
-    """Makes any Keras model class train with R-Drop.
+    """A mixin that makes any Keras model class train with R-Drop.
 
-    Stands before the model class, whose own methods it leaves alone:
-    preprocessing, presets, `generate()`, `evaluate()`, `predict()`, saving
-    and export work as they do without it. Only `compile` takes one more
-    argument, and `fit` and `train_on_batch` minimise
+    Put it before the model class in the list of bases. Preprocessing, presets,
+    `generate()`, `evaluate()`, `predict()`, saving and export work as they do
+    without it. Only `compile` takes one more argument, and `fit` and
+    `train_on_batch` minimize
 
         1/2 (T_1 + T_2 + alpha * C)
 
     where `T_i` are the losses of two passes with dropout on and `C` is the
     bidirectional KL divergence between their outputs (see `RDrop`).
 
-    `fit` logs, beside Keras's own: `task_loss`, the mean of the `T_i`, which
-    compares with `val_loss`; and `consistency_loss`, which is `C`, unweighted,
-    in nats.
+    In addition to Keras's own logs, `fit` reports `task_loss`, the mean of the
+    `T_i`, which is comparable to `val_loss`, and `consistency_loss`, which is
+    `C` in nats, without alpha.
 
     Example:
 
@@ -70,7 +70,7 @@ class RDropMixin(InCall):
         checks.check_mixin_order(cls, RDropMixin)
         own_reset = cls.__dict__.get("reset_metrics")
         if own_reset is not None:
-            # It may reset what the class knows of and nothing else, as in the
+            # An override may reset only the metrics that it knows, as in the
             # example of `keras.Model.compute_loss`.
             @functools.wraps(own_reset)
             def reset_metrics(self):
@@ -88,28 +88,28 @@ class RDropMixin(InCall):
     def compile(self, *args: Any, rdrop: Any = 1.0, **kwargs: Any) -> None:
         """Configures the model for training.
 
-        Takes `rdrop` and what the model's own `compile` takes: the arguments
-        of `keras.Model.compile`, or those of a KerasHub task or of a class of
-        your own, with its defaults.
+        Takes `rdrop` and the arguments of the model's own `compile`, with its
+        own defaults: that of `keras.Model`, of a KerasHub task or of a class
+        of your own.
 
         Args:
-            optimizer: As for `keras.Model.compile`, like all that follow.
+            optimizer: The optimizer, as for `keras.Model.compile`.
             loss: The task loss.
             loss_weights: The weights of the losses of several outputs.
-            metrics: Metrics, of the predictions of the first pass.
-            weighted_metrics: Metrics that sample weights weight.
-            run_eagerly: Whether steps run without being compiled.
+            metrics: Metrics, computed on the predictions of the first pass.
+            weighted_metrics: Metrics that use the sample weights.
+            run_eagerly: Whether to run steps eagerly.
             steps_per_execution: The number of steps in each compiled call.
             jit_compile: Whether to compile with XLA.
             auto_scale_loss: Whether to scale the loss in `mixed_float16`.
             rdrop: A number or schedule, the paper's alpha; an `RDrop` with
                 all settings; or None or False for plain Keras training at
                 plain cost. Defaults to 1.0.
-            **kwargs: What else the model's own `compile` takes.
+            **kwargs: Other arguments of the model's own `compile`.
 
         Raises:
             TypeError, ValueError: If `rdrop` is not valid, or the model
-                cannot be trained with R-Drop. The model then stays as it was.
+                cannot be trained with R-Drop. The model is then unchanged.
         """
         check_not_settings(type(self), RDropMixin, kwargs)
         rdrop = RDrop.from_argument(rdrop)
@@ -142,7 +142,7 @@ class RDropMixin(InCall):
         config, rdrop = take_settings(config)
         own = has_own_compile(type(self))
         if not own and checks.is_from_keras(super().compile_from_config):
-            # Keras's own refuses to call an overridden `compile`.
+            # Keras's own method does not call an overridden `compile`.
             config = keras.saving.deserialize_keras_object(config)
             self.compile(**config, rdrop=rdrop)
             if self.optimizer is not None and self.built:
@@ -163,7 +163,7 @@ class RDropMixin(InCall):
     def get_metrics_result(self) -> dict[str, Any]:
         if _keras.has_built_metrics(self):
             return super().get_metrics_result()
-        # With `vocabulary_chunk` training gives compiled metrics nothing.
+        # With `vocabulary_chunk` training does not update compiled metrics.
         return _keras.logs_of_training(self)
 
     def train_step(self, *args: Any) -> Any:
@@ -176,7 +176,7 @@ class RDropMixin(InCall):
         if (
             self._rdrop is None
             or self._rdrop_checked
-            # What an override makes of the data is not known here.
+            # An overridden `train_step` may change the data first.
             or type(self).train_step is not RDropMixin.train_step
         ):
             return self.train_function
@@ -205,7 +205,7 @@ class RDropMixin(InCall):
         return _keras.values_in_order(self, plain)
 
     def rdrop_plan(self) -> str:
-        """Returns one line about what training will do, and why.
+        """Returns a one-line summary of how the model will train, and why.
 
         Raises:
             ValueError: If the model is not compiled, or the divergence of an
@@ -221,11 +221,15 @@ class RDropMixin(InCall):
         sample_weight: Any = None,
         return_parts: bool = False,
     ) -> tuple[Any, ...]:
-        """Computes what `fit` minimises, for a training loop of your own.
+        """Computes the loss that `fit` minimizes, for custom training loops.
 
-        Runs the training-mode passes. Under a gradient tape, the gradient of
-        the first value is what `fit` applies; scale it with
-        `optimizer.scale_loss` where the optimizer scales losses.
+        Runs the training-mode passes. `fit` applies the gradient of this loss;
+        scale the loss with `optimizer.scale_loss` if the optimizer scales
+        losses. `RDrop(every=...)` is ignored: each call runs all passes.
+
+        On TensorFlow the gradient of an embedding is sparse, with one row for
+        each lookup in each pass. Make it dense before the optimizer squares
+        the rows, as `fit` does.
 
         Args:
             x: A batch of inputs, preprocessed as `call` takes them.
@@ -235,18 +239,13 @@ class RDropMixin(InCall):
 
         Returns:
             The loss, a scalar, and the outputs of the first pass. With
-            `RDrop(vocabulary_chunk=...)` those are the inputs of its last
-            layer. With `return_parts` a dict comes third: `task_loss` and
+            `RDrop(vocabulary_chunk=...)` the second is the input of the last
+            layer. With `return_parts` the third is a dict of `task_loss` and
             `consistency_loss`, named and computed as `fit` logs them, and
             `<output>_consistency_loss` for models with several outputs.
 
         Raises:
             ValueError: If the model is not compiled.
-
-        `RDrop(every=...)` has no part in it: each call makes all passes. The
-        gradient of an embedding is sparse in TensorFlow, with a row for every
-        time that a pass looked it up. Make it dense before the optimizer
-        squares the rows, as `fit` does.
 
         Example:
 

@@ -14,17 +14,17 @@ from rdrop_keras.mixin import RDropMixin
 class RDropModel(RDropMixin, keras.Model):
     """A Keras model that trains with R-Drop.
 
-    Used like `keras.Model`: `RDropModel(inputs, outputs)` for a functional
+    Use it like `keras.Model`: `RDropModel(inputs, outputs)` for a functional
     model, or as the base of a class with its own `call`. See `RDropMixin` for
-    what is minimised and logged, `RDrop` for the settings, and `from_model`
-    for a model that exists already.
+    the loss and the logs, `RDrop` for the settings, and `from_model` for a
+    model that exists already.
 
     A class that builds a functional graph in its `__init__`, as KerasHub's
-    do, is written `class My(RDropMixin, keras.Model)`.
+    classes do, derives from both: `class My(RDropMixin, keras.Model)`.
 
     Args:
-        *args: As for `keras.Model`.
-        **kwargs: As for `keras.Model`.
+        *args: The arguments of `keras.Model`.
+        **kwargs: The keyword arguments of `keras.Model`.
 
     Example:
 
@@ -71,20 +71,19 @@ class RDropModel(RDropMixin, keras.Model):
     def from_model(cls, model: Any) -> RDropModel:
         """Returns a trainer for a model that exists already.
 
-        Both are one model seen through two classes: they share layers,
-        weights and all other state, so that training the trainer trains the
-        model in place. The model's own class does not change: it fits,
-        evaluates, saves and exports as a plain Keras model.
+        The trainer and the model share layers, weights and all other state, so
+        training the trainer trains the model in place. The model keeps its
+        class: it fits, evaluates, saves and exports as a plain Keras model.
 
         A model that is compiled already, such as one that `load_model`
         returns, keeps its optimizer with its state, its loss and its metrics.
-        The trainer then trains with them and with R-Drop at alpha 1.0, and
-        warns that it does.
+        The trainer uses them, with R-Drop at alpha 1.0, and issues a warning
+        that says so.
 
-        What the trainer saves, and what `ModelCheckpoint` saves of it, is the
-        plain model with the optimizer's state, without R-Drop's settings.
-        Training goes on from such a file where it stopped, but for the seeds
-        of dropout, which Keras saves for no model:
+        The trainer and `ModelCheckpoint` save the plain model with the state
+        of the optimizer, without the settings of R-Drop. From such a file
+        training resumes where it stopped, except for the seeds of dropout,
+        which Keras never saves:
 
         ```python
         trainer = RDropModel.from_model(keras.models.load_model(path))
@@ -92,18 +91,18 @@ class RDropModel(RDropMixin, keras.Model):
         trainer.fit(x, y, initial_epoch=3, epochs=6)
         ```
 
-        A trainer can be copied and pickled, with its settings. So can it be
-        cloned by `keras.models.clone_model`, except where Keras makes a plain
-        model of it (a sequential model, a class with its own constructor):
-        that is an error.
+        A trainer can be copied and pickled, with its settings, and cloned by
+        `keras.models.clone_model`. Where Keras makes a plain model of the
+        clone (a sequential model, a class with its own constructor), the clone
+        trains without R-Drop, and a warning says so.
 
         Args:
             model: Any Keras model: functional, sequential, subclassed, or a
                 KerasHub task. Its class must use Keras's own `train_step`.
 
         Returns:
-            A model of a class that derives from `RDropModel` and from the
-            model's own. An `RDropMixin` model is returned as it is.
+            A model whose class derives from `RDropModel` and from the model's
+            own class. An `RDropMixin` model is returned unchanged.
 
         Raises:
             TypeError: If `model` is not a Keras model.
@@ -125,10 +124,10 @@ class RDropModel(RDropMixin, keras.Model):
 
 @keras.saving.register_keras_serializable("rdrop_keras", name="RDropModel")
 class FunctionalRDropModel(RDropModel, _keras.Functional):
-    """What `RDropModel(inputs, outputs)` makes."""
+    """The class of `RDropModel(inputs, outputs)`."""
 
 
-# Users wrote `RDropModel`; summaries, names and files say the same.
+# Summaries, default names and files show the name that users wrote.
 FunctionalRDropModel.__name__ = "RDropModel"
 
 

@@ -1,7 +1,7 @@
-"""Everything of Keras that we use and that Keras does not make public.
+"""Every use of Keras's private API.
 
-One function each, with the reason. `tests/test_keras_internals.py` fails when
-a Keras release takes one of them away.
+Each use has a function of its own, whose docstring gives the reason.
+`tests/test_keras_internals.py` fails if a Keras release removes one.
 """
 
 from keras.src.losses.loss import squeeze_or_expand_to_same_rank as same_rank

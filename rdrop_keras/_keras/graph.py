@@ -1,4 +1,4 @@
-"""The graph of a functional model, run with some operations replaced."""
+"""The graph of a functional model, and calls with some operations replaced."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 import keras
 
-# `keras.Model(inputs, outputs)` returns one, but no public name gives the
-# class, and `RDropModel(inputs, outputs)` has to be one from the start:
-# otherwise Keras rewrites `RDropModel.__bases__` for good, and no subclass of
-# it can be defined after that (keras-team/keras#17270).
+# The class of `keras.Model(inputs, outputs)`, which has no public name.
+# `RDropModel(inputs, outputs)` must be an instance of it from the start:
+# otherwise Keras permanently changes `RDropModel.__bases__`, and no subclass
+# can be defined afterwards (keras-team/keras#17270).
 from keras.src.models.functional import Functional
 
 from rdrop_keras._context import ForModel
@@ -23,8 +23,8 @@ from rdrop_keras._context import ForModel
 def graph_of(model: keras.Model) -> keras.Model | None:
     """Returns the functional model whose graph a model runs, or None.
 
-    None if the model does anything else in its `call`. A sequential model has
-    a functional one inside, which no public name gives.
+    None if the model's class has a `call` of its own. A sequential model
+    keeps its functional model in a private attribute.
     """
     if type(model).call is Functional.call:
         return model
@@ -34,10 +34,10 @@ def graph_of(model: keras.Model) -> keras.Model | None:
 
 
 def nodes(model: keras.Model) -> Iterator[Any]:
-    """Yields the calls that a functional model makes, in their order.
+    """Yields the calls that a functional model makes, in execution order.
 
-    `Model.operations` has the operations in order, but not which of their
-    calls belong to this model, nor on which tensors.
+    `Model.operations` lists the operations in order, but does not tell which
+    of their calls belong to this model or which tensors they take.
     """
     for depth in sorted(model._nodes_by_depth, reverse=True):
         for node in model._nodes_by_depth[depth]:
@@ -49,12 +49,12 @@ _replacements = ForModel("rdrop_keras_replacements")
 
 
 class _Rewiring:
-    """Calls something else than the operations of a functional model.
+    """A mixin that replaces the operations that a functional model calls.
 
-    `keras.Model(intermediate, outputs)` would be the public way to run a part
-    of a graph. It fails where a layer is called on both sides of the cut, or
-    an output is itself one of the inputs (Keras 3.15), and it adds nodes to
-    the layers, after which their `output` is ambiguous.
+    The public way to run a part of a graph is `keras.Model(intermediate,
+    outputs)`. It fails if a layer is called on both sides of the cut or if an
+    output is also an input (Keras 3.15), and it adds nodes to the layers,
+    which makes their `output` ambiguous.
     """
 
     def _run_through_graph(self, inputs, operation_fn, **kwargs):
@@ -74,7 +74,7 @@ class _Rewiring:
 
 @functools.cache
 def _rewiring_class(cls: type) -> type:
-    # Of the model's own class, which may compute a mask of its own.
+    # Derived from the model's own class, which may override `compute_mask`.
     return type(cls.__name__, (_Rewiring, cls), {"__module__": cls.__module__})
 
 
@@ -82,22 +82,23 @@ def rewired(
     model: keras.Model,
     replacements: Sequence[Callable[[int, Callable], Callable]],
 ) -> Callable[..., Any]:
-    """Returns what calls a model with some operations of its graph replaced.
+    """Returns a function that calls a model with some operations replaced.
 
-    The model itself stays as it is, for other threads too: the calls go
-    through a second object that shares its state.
+    The model itself does not change, so that other threads can use it
+    meanwhile: the calls go through a second object that shares its state.
 
     Args:
-        model: What `graph_of` finds a graph for.
-        replacements: Each is given the position of a call among `nodes` and
-            what would be called, and returns what to call.
+        model: A model for which `graph_of` returns a graph.
+        replacements: Functions that take the position of a call among `nodes`
+            and the operation to be called, and return the function to call
+            instead.
     """
     graph = graph_of(model)
     other = object.__new__(_rewiring_class(type(graph)))
     object.__setattr__(other, "__dict__", graph.__dict__)
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        # Not an attribute, which would be the model's as well.
+        # Not an attribute: the two objects share their attributes.
         with _replacements.set(other, replacements):
             return other(*args, **kwargs)
 

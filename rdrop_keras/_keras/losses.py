@@ -16,15 +16,15 @@ def compiled_loss(model: keras.Model) -> Any:
 
 
 def options_of_function(loss: Any) -> dict[str, Any]:
-    """Returns what a loss that is made of a function hands to it.
+    """Returns the keyword arguments that a loss passes to its function.
 
-    `get_config` has the same among other things, serialized.
+    `get_config` has them only serialized and among other entries.
     """
     return getattr(loss, "_fn_kwargs", {})
 
 
 class LossEntry(NamedTuple):
-    """One of the losses that a model is compiled with, and its batch.
+    """One of the losses that a model is compiled with, and its arguments.
 
     Attributes:
         loss: The `keras.losses.Loss`.
@@ -46,11 +46,11 @@ class LossEntry(NamedTuple):
 def loss_entries(
     compiled: Any, y_true: Any, y_pred: Any, sample_weight: Any
 ) -> list[LossEntry]:
-    """Returns the losses of a built compiled loss, each with its batch.
+    """Returns the losses of a built compiled loss, each with its arguments.
 
-    Keras pairs losses, outputs, targets and sample weights of any nesting in
-    its private `CompileLoss.call`. This runs the same code, with each loss
-    replaced by a function that records its arguments.
+    Keras matches losses with nested outputs, targets and sample weights in its
+    private `CompileLoss.call`. This function runs the same code, with each
+    loss replaced by a function that records its arguments.
     """
     entries: list[LossEntry] = []
 
@@ -76,14 +76,14 @@ def weighted_sum_of_losses(
     y_pred: Any,
     sample_weight: Any,
 ) -> Any:
-    """Returns the compiled loss whose single losses have these values.
+    """Returns the compiled loss, given the value of each of its losses.
 
-    Keras's code multiplies the loss weights, and feeds the values to the
-    metrics that it keeps for the loss of each output.
+    Keras's code applies the loss weights and updates the metrics that it keeps
+    for the loss of each output.
 
     Args:
-        compiled: What `compiled_loss` returned, after its first call.
-        values: A value for each of `loss_entries`.
+        compiled: The result of `compiled_loss`, after its first call.
+        values: One value for each of `loss_entries`.
         y_true: The targets.
         y_pred: The outputs.
         sample_weight: The sample weights.
@@ -100,7 +100,7 @@ def _with_losses(
     replace: Callable[[Any], Callable[..., Any]],
     feed_metrics: bool = True,
 ) -> Callable[[Any, Any, Any], Any]:
-    # `copy.copy` would go through the saving hooks of `keras.losses.Loss`.
+    # `copy.copy` would run the saving hooks of `keras.losses.Loss`.
     clone = object.__new__(type(compiled))
     clone.__dict__.update(compiled.__dict__)
     clone._flat_losses = [

@@ -1,4 +1,4 @@
-"""What models and layers hold."""
+"""Private state of models and layers, and the cloning of models."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ from keras.src.models.functional import functional_like_constructor
 
 
 def all_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """Yields every layer at any depth; `Model.layers` gives the top level."""
+    """Yields the layers at every depth; `Model.layers` has the top level."""
     yield from model._flatten_layers(include_self=False)
 
 
 def seed_generators(layer: keras.layers.Layer) -> list[Any]:
-    """Returns the seed generators that a layer holds itself, in lists too.
+    """Returns the seed generators that a layer itself tracks.
 
-    `Layer.variables` has their states, and those of its sublayers' as well.
+    `Layer.variables` has their states, but those of its sublayers as well.
     """
     return layer._seed_generators
 
 
 def global_seed_generator() -> Any:
-    """Returns the generator of layers that have no seed of their own, or None.
+    """Returns Keras's global seed generator, or None if it was never used.
 
-    No model owns it, so that nothing else leads to its state.
+    Random operations without a seed draw from it. No model tracks it, so its
+    state cannot be found through a model.
     """
     return global_state.get_global_attribute(
         seed_generator.GLOBAL_SEED_GENERATOR
@@ -40,19 +41,19 @@ def global_seed_generator() -> Any:
 
 
 def has_built_metrics(model: keras.Model) -> bool:
-    """Whether the compiled metrics have seen an output yet, or there are none.
+    """Returns whether the compiled metrics, if any, have seen an output.
 
-    Their result raises before.
+    Until then their `result` raises an error.
     """
     compiled = model._compile_metrics
     return compiled is None or compiled.built
 
 
 def logs_of_training(model: keras.Model) -> dict[str, Any]:
-    """Returns the logs of all metrics but the compiled ones.
+    """Returns the logs of all metrics except the compiled ones.
 
-    `Model.get_metrics_result` has them all, and no public name tells them
-    apart.
+    `Model.get_metrics_result` includes the compiled metrics, and no public API
+    tells them apart.
     """
     compiled = model._compile_metrics
     logs = {}
@@ -68,17 +69,17 @@ def logs_of_training(model: keras.Model) -> dict[str, Any]:
 def loss_tracker(model: keras.Model) -> keras.metrics.Metric | None:
     """Returns the metric that Keras logs as `loss`.
 
-    By name it cannot be told from one that a model brings itself, and a model
-    with its own `metrics` does not list it.
+    A search by name may find a metric of the user's instead, and a model that
+    overrides `metrics` does not list it.
     """
     return getattr(model, "_loss_tracker", None)
 
 
 def values_in_order(model: keras.Model, logs: dict[str, Any]) -> Any:
-    """Returns logs as `train_on_batch` does without `return_dict`.
+    """Returns logs in the form of `train_on_batch` without `return_dict`.
 
-    A list in the order of the model's metrics, or a scalar where there is one
-    value.
+    That is a list in the order of the model's metrics, or a scalar if there is
+    only one value.
     """
     return model._flatten_metrics_in_order(logs)
 
@@ -86,17 +87,19 @@ def values_in_order(model: keras.Model, logs: dict[str, Any]) -> Any:
 def compile_config(model: keras.Model) -> Any:
     """Returns the object in which `compile` keeps its arguments, or None.
 
-    Each call makes a new one. `Model.compiled` says nothing of the kind: it is
-    True for a model that was loaded with a warning and not compiled.
+    Each call of `compile` makes a new one. `Model.compiled` is no substitute:
+    it is True even for a model that was loaded without being compiled, with a
+    warning.
     """
     return getattr(model, "_compile_config", None)
 
 
 def clones_as_plain(model: keras.Model) -> bool:
-    """Whether `keras.models.clone_model` makes a model of a plain class.
+    """Returns whether `keras.models.clone_model` makes a plain Keras model.
 
-    It has `Sequential` and `Functional` hard-coded for these, and makes other
-    models by the name of their class, which may be that of another class.
+    `clone_model` hard-codes `Sequential` and `Functional` for their instances.
+    It finds other classes by their registered name, under which another class
+    may be registered.
     """
     if isinstance(model, keras.Sequential):
         return True
@@ -108,10 +111,10 @@ def clones_as_plain(model: keras.Model) -> bool:
 
 
 def is_cloning() -> bool:
-    """Whether `keras.models.clone_model` is what has called us.
+    """Returns whether `keras.models.clone_model` is among the callers.
 
-    It asks a model for its `get_compile_config` as saving does, and hands the
-    config to a model of another class.
+    It calls `get_compile_config` as saving does, but hands the config to a
+    model of another class.
     """
     frame = inspect.currentframe()
     for _ in range(12):
@@ -124,10 +127,10 @@ def is_cloning() -> bool:
 
 
 def refuse_h5(model: keras.Model, message: str) -> None:
-    """Makes saving a compiled model in the legacy format fail.
+    """Makes saving a compiled model in the legacy HDF5 format raise an error.
 
-    That format keeps five arguments of `compile` and has no place for others.
-    Nothing else of Keras reads `config`.
+    That format stores five arguments of `compile` and cannot store others. No
+    other code of Keras reads `config`.
     """
     if compile_config(model) is not None:
         model._compile_config = _NotInH5(model._compile_config, message)

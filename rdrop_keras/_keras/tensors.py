@@ -1,4 +1,4 @@
-"""What Keras attaches to tensors and variables."""
+"""Attributes that Keras attaches to tensors and variables."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from keras.src import backend
 def mask_of(tensor: Any) -> Any:
     """Returns the mask that Keras attached to a tensor, or None.
 
-    Layers hand masks to losses by this attribute; the public `compute_mask`
-    would need every intermediate tensor again.
+    Layers pass masks to losses in this attribute. The public `compute_mask`
+    would need every intermediate tensor.
     """
     return getattr(tensor, "_keras_mask", None)
 
@@ -27,7 +27,7 @@ def carry_mask(tensor: Any, mask: Any) -> Any:
 def computed_logits(tensor: Any) -> Any:
     """Returns the logits a softmax or sigmoid output was made from, or None.
 
-    `keras.activations.softmax` and `sigmoid` leave them on their result, and
+    `keras.activations.softmax` and `sigmoid` attach them to their result, and
     Keras's own crossentropies prefer them to the rounded probabilities.
     """
     return getattr(tensor, "_keras_logits", None)
@@ -45,20 +45,20 @@ def operation_of(tensor: Any) -> Any:
 
 
 def is_seed_state(variable: keras.Variable) -> bool:
-    """Whether a variable is the state of a `keras.random.SeedGenerator`.
+    """Returns whether a variable is the state of a `SeedGenerator`.
 
-    Any object may hold such a generator, so that the state cannot be found by
-    going through layers. Keras gives it this name and no other mark.
+    Any object may hold a generator, so that not all states can be found by
+    going through the layers. Keras marks them by this name only.
     """
     return variable.name == "seed_generator_state"
 
 
 def autocast_scope(layer: keras.layers.Layer) -> Any:
-    """Returns the scope that a layer's `call` would read its variables in.
+    """Returns the autocast scope in which a layer's `call` reads its variables.
 
-    `Layer.__call__` enters it, and no public name tells it. A layer that does
-    not cast its inputs, as embeddings do not, does not cast its variables
-    either in a model that casts, but does in one that does not.
+    `Layer.__call__` enters it, and no public API returns it. A layer with
+    `autocast=False`, such as an embedding, does not cast its variables inside
+    another autocast scope, but does outside of any.
     """
     casts = layer.compute_dtype != layer.variable_dtype
     if backend.get_autocast_scope() is not None:

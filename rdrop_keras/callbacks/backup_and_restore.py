@@ -1,4 +1,4 @@
-"""Backups from which an interrupted training run goes on exactly."""
+"""A callback that backs up training so that it resumes exactly."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ _NAME = re.compile(r"epoch-(\d+)(?:-batch-(\d+))?")
 class BackupAndRestore(keras.callbacks.BackupAndRestore):
     """Backs up training so that an interrupted run resumes exactly.
 
-    A drop-in for `keras.callbacks.BackupAndRestore`. It saves the weights, the
-    optimizer and the epoch, as that does, and also the random state of the
-    model's dropout layers. Without it a resumed run begins with the masks of
-    the first epoch again and ends with other weights than a run that was
-    never interrupted.
+    This is a drop-in replacement for `keras.callbacks.BackupAndRestore`. Like
+    Keras's callback it saves the weights, the optimizer and the epoch; it also
+    saves the random state of the model's dropout layers. Without that state, a
+    resumed run starts again with the masks of the first epoch, and its final
+    weights differ from those of an uninterrupted run.
 
-    Each backup is a directory that gets its name when all of its files are on
-    the disk, with a checksum for every file. A run that is killed at any moment
-    resumes after an epoch that was saved completely. If a backup is damaged
-    later, a warning names the file and training resumes from the backup
-    before it.
+    Each backup is a directory with a checksum for every file. The directory
+    gets its name when all files are on the disk, so a run that is killed at
+    any moment resumes after an epoch that was saved completely. If a backup is
+    damaged later, a warning names the file, and training resumes from the
+    backup before it.
 
-    Place it last in the list of callbacks: the other callbacks have then
-    finished an epoch before the epoch counts as saved, and what they reset
-    when training begins is restored after that.
+    Place this callback last in the list: the other callbacks then finish an
+    epoch before it is saved, and state that they reset when training begins is
+    restored afterwards.
 
     Random generators outside of the model, such as those that shuffle data,
-    are not saved. Data that is shuffled in another order after a resume gives
-    other weights. The `History` of `fit` begins with the first epoch after the
-    resume.
+    are not saved. If the data comes in another order after a resume, the final
+    weights differ. The `History` of `fit` begins with the first epoch after
+    the resume.
 
     Args:
         backup_dir: The directory of the backups, used for nothing else.
@@ -56,16 +56,16 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             as well. A run that resumes within an epoch repeats the whole
             epoch, as with Keras's callback, and is not exact.
         double_checkpoint: Whether to keep the backup before the latest one,
-            in case that the latest is damaged. Unlike in Keras's callback,
-            this is the default.
+            in case the latest is damaged. Unlike in Keras's callback, this is
+            the default.
         delete_checkpoint: Whether to delete the backups when `fit` returns.
         logs: Paths of files that other callbacks append to, such as
             `CSVLogger(..., append=True)`. On resume they are cut back to their
             length at the backup, so that they list no epoch twice.
-        callbacks: Callbacks whose memory to save: `EarlyStopping`,
+        callbacks: Callbacks whose state to save: `EarlyStopping`,
             `ReduceLROnPlateau`, `ModelCheckpoint`, and others that use the
-            same attributes. Keras's callbacks forget on resume how long they
-            have waited and what the best value was.
+            same attributes. On resume Keras's callbacks would forget how long
+            they have waited and what the best value was.
         extra: Other state to save: a dict from names to pairs of a function
             that returns a JSON value and a function that restores it.
 
@@ -113,8 +113,8 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
-        # Before training begins: `CSVLogger` then looks whether its file is
-        # empty, to know whether to write a header.
+        # Before training begins: `CSVLogger` writes a header at that time if
+        # its file is empty.
         self._choose()
         lengths = self._state.get("logs", [0] * len(self._logs))
         for log, before in zip(self._logs, lengths):
@@ -176,12 +176,12 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
 
         Args:
             epoch: The number of finished epochs.
-            batch: The number of finished batches of the next one.
-            done: The epoch to resume with, if it is another.
+            batch: The number of finished batches of the next epoch.
+            done: The epoch to resume with, if it is not `epoch`.
         """
         partial = self._directory / _PARTIAL
         shutil.rmtree(partial, ignore_errors=True)
-        # Keras counts the epoch that ends, from 0.
+        # Keras takes the index of the epoch that ends.
         done = epoch if done is None else done
         self._keras_backup(partial).on_epoch_end(done - 1)
         write_checked(partial, self._collect(partial))
@@ -190,7 +190,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             flush_to_disk(path)
         name = f"epoch-{epoch}" + (f"-batch-{batch}" if batch else "")
         whole = self._directory / name
-        # A damaged one, if any: training went on from the one before it.
+        # A backup of this name was damaged, and training resumed before it.
         shutil.rmtree(whole, ignore_errors=True)
         partial.rename(whole)
         flush_to_disk(self._directory)
@@ -240,7 +240,10 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             )
 
     def _collect(self, path: Path) -> dict[str, Any]:
-        """Returns what Keras does not save, as JSON; writes arrays beside."""
+        """Returns the state that Keras does not save, as JSON values.
+
+        Arrays are written to files in `path`.
+        """
         return {
             "seeds": [
                 keras.ops.convert_to_numpy(variable).tolist()

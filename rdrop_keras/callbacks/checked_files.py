@@ -1,4 +1,4 @@
-"""Directories of files with a checksum for each, so that damage is found."""
+"""Directories of files with checksums, which reveal damage."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ _STATE = "state.json"
 
 
 def write_checked(directory: Path, state: dict[str, Any]) -> None:
-    """Writes a state beside files, and the checksums of all of them.
+    """Writes a state and the checksums of all files to their directory.
 
     Args:
-        directory: Where the files are.
+        directory: The directory of the files.
         state: A dict of JSON values.
     """
     files = {
         file.name: [length(file), _sha256(file)]
         for file in sorted(directory.iterdir())
     }
-    # As it will be read: JSON turns tuples and keys into other things.
+    # The digest is that of the state as it is read: JSON changes tuples to
+    # lists, and keys to strings.
     state = json.loads(json.dumps({**state, "files": files}))
     text = json.dumps([_digest(state), state])
     (directory / _STATE).write_text(text, encoding="utf-8")
@@ -37,7 +38,7 @@ def read_checked(directory: Path) -> dict[str, Any]:
     path = directory / _STATE
     try:
         digest, state = json.loads(path.read_text(encoding="utf-8"))
-        # Its own checksum: also a changed random state would go unnoticed.
+        # Without a checksum a change of the random state would go unnoticed.
         if digest != _digest(state):
             raise TypeError
         files = list(state["files"].items())

@@ -1,4 +1,4 @@
-"""What Keras's callbacks remember from one epoch to the next."""
+"""The state that Keras's callbacks keep from one epoch to the next."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ _NAMES = ("best", "best_epoch", "wait", "stopped_epoch", "cooldown_counter")
 def remember(
     callbacks: Sequence[keras.callbacks.Callback], directory: Path
 ) -> list[dict[str, Any]]:
-    """Returns the memory of callbacks as JSON values.
+    """Returns the state of callbacks as JSON values.
 
     Args:
         callbacks: `EarlyStopping`, `ModelCheckpoint`, `ReduceLROnPlateau` and
             others that use the same attributes.
-        directory: Where to save the best weights, if a callback has some.
+        directory: The directory to which to write the best weights, if a
+            callback has any.
     """
     remembered, arrays = [], {}
     for place, callback in enumerate(callbacks):
@@ -45,7 +46,7 @@ def recall(
     remembered: Sequence[dict[str, Any]],
     directory: Path,
 ) -> None:
-    """Gives callbacks the memory back that `remember` returned."""
+    """Restores the state of callbacks that `remember` returned."""
     for place, (callback, values) in enumerate(zip(callbacks, remembered)):
         values = dict(values)
         count = values.pop("best_weights", None)

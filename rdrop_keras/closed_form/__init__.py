@@ -1,1 +1,1 @@
-"""Task loss and consistency with their gradients written out."""
+"""Task loss and consistency in closed form, with explicit gradients."""

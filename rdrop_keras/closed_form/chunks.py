@@ -1,4 +1,4 @@
-"""A vocabulary head, its loss and gradients, one chunk of items at a time."""
+"""Loss and gradients of a vocabulary head, one chunk of items at a time."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from rdrop_keras.divergences.base import consistency_dtype
 
 ops = keras.ops
 
-# Stands for -inf among the logits: less a normalizer it is this very number in
-# every pass, so that the passes do not differ.
+# Replaces -inf among the logits. In float32, subtracting a normalizer does not
+# change this number, so a forbidden class does not differ between passes.
 FORBIDDEN = -1e30
 
 
 class Sums(NamedTuple):
-    """What the items of a batch add up to.
+    """Sums over the items of a batch.
 
     Attributes:
         task: Weighted crossentropy, averaged over the passes.
         consistency: Weighted divergence.
-        nll: Plain crossentropy of the first pass.
-        correct: How often the first pass is right.
+        nll: Crossentropy of the first pass, neither smoothed nor weighted.
+        correct: The number of items whose label is the most probable class of
+            the first pass.
     """
 
     task: Any
@@ -37,13 +38,13 @@ class Sums(NamedTuple):
 
 
 class Head(NamedTuple):
-    """What there is to compute.
+    """A vocabulary head and the settings of its objective.
 
     Attributes:
         kernel: `(width, vocabulary)`.
-        columns: The kernel as it is given, `(vocabulary, width)` where it is
-            transposed.
-        transposed: Whether it is.
+        columns: The kernel as it was given, `(vocabulary, width)` if it was
+            given transposed.
+        transposed: Whether the kernel was given transposed.
         bias: `(vocabulary,)` or None.
         alpha: Weight of the consistency.
         label_smoothing: As in `LabelSmoothedCrossentropy`.
@@ -64,9 +65,9 @@ class Head(NamedTuple):
     def of(
         cls, kernel: Any, bias: Any, transposed: bool, dtype: Any, **settings
     ) -> Head:
-        """Returns a head whose products are taken in a dtype."""
+        """Returns a head that computes matrix products in a dtype."""
         columns = ops.cast(kernel, dtype)
-        # Twice rather than with every chunk anew.
+        # A second copy costs less than transposing for every chunk.
         kernel = ops.transpose(columns) if transposed else columns
         if bias is not None:
             bias = ops.cast(bias, consistency_dtype())
@@ -74,7 +75,7 @@ class Head(NamedTuple):
         return cls(kernel, columns, transposed, bias, **settings)
 
     def sums(self, hidden: Any, items: Items) -> Sums:
-        """Returns the sums alone, for hidden states `(passes, padded, w)`."""
+        """Returns the sums for hidden states `(passes, padded, width)`."""
 
         def add(index, *sums):
             chunk = _Chunk.of(self, hidden, items, index)
@@ -91,9 +92,9 @@ class Head(NamedTuple):
     ) -> tuple[Sums, tuple[Any, Any, Any]]:
         """Returns the sums, and the gradients of `task + alpha / m * C`.
 
-        Those by the hidden states, the kernel and the bias; the first in place
-        of the hidden states, which each chunk is read from once. Places that
-        no chunk has read still hold them.
+        The gradients are with respect to the hidden states, the kernel and the
+        bias. Each chunk overwrites the hidden states that it has read with
+        their gradient. Positions that no chunk reads still hold hidden states.
         """
         dtype = consistency_dtype()
         of_kernel = ops.zeros(ops.shape(self.columns), dtype)
@@ -131,7 +132,7 @@ class Head(NamedTuple):
 
 
 class _Chunk(NamedTuple):
-    """Some items in all passes."""
+    """The arrays of one chunk of items."""
 
     head: Head
     start: Any
@@ -183,7 +184,7 @@ class _Chunk(NamedTuple):
         )
 
     def by_logits(self):
-        """Returns the gradient, `(passes * size, vocabulary)`."""
+        """Returns the gradient of the logits, `(passes * size, vocabulary)`."""
         of_task = ops.expand_dims(self.weights, -1) / len(self.passes)
         found = gradients(
             self.passes,
@@ -197,26 +198,27 @@ class _Chunk(NamedTuple):
         return ops.concatenate(found, axis=0)
 
     def replace(self, states, by_hidden):
-        """Puts what belongs to these items where they were read from."""
+        """Returns the states with the gradient in place of this chunk."""
         passes, _, width = states.shape
         update = ops.reshape(by_hidden, (passes, -1, width))
         return ops.slice_update(states, (0, self.start, 0), update)
 
 
 def zero_scalars(count: int) -> list[Any]:
-    """Returns what sums begin with."""
+    """Returns the initial values of sums."""
     return [ops.zeros((), consistency_dtype()) for _ in range(count)]
 
 
 def next_turn(index: Any, done: Any) -> Any:
-    """Returns the index of the next chunk, once a number of this one is there.
+    """Returns the index of the next chunk, which depends on this chunk.
+
+    TensorFlow runs up to ten iterations of a loop in parallel, each with
+    logits of its own. The dependency makes the next chunk wait for this one.
 
     Args:
-        index: That of this chunk.
-        done: A scalar that comes of it.
+        index: The index of this chunk.
+        done: A scalar that is computed from this chunk.
     """
-    # The next chunk is not to begin before this one is done: TensorFlow runs
-    # up to ten turns of a loop at once, each with logits of its own. No number
-    # is both, which it cannot know.
+    # No number is both NaN and infinite, but TensorFlow does not simplify this.
     never = ops.logical_and(ops.isnan(done), ops.isinf(done))
     return index + 1 + ops.cast(never, "int32")

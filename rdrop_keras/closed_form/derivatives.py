@@ -1,4 +1,4 @@
-"""Crossentropy and divergence of passes, and their gradients, written out."""
+"""The divergence between passes, and explicit gradients of the objective."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Pairs(NamedTuple):
     """The differences between passes, for the divergence and its gradient.
 
     Attributes:
-        gaps: Of each pass, `s (p_i - mean p)`.
-        log_gaps: Of each pass, `s (log p_i - mean log p)`.
-        signs: Of each pass, the number `1 / s`.
+        gaps: For each pass, `s (p_i - mean p)`.
+        log_gaps: For each pass, `s (log p_i - mean log p)`.
+        signs: For each pass, the number `1 / s`.
     """
 
     gaps: Sequence[Any]
@@ -37,7 +37,7 @@ class Pairs(NamedTuple):
         """Returns the mean of each log gap under its pass, `(..., 1)`.
 
         Args:
-            passes: What was compared, weighted by its own probabilities.
+            passes: The passes that were compared.
         """
         count = 1 if len(passes) == 2 else len(passes)
         results = [
@@ -45,16 +45,17 @@ class Pairs(NamedTuple):
             for each, log_gap in zip(passes[:count], self.log_gaps)
         ]
         if len(passes) == 2:
-            # The second is the first less a sum that the divergence needs.
+            # The second mean is the first minus a sum that the divergence
+            # needs anyway.
             gap = ops.expand_dims(self._products(0), -1)
             results.append(results[0] - gap)
         return results
 
     def scaled(self, factor: Any) -> list[tuple[Any, Any, Any, bool]]:
-        """Returns a factor for each pass, and gap and log gap times it.
+        """Returns `(factor, gap, log_gap, minus)` for each pass.
 
-        The last entry says that they are to be taken with a minus: two passes
-        share theirs, which are computed once.
+        Gap and log gap are multiplied by the factor. Two passes share them, so
+        that they are computed once; `minus` says that their sign is reversed.
 
         Args:
             factor: `(..., 1)`.
@@ -77,32 +78,32 @@ def compare(
     weighted: Sequence[Any] | None = None,
     infinite: bool = True,
 ) -> Pairs:
-    """Returns how each pass differs from the mean of all.
+    """Returns the difference of each pass from the mean of all passes.
 
-    Linear in the number of passes. Two of them differ from their mean by half
-    of one gap, which is then computed once.
+    The cost is linear in the number of passes. Two passes differ from their
+    mean by half of their difference, which is computed once.
 
     Args:
-        passes: Two or more, `(..., classes)`.
-        weighted: What to take in place of their probabilities, such as joint
-            ones.
-        infinite: Whether logits may be `-inf`. A class that has none in every
-            pass does not differ.
+        passes: Two or more softmaxes, `(..., classes)`.
+        weighted: Optional probabilities to use in place of those of the
+            passes, such as joint probabilities.
+        infinite: Whether logits may be `-inf`. A class with a logit of `-inf`
+            in every pass does not differ.
     """
     if weighted is None:
         weighted = [each.probabilities for each in passes]
     if len(passes) == 2:
         first, second = passes
         gap = weighted[0] - weighted[1]
-        # Gaps of probabilities add up to no more than almost 0: without the
-        # normalizers the divergence of passes that are far apart in them would
-        # lose digits.
+        # Exact gaps sum to 0, so that the normalizers would cancel. Rounded
+        # gaps do not, and passes with very different normalizers would lose
+        # precision.
         log_gap = (first.logits - second.logits) - (
             first.normalizer - second.normalizer
         )
         if infinite:
-            # Cheaper than to compare the two. It hides no NaN among the
-            # logits, of which all probabilities become NaN.
+            # Cheaper than comparing the logits. A NaN among the logits still
+            # shows: it makes all probabilities NaN.
             log_gap = ops.where(ops.isnan(log_gap), 0.0, log_gap)
         return Pairs([gap] * 2, [log_gap] * 2, [0.5, -0.5])
     logs = [each.log_probabilities() for each in passes]
@@ -130,28 +131,29 @@ def gradients(
     dense: bool = False,
     stop_gradient: bool = False,
 ) -> list[Any]:
-    """Returns the gradient by the logits of each pass.
+    """Returns the gradient with respect to the logits of each pass.
 
     With `d_i = p_i - mean p` and `u_i = log p_i - mean log p` the divergence
-    is `C = sum_i <d_i, u_i> / (m - 1)`, and as `u_i` and `d_i` move with the
-    logits `z_i` by the derivative of the softmax, that of C by `z_i` is
+    is `C = sum_i <d_i, u_i> / (m - 1)`. Differentiated through the softmax,
+    its gradient with respect to the logits `z_i` is
     `(p_i (u_i - <p_i, u_i>) + d_i) / (m - 1)`.
 
     Args:
-        passes: What was compared, `(..., classes)`.
-        pairs: What `compare` returned.
-        of_task: The derivative by the crossentropy of each pass, `(..., 1)`.
-        of_pairs: The derivative by `pairs.value()`, `(..., 1)`.
+        passes: The passes that were compared, `(..., classes)`.
+        pairs: The result of `compare`.
+        of_task: The derivative with respect to the crossentropy of each pass,
+            `(..., 1)`.
+        of_pairs: The derivative with respect to `pairs.value()`, `(..., 1)`.
         target: Class ids `(...)`, or distributions `(..., classes)`.
         label_smoothing: See `Softmax.crossentropy`.
-        dense: Whether the target is distributions.
+        dense: Whether the targets are distributions.
         stop_gradient: Whether the first argument of every KL term is
             constant, which leaves `d_i / (m - 1)`.
     """
     classes = passes[0].classes
     share = label_smoothing / (classes - 1)
     label = 1 - label_smoothing - share
-    # What a distribution adds up to need not be 1; an id stands for 1.
+    # The sum of a target distribution need not be 1; that of a class id is.
     mass = 1.0
     if dense:
         mass = ops.sum(target, axis=-1, keepdims=True)
@@ -184,7 +186,7 @@ def gradients(
 
 
 def subtract_at(tensor: Any, ids: Any, amount: Any) -> Any:
-    """Subtracts something from one class of each item.
+    """Subtracts an amount from one class of each item.
 
     Args:
         tensor: `(..., classes)`.
@@ -198,7 +200,7 @@ def subtract_at(tensor: Any, ids: Any, amount: Any) -> Any:
     amount = ops.broadcast_to(amount, (*shape[:-1], 1))
     values = ops.take_along_axis(flat, ids, axis=-1)
     values = ops.squeeze(values - ops.reshape(amount, (-1, 1)), axis=-1)
-    # One number an item, where one-hot labels would be as large as the logits.
+    # Updates one number per item; one-hot labels would be as large as `tensor`.
     flat = ops.scatter_update(
         flat, ops.concatenate([rows, ids], axis=-1), values
     )
@@ -206,7 +208,7 @@ def subtract_at(tensor: Any, ids: Any, amount: Any) -> Any:
 
 
 def once_only(results: Sequence[Any], sources: Sequence[Any]) -> list[Any]:
-    """Returns gradients whose own gradient is an error, not silently zero."""
+    """Returns gradients whose own gradient raises an error rather than be 0."""
 
     @ops.custom_gradient
     def constant(*tensors):

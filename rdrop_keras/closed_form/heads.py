@@ -1,4 +1,4 @@
-"""The layers that training can leave out to compute their loss in chunks."""
+"""Vocabulary heads: the last layers whose loss is computed in chunks."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _ACTIVATIONS = (keras.activations.linear, keras.activations.softmax)
 
 
 class Head:
-    """What computes the loss of a layer that is left out.
+    """The base class of heads, which compute their loss from their inputs.
 
     Attributes:
-        activated: Whether the layer ends in a softmax, rather than in logits.
+        activated: Whether the layer ends in a softmax rather than in logits.
         draws: Whether the layer has dropout of its own.
     """
 
@@ -30,25 +30,26 @@ class Head:
     draws = False
 
     def check(self, label_smoothing: float, dropout_rates: Any) -> None:
-        """Raises if the head has no loss under these settings."""
+        """Raises if the head does not support these settings."""
 
     def loss(
         self, labels: Any, hidden: Sequence[Any], alpha: Any, **options: Any
     ) -> VocabularyLoss:
-        """Returns the objective of the layer's inputs in each pass."""
+        """Returns the objective, given the layer's input in each pass."""
         raise NotImplementedError
 
 
 class HeadKind(NamedTuple):
-    """One kind of layer that can be left out.
+    """A layer class whose instances can be vocabulary heads.
 
     Attributes:
         layer: The class.
-        is_changed: Whether a class derived from it may compute something else.
-        fault: Returns why a layer cannot be left out, given the arguments of
-            its call, or None.
-        read: Returns the `Head` of a layer, and the layer's input in the dtype
-            that the layer computes in.
+        is_changed: A function that returns whether a subclass may compute
+            something else.
+        fault: A function that takes a layer and the keyword arguments of its
+            call, and returns why it cannot be a head, or None.
+        read: A function that takes a layer and its input, and returns the
+            layer's `Head` and the input in the dtype of the computation.
     """
 
     layer: type
@@ -58,12 +59,13 @@ class HeadKind(NamedTuple):
 
 
 class HeadWeights(Head):
-    """A product of weights and hidden states.
+    """A head that multiplies hidden states by a kernel.
 
     Args:
         kernel: `(width, vocabulary)`, or `(vocabulary, width)`.
         bias: `(vocabulary,)` or None.
-        transposed: Whether the kernel is embeddings.
+        transposed: Whether the kernel is `(vocabulary, width)`, as embeddings
+            are.
         activated: Whether a softmax follows.
     """
 
@@ -94,7 +96,7 @@ def check_head(layer: Any, kwargs: dict[str, Any]) -> None:
 
     Args:
         layer: A layer, or another operation of a functional model.
-        kwargs: The arguments of its call beside the input.
+        kwargs: The arguments of its call, without the input.
     """
     kind = _kind(layer)
     if kind is None:
@@ -110,8 +112,8 @@ def check_head(layer: Any, kwargs: dict[str, Any]) -> None:
         wrong = kind.fault(layer, kwargs)
     if wrong is not None:
         raise ValueError(
-            "Expected a vocabulary head of which training can compute the "
-            "logits in chunks: a `keras.layers.Dense` without activation or "
+            "Expected a vocabulary head whose logits training can compute "
+            "in chunks: a `keras.layers.Dense` without activation or "
             "with `keras.activations.softmax`, a "
             "`keras.layers.ReversibleEmbedding` called with `reverse=True`, or "
             "a `rdrop_keras.layers.AdaptiveSoftmax`, and no class that changes "
@@ -121,10 +123,10 @@ def check_head(layer: Any, kwargs: dict[str, Any]) -> None:
 
 
 def head_and_input(layer: Any, hidden: Any) -> tuple[Head, Any]:
-    """Returns a head and its input in the dtype that it computes in.
+    """Returns a layer's head, and its input in the dtype of the computation.
 
-    Has to be called where the layer would be, whose `call` depends on the
-    model around it for the dtype of its variables.
+    Must be called where the layer itself would be called, since the dtype of
+    the layer's variables depends on the autocast scope of the model.
     """
     return _kind(layer).read(layer, hidden)
 
@@ -137,9 +139,9 @@ def _kind(layer: Any) -> HeadKind | None:
 
 
 def _adds_something(cls: type, layer: type) -> bool:
-    """Whether a class has methods or properties that `layer` does not have."""
+    """Returns whether a subclass of `layer` defines methods or properties."""
     derived = cls.__mro__[: cls.__mro__.index(layer)]
-    # KerasHub's embedding is a class of its own that adds nothing.
+    # KerasHub's `ReversibleEmbedding` is a subclass of Keras's, with no change.
     return any(
         callable(value) or hasattr(value, "__get__")
         for each in derived
@@ -166,7 +168,7 @@ def _read_weights(layer: Any, hidden: Any) -> tuple[HeadWeights, Any]:
     bias, transposed, activated, product = None, False, False, None
     scope = _keras.autocast_scope(layer)
     with scope:
-        # LoRA makes a tensor of three variables here.
+        # With LoRA this computes the kernel from three variables.
         if isinstance(layer, keras.layers.Dense):
             kernel = layer.kernel
             bias = layer.bias if layer.use_bias else None
@@ -186,14 +188,14 @@ def _read_weights(layer: Any, hidden: Any) -> tuple[HeadWeights, Any]:
             product = keras.backend.result_type(hidden.dtype, dtype)
         product = keras.backend.standardize_dtype(product)
         if dtype != product:
-            # The scope rounds them, as the layer's call would see them.
+            # The scope rounds the copies, as it would in the layer's call.
             kernel = ops.copy(kernel)
             bias = None if bias is None else ops.copy(bias)
     hidden = ops.cast(hidden, product)
     return HeadWeights(kernel, bias, transposed, activated), hidden
 
 
-# contrib adds its own.
+# `contrib` appends its own heads.
 HEAD_KINDS = [
     HeadKind(layer, _adds_something, fault, _read_weights)
     for layer, fault in (

@@ -23,19 +23,19 @@ from rdrop_keras.divergences.reduction import common_mask
 
 ops = keras.ops
 
-# What the logits of a chunk take with `chunk_size="auto"`, all passes together.
+# The memory of one chunk's logits in all passes, with `chunk_size="auto"`.
 CHUNK_BYTES = 2**25
 
 
 class VocabularyLoss(NamedTuple):
-    """What `vocabulary_rdrop_loss` returns.
+    """The result of `vocabulary_rdrop_loss`.
 
     Attributes:
-        loss: What to minimise, `task_loss + alpha / m * consistency`.
+        loss: The loss to minimize, `task_loss + alpha / m * consistency`.
         task_loss: The crossentropy, averaged over the passes.
-        consistency: The divergence between the passes, not weighted.
-        correct: For how many of the items that count the label is the most
-            probable class of the first pass.
+        consistency: The divergence between the passes, without alpha.
+        correct: The number of counted items whose label is the most probable
+            class of the first pass.
         nll: The first pass's crossentropy, neither smoothed nor weighted,
             summed over the items that count.
         count: The number of items that count.
@@ -67,32 +67,31 @@ def vocabulary_rdrop_loss(
 ) -> VocabularyLoss:
     """Returns the objective of a vocabulary head, never holding all logits.
 
-    The objective of `fused_rdrop_loss` for `[h @ kernel + bias for h in
-    hidden]`. It goes through the items in chunks: the logits of all passes for
-    one chunk, what they add to the loss, and at once what they add to the
-    gradients by the hidden states, the kernel and the bias. The backward pass
-    multiplies what is there by the derivative that comes in.
+    The value is that of `fused_rdrop_loss` for the logits `[h @ kernel + bias
+    for h in hidden]`, computed in chunks of items. For each chunk the forward
+    pass computes the logits of all passes, their part of the loss, and their
+    part of the gradients of the hidden states, the kernel and the bias. The
+    backward pass multiplies these gradients by the incoming derivative.
 
-    Items that do not count cost nothing: those that do are moved together
+    Masked and ignored items cost nothing: the items that count are gathered
     first.
 
     Args:
         labels: Class ids, `(batch, ...)` or `(batch, ..., 1)`.
         hidden: The inputs of the head in each pass, two or more tensors of
             one shape `(batch, ..., width)`. Masks that Keras attached to them
-            are used. Products with the kernel are taken in their dtype, all
-            else in float32.
+            are used. Products with the kernel are computed in their dtype,
+            everything else in float32.
         kernel: The kernel of the head, `(width, vocabulary)`.
         bias: Optional, `(vocabulary,)`. `-inf` forbids a class.
         alpha: Weight of the consistency, the paper's alpha. A number or a
             scalar tensor; it gets no gradient.
-        transposed: Whether the kernel is `(vocabulary, width)`, as the
-            embeddings are that a head is tied to.
-        label_smoothing: The part of the probability that goes to the other
-            classes, as in `LabelSmoothedCrossentropy`. It touches the task
-            loss alone.
+        transposed: Whether the kernel is `(vocabulary, width)`, as tied
+            embeddings are.
+        label_smoothing: The probability that is shared by the other classes,
+            as in `LabelSmoothedCrossentropy`. It affects the task loss only.
         ignore_class: The class id of items that count in neither term.
-        mask: Optional, true where an item counts, `(batch, ...)`.
+        mask: Optional mask of the items that count, `(batch, ...)`.
         sample_weight: Optional weights, as `keras.losses.Loss` takes them:
             `(batch, ...)` for each item, `(batch, 1)` for each row. Keras
             broadcasts others along the last axis, `(batch,)` included.
@@ -102,14 +101,14 @@ def vocabulary_rdrop_loss(
             constant target.
         chunk_size: The number of items whose logits are held at a time, or
             `"auto"` for as many as fit into 32 MiB.
-        gradients: Whether gradients will be asked for. They are computed
-            together with the loss, tape or not; False is for evaluation.
+        gradients: Whether to compute gradients. They are computed together
+            with the loss, even outside of a gradient tape; pass False for
+            evaluation.
 
     Returns:
         A `VocabularyLoss` of scalars, in nats. Gradients flow through `loss`
-        alone, and can be taken once: second derivatives raise
-        `NotImplementedError`. A label that counts and is no class makes the
-        loss NaN.
+        only, and second derivatives raise `NotImplementedError`. If an item
+        counts and its label is not a valid class, the loss is NaN.
 
     Raises:
         ValueError: If arguments do not fit each other.
@@ -130,7 +129,7 @@ def vocabulary_rdrop_loss(
         and 4.3.
     """
     states = [ops.convert_to_tensor(h) for h in hidden]
-    # Read here: a custom gradient takes what is no variable.
+    # Copied, since a custom gradient takes tensors and no variables.
     kernel = ops.copy(kernel)
     classes = _check_head(states, kernel, transposed)
     check_smoothing(label_smoothing)
@@ -164,7 +163,7 @@ def vocabulary_rdrop_loss(
     }
 
     def compute(*trained):
-        # What happens here is not to be recorded: the gradients are at hand.
+        # Not recorded for automatic differentiation: the gradients are known.
         constants = [ops.stop_gradient(tensor) for tensor in trained]
         passes = constants[: len(states)]
         kernel, *bias = constants[len(states) :]
@@ -205,7 +204,7 @@ def vocabulary_rdrop_loss(
 
 
 def _check_head(states: Sequence[Any], kernel: Any, transposed: bool) -> int:
-    """Returns the number of classes of a head that fits its inputs."""
+    """Returns the number of classes; raises if the kernel does not fit."""
     check_passes(states, "hidden")
     width = states[0].shape[-1] if len(states[0].shape) else None
     if len(kernel.shape) == 2:
@@ -225,16 +224,16 @@ def _check_head(states: Sequence[Any], kernel: Any, transposed: bool) -> int:
 def items_in_chunk(
     chunk_size: int | str, passes: int, classes: int, shape: Sequence[Any]
 ) -> int:
-    """Returns how many items go into a chunk.
+    """Returns the number of items in a chunk.
 
     Args:
-        chunk_size: A number, or `"auto"`.
-        passes: How many passes have logits of each.
-        classes: How many logits an item has.
+        chunk_size: The most items in a chunk, or `"auto"`.
+        passes: The number of passes.
+        classes: The number of classes.
         shape: The shape of the items, `(batch, ...)`.
 
     Raises:
-        ValueError: If the size is neither.
+        ValueError: If the size is neither a positive integer nor `"auto"`.
     """
     if chunk_size == "auto":
         chunk_size = max(CHUNK_BYTES // (4 * passes * classes), 1)
@@ -245,6 +244,6 @@ def items_in_chunk(
         )
     if None in shape:
         return chunk_size
-    # Equal chunks pad least.
+    # Chunks of equal size need the least padding.
     items = max(math.prod(shape), 1)
     return math.ceil(items / math.ceil(items / chunk_size))

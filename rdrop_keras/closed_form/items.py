@@ -1,4 +1,4 @@
-"""Which items count, how much each weighs, and in what order they go."""
+"""The items that count: their order and their weights."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ REDUCTIONS = (*MEANS, "sum", "mean_with_sample_weight")
 
 
 class Items(NamedTuple):
-    """The items of a batch in a row: those that count, then padding.
+    """The items of a batch in one row: those that count, then padding.
 
     Attributes:
-        labels: Class ids, `(padded,)`, 0 where there is padding.
-        weights: What each adds to the loss, between -1 and 1, `(padded,)`.
-        scale: What the weights have been divided by.
+        labels: Class ids, `(padded,)`, 0 for padding.
+        weights: The weight of each item in the loss, divided by `scale` to lie
+            between -1 and 1, `(padded,)`.
+        scale: The divisor of the weights.
         count: The number of items that count.
-        sources: Of each place, which item is there; as many as there are
-            items where it is padding.
-        places: Of each item, at which place it is, or None for its own.
-        valid: Of each item, whether it counts, or None for all.
+        sources: For each place, the index of its item, or the number of items
+            for padding.
+        places: For each item, its place, or None if items keep their order.
+        valid: For each item, whether it counts, or None if all do.
     """
 
     labels: Any
@@ -39,14 +40,14 @@ class Items(NamedTuple):
     valid: Any
 
     def gather(self, tensor: Any) -> Any:
-        """Puts `(..., items, width)` into places, with zeros as padding."""
+        """Moves items, `(..., items, width)`, to their places; pads with 0."""
         leading = ops.shape(tensor)
         zero = ops.zeros((*leading[:-2], 1, leading[-1]), tensor.dtype)
         tensor = ops.concatenate([tensor, zero], axis=-2)
         return ops.take(tensor, self.sources, axis=-2)
 
     def restore(self, tensor: Any, items: Any) -> Any:
-        """Undoes `gather` for a number of items; 0 where none counts."""
+        """Undoes `gather`; items that do not count get 0."""
         if self.places is None:
             return tensor[..., :items, :]
         tensor = ops.take(tensor, self.places, axis=-2)
@@ -56,33 +57,33 @@ class Items(NamedTuple):
 def item_weights(
     valid: Any, known: Any, sample_weight: Any, reduction: str
 ) -> Any:
-    """Returns the factor of each item; the loss is the sum of all.
+    """Returns the weights with which the items' values sum up to the loss.
 
     Args:
-        valid: Where items count, or None for all, `(batch, ...)`.
-        known: Where their labels are classes, `(batch, ...)`. What counts and
-            has none gets NaN.
-        sample_weight: Their weights, or None.
+        valid: The mask of the items that count, or None, `(batch, ...)`.
+        known: The mask of the items whose label is a valid class,
+            `(batch, ...)`. The others get a weight of NaN.
+        sample_weight: The sample weights, or None.
         reduction: See `keras.losses.Loss`.
     """
     if reduction not in REDUCTIONS:
         known = ", ".join(f"'{name}'" for name in REDUCTIONS)
         raise ValueError(
-            f"Expected `reduction` to be one of {known}, since gradients are "
-            "computed before it is known what comes of the values of single "
-            f"items. Received: reduction={reduction!r}."
+            f"Expected `reduction` to be one of {known}, since the gradients "
+            "are computed together with the loss, which has to be a scalar. "
+            f"Received: reduction={reduction!r}."
         )
     dtype = consistency_dtype()
     if sample_weight is not None:
         sample_weight = ops.cast(ops.convert_to_tensor(sample_weight), dtype)
         _check_weights(sample_weight.shape, known.shape)
-    # By Keras's own code, which has a rule of its own for every shape.
+    # Keras's own code, whose broadcasting rules depend on the shapes.
     ones = ops.ones_like(known, dtype=dtype)
     weights = reduce_values(ones, None, sample_weight, valid)
     divided_by = sample_weight
     if sample_weight is not None and reduction != "mean_with_sample_weight":
-        # What Keras divides by does not depend on them, and negative weights
-        # may add up to 0.
+        # Keras's divisor does not depend on the weights here, and negative
+        # weights may sum to 0.
         divided_by = ops.ones_like(sample_weight)
     total = ops.sum(reduce_values(ones, None, divided_by, valid))
     reduced = reduce_values(ones, reduction, divided_by, valid)
@@ -110,12 +111,12 @@ def _check_weights(shape: Any, items: Any) -> None:
 
 
 def _like_items(weights: Any, items: Any) -> Any:
-    """Returns weights, as Keras makes them, in the shape of the items."""
+    """Returns Keras's weights in the shape of the items."""
     if len(weights.shape) > len(items.shape):
         weights = ops.squeeze(weights, axis=-1)
     elif len(weights.shape) < len(items.shape):
         weights = ops.expand_dims(weights, -1)
-    # Fails where sizes that were unknown make more weights than items.
+    # Raises an error if dynamic sizes give more weights than items.
     return ops.broadcast_to(weights, ops.shape(items))
 
 
@@ -124,7 +125,7 @@ def arrange(labels: Any, weights: Any, valid: Any, chunk_size: int) -> Items:
     labels = ops.reshape(labels, (-1,))
     weights = ops.reshape(weights, (-1,))
     items = ops.shape(labels)[0]
-    # One at least, since XLA looks at the loop of an empty batch too.
+    # At least one chunk, since XLA compiles the loop for an empty batch too.
     chunks = (items + chunk_size - 1) // chunk_size
     if isinstance(items, int):
         chunks = max(chunks, 1)
@@ -141,15 +142,15 @@ def arrange(labels: Any, weights: Any, valid: Any, chunk_size: int) -> Items:
         ones = ops.cast(valid, "int32")
         count = ops.sum(ones)
         places = ops.cumsum(ones) - 1
-        # One more place for all that does not count, to be cut off again.
+        # Items that do not count go to an extra place, which is cut off.
         sources = ops.scatter_update(
             ops.full((padded + 1,), items, dtype="int32"),
             ops.expand_dims(ops.where(valid, places, padded), -1),
             own,
         )[:padded]
         places = ops.maximum(places, 0)
-    # Single numbers near 1, whatever they are divided by: in half precision
-    # the products of the gradients with the kernel would vanish.
+    # Keeps the weights near 1, whatever the divisor of the reduction: in half
+    # precision the products of small gradients with the kernel would underflow.
     scale = ops.max(ops.abs(weights), initial=0.0)
     scale = ops.where(scale > 0, scale, 1.0)
 

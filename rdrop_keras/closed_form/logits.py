@@ -21,12 +21,12 @@ ops = keras.ops
 
 
 class FusedLoss(NamedTuple):
-    """What `fused_rdrop_loss` returns.
+    """The result of `fused_rdrop_loss`.
 
     Attributes:
-        loss: What to minimise, `task_loss + alpha / m * consistency`.
+        loss: The loss to minimize, `task_loss + alpha / m * consistency`.
         task_loss: The crossentropy, averaged over the passes.
-        consistency: The divergence between the passes, not weighted.
+        consistency: The divergence between the passes, without alpha.
     """
 
     loss: Any
@@ -45,12 +45,12 @@ def fused_rdrop_loss(
     reduction: str | None = "sum_over_batch_size",
     stop_gradient: bool = False,
 ) -> FusedLoss:
-    """Returns the whole objective of several passes from their logits.
+    """Returns the R-Drop objective, given the logits of several passes.
 
-    `1/m (T_1 + ... + T_m + alpha * C)` with the crossentropies `T_i` and the
-    mean KL divergence `C` between the passes, as `RDropModel` computes it. The
-    softmax of each pass is taken once for both, and is all that is kept for
-    the gradient, which is written out instead of derived.
+    The objective is `1/m (T_1 + ... + T_m + alpha * C)` with the
+    crossentropies `T_i` and the mean KL divergence `C` between the passes, as
+    in `RDropModel`. Both use one softmax of each pass, which is all that is
+    kept for the gradient. The gradient is explicit rather than automatic.
 
     Args:
         labels: Class ids `(batch, ...)` or `(batch, ..., 1)`, or
@@ -60,11 +60,10 @@ def fused_rdrop_loss(
             used.
         alpha: Weight of the consistency, the paper's alpha. A number or a
             scalar tensor.
-        label_smoothing: The part of the probability that goes to the other
-            classes, as in `LabelSmoothedCrossentropy`. It touches the task
-            loss alone.
+        label_smoothing: The probability that is shared by the other classes,
+            as in `LabelSmoothedCrossentropy`. It affects the task loss only.
         ignore_class: The class id of items that count in neither term.
-        mask: Optional, true where an item counts, `(batch, ...)`.
+        mask: Optional mask of the items that count, `(batch, ...)`.
         sample_weight: Optional weights, as `keras.losses.Loss` takes them:
             `(batch, ...)` for each item, `(batch, 1)` for each row. Keras
             broadcasts others along the last axis, `(batch,)` included.
@@ -73,9 +72,9 @@ def fused_rdrop_loss(
             constant target.
 
     Returns:
-        A `FusedLoss`, in nats; scalars, or `(batch, ...)` where the reduction
-        is None. Gradients flow through each part. They can be taken once:
-        second derivatives raise `NotImplementedError`.
+        A `FusedLoss`, in nats; scalars, or `(batch, ...)` if the reduction is
+        None. Gradients flow through each part; second derivatives raise
+        `NotImplementedError`.
 
     Raises:
         ValueError: If arguments do not fit each other.
@@ -125,8 +124,8 @@ def fused_rdrop_loss(
     )
     task = sum(tasks) / len(tasks)
     if valid is not None:
-        # The class that is looked up for what does not count may have an
-        # infinite loss.
+        # Items that do not count were given class 0, whose loss may be
+        # infinite.
         task = ops.where(valid, task, 0.0)
     task = reduce_values(task, reduction, sample_weight, valid)
     consistency = reduce_values(consistency, reduction, sample_weight, valid)
@@ -144,12 +143,12 @@ def fused_values(
     """Returns crossentropies and divergence of every item, not reduced.
 
     Args:
-        target: Class ids `(...)`, or distributions `(..., classes)`. An id that
-            is no class raises where TensorFlow's own crossentropy does, which
-            is on the CPU without XLA, and makes the crossentropy NaN elsewhere.
-        logits: Of each pass, `(..., classes)`.
+        target: Class ids `(...)`, or distributions `(..., classes)`. An invalid
+            class id raises an error on the CPU without XLA, as in TensorFlow's
+            own crossentropy, and makes the crossentropy NaN elsewhere.
+        logits: The logits of each pass, `(..., classes)`.
         label_smoothing: See `Softmax.crossentropy`.
-        dense: Whether the target is distributions.
+        dense: Whether the targets are distributions.
         stop_gradient: See `fused_rdrop_loss`.
 
     Returns:
@@ -161,12 +160,12 @@ def fused_values(
     if not dense:
         classes = given[0].shape[-1]
         known = ops.logical_and(target >= 0, target < classes)
-        # Negative ids would be counted from the end.
+        # Negative ids would index from the end.
         target = ops.where(known, target, classes)
 
     @ops.custom_gradient
     def by_item(*logits):
-        # What is inside is not to be recorded: the gradient follows below.
+        # Not recorded for automatic differentiation: the gradient is below.
         passes = [
             Softmax.of(ops.stop_gradient(z)) for z in check_outputs(logits)
         ]
@@ -178,7 +177,7 @@ def fused_values(
             *of_tasks, of_pairs = (ops.expand_dims(u, -1) for u in upstream)
             results = gradients(
                 passes,
-                # Taken again rather than kept.
+                # Recomputed rather than kept in memory.
                 compare(passes),
                 of_tasks,
                 of_pairs,
@@ -202,19 +201,19 @@ def fused_values(
 def class_ids(
     labels: Any, ignore_class: int | None, valid: Any
 ) -> tuple[Any, Any]:
-    """Returns labels that can be looked up, and where items count, or None."""
+    """Returns valid class ids, and the mask of items that count, or None."""
     labels = ops.cast(labels, "int32")
     if ignore_class is not None:
         counted = ops.not_equal(labels, ignore_class)
         valid = counted if valid is None else ops.logical_and(valid, counted)
     if valid is not None:
-        # What does not count need not be one of the classes.
+        # The labels of items that do not count need not be valid classes.
         labels = ops.where(valid, labels, 0)
     return labels, valid
 
 
 def check_passes(tensors: Sequence[Any], name: str) -> None:
-    """Raises unless there are two or more floating point tensors alike."""
+    """Raises unless there are two or more float tensors of one shape."""
     if len(tensors) < 2:
         raise ValueError(
             f"Expected `{name}` to hold the tensors of two or more passes. "
@@ -233,7 +232,7 @@ def check_passes(tensors: Sequence[Any], name: str) -> None:
 
 
 def check_classes(classes: int | None, shape: Any) -> None:
-    """Raises unless there are two or more classes, known beforehand."""
+    """Raises unless the number of classes is known and at least two."""
     if classes is None or classes < 2:
         raise ValueError(
             "Expected two or more classes along the last axis, and their "
@@ -242,7 +241,7 @@ def check_classes(classes: int | None, shape: Any) -> None:
 
 
 def check_smoothing(label_smoothing: float) -> None:
-    """Raises unless a part of the probability remains for the label."""
+    """Raises unless `label_smoothing` is at least 0 and below 1."""
     if not 0 <= label_smoothing < 1:
         raise ValueError(
             "Expected `label_smoothing` to be at least 0 and below 1. "
@@ -251,7 +250,7 @@ def check_smoothing(label_smoothing: float) -> None:
 
 
 def check_items(name: str, shape: Any, expected: Any) -> None:
-    """Raises unless a shape is the expected one, as far as both are known."""
+    """Raises unless a shape is the expected one; None fits any size."""
     shape, expected = tuple(shape), tuple(expected)
     if len(shape) != len(expected) or any(
         a != b for a, b in zip(shape, expected) if None not in (a, b)

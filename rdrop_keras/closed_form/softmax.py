@@ -1,4 +1,4 @@
-"""Softmax and its logarithm, once for all that needs them."""
+"""Softmax and log-softmax, computed once for the whole objective."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ ops = keras.ops
 
 
 class Softmax(NamedTuple):
-    """The distributions that logits stand for.
+    """The categorical distributions of logits.
 
     Attributes:
         logits: `(..., classes)`.
-        probabilities: Their softmax.
-        normalizer: What is to be taken off the logits for the logarithms of
-            the probabilities, `(..., 1)`.
+        probabilities: The softmax of the logits.
+        normalizer: The log-sum-exp of the logits, `(..., 1)`. The logits minus
+            the normalizer are the log-probabilities.
     """
 
     logits: Any
@@ -30,19 +30,19 @@ class Softmax(NamedTuple):
     def of(cls, logits: Any) -> Softmax:
         """Returns the softmax of logits."""
         if logits.shape[-1] == 1:
-            # A cluster of one word; Keras warns of a softmax over it.
+            # A cluster of one word. Keras warns about a softmax of one class.
             return cls(logits, ops.ones_like(logits), logits)
         largest = ops.max(logits, axis=-1, keepdims=True)
         if xla.is_compiling():
-            # Multiplied, since XLA stores what it has divided: it becomes part
-            # of whatever reads the probabilities.
+            # XLA fuses a multiplication into the operations that read the
+            # probabilities, but stores the result of a division.
             exponentials = ops.exp(logits - largest)
             total = ops.sum(exponentials, axis=-1, keepdims=True)
             probabilities = exponentials * (1.0 / total)
             return cls(logits, probabilities, largest + ops.log(total))
         probabilities = ops.softmax(logits)
-        # Of the largest class both are at hand to full precision. On a CPU
-        # two maxima take a quarter of the time of `log_softmax`.
+        # The logit and the probability of the largest class are exact, and on
+        # a CPU two maxima take a quarter of the time of `log_softmax`.
         normalizer = largest - ops.log(
             ops.max(probabilities, axis=-1, keepdims=True)
         )
@@ -64,12 +64,12 @@ class Softmax(NamedTuple):
 
         Args:
             target: Class ids `(...)`, or distributions `(..., classes)`.
-            label_smoothing: The part of the probability that all classes but
-                the label share.
-            dense: Whether the target is distributions.
+            label_smoothing: The probability that is shared by all classes
+                except the label.
+            dense: Whether the targets are distributions.
         """
         if dense:
-            # A class without a part in the target may have a logit of -inf.
+            # A class with a target of 0 may have a logit of -inf.
             logs = self.log_probabilities()
             terms = ops.where(target == 0, 0.0, target * logs)
             value = -ops.sum(terms, axis=-1)
@@ -90,9 +90,9 @@ class Softmax(NamedTuple):
         return (1 - label_smoothing - share) * value - share * rest
 
     def is_most_probable(self, target: Any) -> Any:
-        """Returns where class ids are those of the largest logits, `(...)`.
+        """Returns whether each class id has the largest logit, `(...)`.
 
-        Of several that are largest the first counts, as in `ops.argmax`.
+        Of several largest logits the first counts, as in `ops.argmax`.
 
         Args:
             target: Class ids, `(...)`.
@@ -102,9 +102,9 @@ class Softmax(NamedTuple):
             best = ops.argmax(self.logits, axis=-1, keepdims=True)
             right = ops.cast(best, target.dtype) == target
             return ops.squeeze(right, axis=-1)
-        # XLA computes an argmax class by class.
+        # XLA computes an argmax sequentially, class by class.
         found = ops.take_along_axis(self.logits, target, axis=-1)
         before = ops.arange(self.classes, dtype=target.dtype) < target
-        # NaN is neither: no class is the most probable then.
+        # Comparisons with NaN are False: then no class is the most probable.
         equal = ops.logical_and(self.logits == found, ops.logical_not(before))
         return ops.all(ops.logical_or(self.logits < found, equal), axis=-1)

@@ -1,4 +1,4 @@
-"""Whether XLA compiles what is being computed, as far as is known."""
+"""A flag that tells whether XLA compiles the code being traced."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ _compiles = contextvars.ContextVar("rdrop_keras_xla", default=False)
 
 @contextlib.contextmanager
 def compiling(jit_compile: bool) -> Iterator[None]:
-    """Says so of all that is traced inside.
+    """Sets the flag for the code that is traced in a context.
 
-    TensorFlow does not tell a function that is traced what will compile it.
+    While TensorFlow traces a function, it does not tell whether XLA will
+    compile the function.
 
     Args:
-        jit_compile: Whether XLA does.
+        jit_compile: Whether XLA will compile the function.
     """
     token = _compiles.set(jit_compile)
     try:
@@ -26,5 +27,5 @@ def compiling(jit_compile: bool) -> Iterator[None]:
 
 
 def is_compiling() -> bool:
-    """Whether it was said. What follows may be of speed, not of results."""
+    """Returns the flag. It may affect speed, but never results."""
     return _compiles.get()

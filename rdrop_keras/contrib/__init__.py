@@ -1,1 +1,1 @@
-"""Parts that few models need."""
+"""Additions that few models need."""

@@ -1,1 +1,1 @@
-"""How far the outputs of several passes lie apart."""
+"""Divergences between the outputs of several passes."""

@@ -1,4 +1,4 @@
-"""The base of all divergences: a Keras loss between outputs of one model."""
+"""The base class of all divergences: a Keras loss between outputs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 import keras
 import numpy as np
 
-# By how much a softmax in half precision may miss a sum of 1.
+# By how much the sum of a softmax in half precision may differ from 1.
 _ROUNDING = 0.02
 
 
 def consistency_dtype() -> str:
-    """Returns the dtype that consistency is computed in.
+    """Returns the dtype in which the consistency is computed.
 
     Half precision cannot hold the difference of two nearly equal
     log-probabilities, so this is float32 under every policy (float64 where
@@ -23,12 +23,12 @@ def consistency_dtype() -> str:
 
 
 class Divergence(keras.losses.Loss):
-    """How far the outputs of several passes lie apart, item by item.
+    """A divergence between the outputs of several passes, one value per item.
 
     Subclasses implement `unreduced`. As a `keras.losses.Loss` it compares two
     outputs, `loss(output_1, output_2, sample_weight)`, with Keras's own
-    masking, weighting and reduction. Inside `RDropModel` the reduction is
-    always that of the task loss the divergence stands beside.
+    masking, weighting and reduction. Inside `RDropModel` it always uses the
+    reduction of the task loss.
 
     Args:
         reduction: See `keras.losses.Loss`.
@@ -50,7 +50,7 @@ class Divergence(keras.losses.Loss):
     def unreduced(
         self, outputs: Sequence[Any], stop_gradient: bool = False
     ) -> Any:
-        """Returns the mean divergence over all pairs, one value an item.
+        """Returns the mean divergence over all pairs, one value per item.
 
         Args:
             outputs: Two or more outputs of one shape.
@@ -72,7 +72,7 @@ class DistributionDivergence(Divergence):
         **kwargs: See `Divergence`.
 
     Attributes:
-        adds_up: Whether probabilities add up to 1 along the axis.
+        adds_up: Whether probabilities sum to 1 along the axis.
     """
 
     adds_up = False
@@ -93,16 +93,16 @@ class DistributionDivergence(Divergence):
 def looks_like_probabilities(
     divergence: Divergence, outputs: Sequence[Any], mask: Any = None
 ) -> bool:
-    """Whether outputs can be what a divergence reads them as.
+    """Returns whether outputs have values that a divergence can read.
 
-    False for values outside of 0 to 1, and for categorical outputs that do
-    not add up to 1; logits are nearly never both. True for what cannot be
-    looked at, such as the tensors of a graph that is being traced.
+    A divergence that reads probabilities needs values from 0 to 1, which sum
+    to 1 if they are categorical; logits almost never pass this test. Tensors
+    without values, such as those of a graph that is being traced, pass.
 
     Args:
-        divergence: How the outputs are compared.
-        outputs: The outputs of each pass.
-        mask: Where items count, or None for everywhere.
+        divergence: The divergence that compares the outputs.
+        outputs: The output of each pass.
+        mask: The mask of the items that count, or None if all do.
     """
     if not isinstance(divergence, DistributionDivergence):
         return True
@@ -114,7 +114,7 @@ def looks_like_probabilities(
                 keras.ops.cast(output, consistency_dtype())
             )
         except Exception:
-            # Each backend has an error of its own for a tensor without value.
+            # Each backend raises its own error for a tensor without a value.
             return True
         totals = values.sum(axis=divergence.axis) if values.ndim else values
         outside = ((values < 0) | (values > 1 + _ROUNDING)).any(
@@ -131,7 +131,7 @@ def looks_like_probabilities(
 
 
 def check_outputs(outputs: Sequence[Any]) -> list[Any]:
-    """Converts outputs of two or more passes to the consistency dtype."""
+    """Returns the outputs of two or more passes in the consistency dtype."""
     outputs = list(outputs)
     if len(outputs) < 2:
         raise ValueError(
@@ -156,18 +156,18 @@ def mean_pairwise_product(
 ) -> Any:
     """Returns the mean of `w (a_i - a_j)(b_i - b_j)` over the pairs i < j.
 
-    Linear in the number of passes m: the sum over pairs is m times the
-    covariance sum, `m * sum_i (a_i - mean a)(b_i - mean b)`, which, unlike the
-    difference of two large sums, loses no digits where all passes agree.
+    The cost is linear in the number of passes m: the sum over pairs equals
+    `m * sum_i (a_i - mean a)(b_i - mean b)`. Unlike the difference of two
+    large sums, this form loses no precision where all passes agree.
 
-    Where all `b` are equal their differences are set to zero, which they are,
-    except that infinities would give NaN: a class masked with a logit of -inf
+    Where all `b` are equal, their differences are set to zero, because equal
+    infinities would give NaN. So a class that is masked with a logit of -inf
     contributes nothing.
 
-    With `stop_gradient` the `a` are constants. That makes the first argument
-    of every `D(o_i || o_j)` a constant target: what differs, the derivative of
-    `sum p_i log p_i` by the log-probabilities, is the sum of the
-    probabilities, which does not change.
+    With `stop_gradient` the `a` are constants. For the KL divergence this
+    makes the first argument of every `D(o_i || o_j)` a constant target: the
+    only other terms, `sum p_i d(log p_i)`, are the derivative of the sum of
+    the probabilities and therefore zero.
     """
     count = len(first)
     if stop_gradient:

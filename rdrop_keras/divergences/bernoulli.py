@@ -19,12 +19,11 @@ def bernoulli_consistency(
     axis: int = -1,
     stop_gradient: bool = False,
 ) -> Any:
-    """Mean KL divergence over all ordered pairs of Bernoulli outputs.
+    """Returns the mean KL divergence of all ordered pairs of Bernoulli outputs.
 
-    Every number is the probability of one independent yes-or-no label. The
-    divergence of each is `(p_1 - p_2)(logit p_1 - logit p_2) / 2`; they are
-    averaged over `axis`, as `keras.losses.BinaryCrossentropy` averages its
-    own terms.
+    Every value is the probability of one independent binary label. The
+    divergence of a label is `(p_1 - p_2)(logit p_1 - logit p_2) / 2`. Labels
+    are averaged over `axis`, as in `keras.losses.BinaryCrossentropy`.
 
     Args:
         outputs: Two or more tensors of one shape `(batch, ..., labels)`.
@@ -34,10 +33,10 @@ def bernoulli_consistency(
             constant target, so that gradients flow into the second only.
 
     Returns:
-        A tensor with the shape of one output less `axis`, in nats.
+        A tensor with the shape of one output without `axis`, in nats.
 
     Raises:
-        ValueError: On fewer than two outputs.
+        ValueError: If there are fewer than two outputs.
 
     Example:
 
@@ -68,8 +67,8 @@ def bernoulli_consistency(
 class BernoulliConsistency(DistributionDivergence):
     """Bidirectional KL divergence between two multi-label outputs.
 
-    Minimises the mean over the labels of `(KL(o_1 || o_2) + KL(o_2 || o_1)) /
-    2`, in nats. The divergence that belongs beside binary crossentropy.
+    Computes the mean over the labels of `(KL(o_1 || o_2) + KL(o_2 || o_1)) /
+    2`, in nats. It is the divergence for binary crossentropy.
 
     Args:
         from_logits: Whether the outputs are logits rather than probabilities.
@@ -81,7 +80,7 @@ class BernoulliConsistency(DistributionDivergence):
     Call arguments:
         y_true: Output of one pass, `(batch, ..., labels)`.
         y_pred: Output of another pass, of the same shape. Its Keras mask, if
-            it carries one, says which items count.
+            any, marks the items that count.
         sample_weight: Optional weights, as for any Keras loss.
 
     Example:

@@ -19,31 +19,32 @@ def categorical_consistency(
     axis: int = -1,
     stop_gradient: bool = False,
 ) -> Any:
-    """Mean KL divergence over all ordered pairs of categorical outputs.
+    """Returns the mean KL divergence of all ordered pairs of outputs.
 
-    `1 / (m (m - 1)) * sum_{i != j} KL(o_i || o_j)`, summed over the classes,
-    not reduced over anything else. For two outputs this is the paper's Eq. 2,
-    `(KL(o_1 || o_2) + KL(o_2 || o_1)) / 2`. Computed from log-probabilities,
-    as `sum (p_1 - p_2)(log p_1 - log p_2) / 2`, so that it neither saturates
-    nor loses small values. Gradients flow into every output.
+    The value is `1 / (m (m - 1)) * sum_{i != j} KL(o_i || o_j)`, summed over
+    the classes and not reduced over any other axis. For two outputs this is
+    the paper's Eq. 2, `(KL(o_1 || o_2) + KL(o_2 || o_1)) / 2`. It is computed
+    from log-probabilities, as `sum (p_1 - p_2)(log p_1 - log p_2) / 2`, so
+    that it neither saturates nor loses small values. Gradients flow into
+    every output.
 
     Args:
         outputs: Two or more tensors of one shape, for instance
             `(batch, classes)` or `(batch, time, vocabulary)`.
         from_logits: Whether the outputs are logits rather than probabilities.
             Logits of `-inf` in every output (masked classes) contribute
-            nothing; in some outputs only, the result is infinite, as it
-            should be. Probabilities are clipped from below at the smallest
+            nothing; `-inf` in only some of the outputs gives an infinite
+            divergence. Probabilities are clipped from below at the smallest
             normal number, so that a zero costs at most 87 nats.
         axis: The axis that holds the classes.
         stop_gradient: Whether the first argument of every KL term is a
             constant target, so that gradients flow into the second only.
 
     Returns:
-        A tensor with the shape of one output less the class axis, in nats.
+        A tensor with the shape of one output without the class axis, in nats.
 
     Raises:
-        ValueError: On fewer than two outputs.
+        ValueError: If there are fewer than two outputs.
 
     Example:
 
@@ -79,9 +80,8 @@ def categorical_consistency(
 class CategoricalConsistency(DistributionDivergence):
     """Bidirectional KL divergence between two categorical outputs.
 
-    Minimises `(KL(o_1 || o_2) + KL(o_2 || o_1)) / 2` per item, in nats. The
-    divergence that belongs beside categorical and sparse categorical
-    crossentropy.
+    Computes `(KL(o_1 || o_2) + KL(o_2 || o_1)) / 2` per item, in nats. It is
+    the divergence for categorical and sparse categorical crossentropy.
 
     Args:
         from_logits: Whether the outputs are logits rather than probabilities.
@@ -93,7 +93,7 @@ class CategoricalConsistency(DistributionDivergence):
     Call arguments:
         y_true: Output of one pass, `(batch, ..., classes)`.
         y_pred: Output of another pass, of the same shape. Its Keras mask, if
-            it carries one, says which items count.
+            any, marks the items that count.
         sample_weight: Optional weights, as for any Keras loss.
 
     Example:

@@ -1,4 +1,4 @@
-"""Which divergence belongs beside which task loss."""
+"""The divergence that belongs to each task loss."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ DIVERGENCES = {
 }
 
 # Losses whose outputs could be read in more than one way (Poisson, hinge,
-# cosine, CTC, Dice, ...) are left out on purpose: those are for the user to
-# say.
+# cosine, CTC, Dice, ...) are left out on purpose: the user has to choose.
 _FOR_TASK_LOSS = {
     keras.losses.categorical_crossentropy: "categorical",
     keras.losses.sparse_categorical_crossentropy: "categorical",
@@ -45,15 +44,15 @@ def divergence_for(
     divergence: str | Divergence = "auto",
     reduction: str | None = "sum_over_batch_size",
 ) -> Divergence:
-    """Returns the divergence to use beside a task loss.
+    """Returns the divergence to use with a task loss.
 
     Args:
         task_loss: The loss compiled for one output, a `keras.losses.Loss` or
-            a function, or None where the model computes its loss itself.
+            a function, or None if the model computes its loss itself.
         divergence: `"auto"`, one of the names in `DIVERGENCES`, or a
             `Divergence`. A name takes `from_logits` and `axis` from the task
             loss, so that the two always read the output the same way.
-        reduction: The reduction to use where there is no task loss.
+        reduction: The reduction to use if there is no task loss.
 
     Returns:
         A `Divergence` with the reduction of the task loss.
@@ -92,14 +91,15 @@ def divergence_for(
 
 
 def ignored_class(task_loss: Any) -> int | None:
-    """Returns the class id that a task loss ignores, if it has one."""
+    """Returns the class id that a task loss ignores, or None."""
     return _function_and_options(task_loss)[1].get("ignore_class")
 
 
 def is_known(task_loss: Any) -> bool:
-    """Whether a task loss is one that has a value for each item.
+    """Returns whether a task loss is known to have one value for each item.
 
-    Keras's own, for which the divergence is inferred.
+    True for the losses of Keras and of this package whose divergence is
+    inferred.
     """
     if isinstance(task_loss, keras.losses.Loss) and type(
         task_loss
@@ -112,13 +112,14 @@ def is_known(task_loss: Any) -> bool:
 
 
 def function_of(task_loss: Any) -> Any:
-    """Returns the function that a task loss is made of, or None."""
+    """Returns the function that a task loss wraps, or None."""
     return _function_and_options(task_loss)[0]
 
 
 def _function_and_options(task_loss: Any) -> tuple[Any, dict[str, Any]]:
-    # Every built-in loss keeps its function as `fn`, be it compiled by name,
-    # as a function or as an instance, and its options as attributes.
+    # Every built-in loss keeps its function as `fn` and its options as
+    # attributes, whether it is compiled by name, as a function or as an
+    # instance.
     function = getattr(task_loss, "fn", None)
     if function is None and not isinstance(task_loss, keras.losses.Loss):
         function = task_loss
@@ -140,7 +141,7 @@ def _function_and_options(task_loss: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def _defaults(function: Any) -> dict[str, Any]:
-    """Returns what a function takes by default."""
+    """Returns the default arguments of a function."""
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):

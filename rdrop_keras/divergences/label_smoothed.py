@@ -1,4 +1,4 @@
-"""Crossentropy with label smoothing from class ids."""
+"""Crossentropy with label smoothing for class ids."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def label_smoothed_crossentropy(
     valid = None
     if ignore_class is not None:
         valid = ops.not_equal(y_true, ignore_class)
-        # Its id need not be one of the classes.
+        # The ignored id need not be a valid class.
         y_true = ops.where(valid, y_true, 0)
     values = ops.sparse_categorical_crossentropy(
         y_true, logits, from_logits=True
@@ -45,9 +45,9 @@ def label_smoothed_crossentropy(
 
 
 def _of_class(logits: Any, y: Any) -> Any:
-    # Of all ways to gather this has the cheapest gradient on TensorFlow, where
-    # `take_along_axis` takes twice as long as the crossentropy itself.
-    # 64 bits: 70,000 tokens of 32,000 words are more than 32 can count.
+    # `take` has the cheapest gradient on TensorFlow, where `take_along_axis`
+    # takes twice as long as the crossentropy itself. The indices need 64 bits:
+    # 70,000 tokens of 32,000 words overflow 32.
     rows = ops.arange(ops.size(y), dtype="int64") * logits.shape[-1]
     indices = rows + ops.cast(ops.reshape(y, (-1,)), "int64")
     return ops.reshape(
@@ -59,20 +59,20 @@ def _of_class(logits: Any, y: Any) -> Any:
 class LabelSmoothedCrossentropy(keras.losses.Loss):
     """Crossentropy with label smoothing, from class ids and logits.
 
-    Minimises, for each item, the crossentropy between the model's distribution
+    Computes, for each item, the crossentropy between the model's distribution
     and one that gives `1 - label_smoothing` to the label and shares the rest
     equally among all other classes. Keras smooths one-hot labels only, which
     for `(batch, time, vocabulary)` are as large as the logits.
 
-    These are fairseq's values for the same `label_smoothing`. Keras and
-    PyTorch let the label have its part of the rest too: their
+    The values are fairseq's for the same `label_smoothing`. In Keras and
+    PyTorch the label receives a share of the rest too: their
     `label_smoothing` e with n classes is `e (n - 1) / n` here.
 
     Args:
-        label_smoothing: The part of the probability that goes to the other
-            classes, at least 0 and below 1.
-        ignore_class: The class id of items that have no label; they count
-            neither in the sum nor in the mean.
+        label_smoothing: The probability that is shared by the other classes,
+            at least 0 and below 1.
+        ignore_class: The class id of items that have no label. They do not
+            count in the loss.
         reduction: See `keras.losses.Loss`.
         name: Optional name.
         dtype: The dtype of the computation, float32 by default.
@@ -93,7 +93,7 @@ class LabelSmoothedCrossentropy(keras.losses.Loss):
 
     Reference:
         [Szegedy et al., 2016](https://arxiv.org/abs/1512.00567), section 7;
-        beside R-Drop [Liang et al., 2021](https://arxiv.org/abs/2106.14448),
+        with R-Drop [Liang et al., 2021](https://arxiv.org/abs/2106.14448),
         appendix A.1.
     """
 
@@ -113,7 +113,7 @@ class LabelSmoothedCrossentropy(keras.losses.Loss):
         super().__init__(
             name=name, reduction=reduction, dtype=dtype or consistency_dtype()
         )
-        # Under the names by which Keras's own losses say how they read outputs.
+        # The names under which Keras's own losses keep their options.
         self.fn = label_smoothed_crossentropy
         self.from_logits = True
         self.label_smoothing = label_smoothing

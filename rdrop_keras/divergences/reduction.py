@@ -1,4 +1,4 @@
-"""Reduces values by an item to one loss, as `keras.losses.Loss` does."""
+"""The reduction of per-item values, as in `keras.losses.Loss`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ops = keras.ops
 
 
 class _Reduction(keras.losses.Loss):
-    """A loss that is its own prediction: masks, weights, reduces."""
+    """A Keras loss that masks, weights and reduces the values it is given."""
 
     def call(self, y_true, y_pred):
         return y_pred
@@ -26,13 +26,13 @@ def reduce_values(
     sample_weight: Any = None,
     mask: Any = None,
 ) -> Any:
-    """Reduces values by the machinery of `keras.losses.Loss`.
+    """Reduces values with the machinery of `keras.losses.Loss`.
 
     Args:
         values: One value for each item, of any shape.
         reduction: See `keras.losses.Loss`.
         sample_weight: Optional weights of the items.
-        mask: Optional, true where an item counts.
+        mask: Optional mask of the items that count.
     """
     values = _keras.carry_mask(values, mask)
     reduce = _Reduction(
@@ -42,11 +42,11 @@ def reduce_values(
 
 
 def common_mask(outputs: Sequence[Any], valid: Any = None) -> Any:
-    """Returns where every output has a valid item, or None for everywhere.
+    """Returns the mask of the items that are valid in every output, or None.
 
     Args:
-        outputs: Tensors with the masks that Keras attached to them.
-        valid: Optional, one more mask.
+        outputs: Tensors, which may carry Keras masks.
+        valid: Optional additional mask.
     """
     for output in outputs:
         mask = _keras.mask_of(output)

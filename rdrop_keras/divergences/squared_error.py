@@ -15,10 +15,10 @@ from rdrop_keras.divergences.base import mean_pairwise_product
 def squared_error_consistency(
     outputs: Sequence[Any], stop_gradient: bool = False
 ) -> Any:
-    """Mean squared error over all pairs of outputs.
+    """Returns the mean squared error over all pairs of outputs.
 
-    `1 / (m (m - 1)) * sum_{i != j} (o_i - o_j)^2`, averaged over the last
-    axis, as `keras.losses.MeanSquaredError` averages its own terms.
+    The value is `1 / (m (m - 1)) * sum_{i != j} (o_i - o_j)^2`, averaged over
+    the last axis, as in `keras.losses.MeanSquaredError`.
 
     Args:
         outputs: Two or more tensors of one shape `(batch, ..., values)`.
@@ -26,11 +26,11 @@ def squared_error_consistency(
             target, which halves the gradient.
 
     Returns:
-        A tensor with the shape of one output less the last axis, in the
+        A tensor with the shape of one output without the last axis, in the
         square of the outputs' unit.
 
     Raises:
-        ValueError: On fewer than two outputs.
+        ValueError: If there are fewer than two outputs.
 
     Example:
 
@@ -52,9 +52,8 @@ def squared_error_consistency(
 class SquaredErrorConsistency(Divergence):
     """Squared error between two regression outputs.
 
-    Minimises `mean((o_1 - o_2)^2)` over the last axis. The divergence that
-    belongs beside mean squared error, mean absolute error, Huber and log-cosh
-    losses.
+    Computes `mean((o_1 - o_2)^2)` over the last axis. It is the divergence for
+    mean squared error, mean absolute error, Huber and log-cosh losses.
 
     Args:
         reduction: See `keras.losses.Loss`.
@@ -64,7 +63,7 @@ class SquaredErrorConsistency(Divergence):
     Call arguments:
         y_true: Output of one pass, `(batch, ..., values)`.
         y_pred: Output of another pass, of the same shape. Its Keras mask, if
-            it carries one, says which items count.
+            any, marks the items that count.
         sample_weight: Optional weights, as for any Keras loss.
 
     Example:

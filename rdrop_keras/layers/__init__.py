@@ -1,4 +1,4 @@
-"""Layers for graphs that hold several branches themselves."""
+"""Keras layers: consistency between branches, and an adaptive softmax."""
 
 from rdrop_keras.contrib.adaptive_softmax import AdaptiveSoftmax
 from rdrop_keras.layers.consistency import Consistency

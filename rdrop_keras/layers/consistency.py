@@ -18,17 +18,17 @@ ops = keras.ops
 
 @keras.saving.register_keras_serializable("rdrop_keras")
 class Consistency(keras.layers.Layer):
-    """Adds the divergence between the outputs of branches to the loss.
+    """A layer that adds the divergence between branches to the loss.
 
-    For functional graphs that hold the branches themselves: two heads, two
-    views of one image, one encoder called twice. Returns the outputs
-    unchanged; in training adds
+    It is for functional graphs that contain the branches themselves: two
+    heads, two views of one image, one encoder called twice. The layer returns
+    its inputs unchanged, and in training adds
 
         alpha * mean over the items of D(o_1, ..., o_m)
 
     to the loss, in float32, where `D` is the mean divergence over all ordered
     pairs of branches. With a task loss on each of two branches, which Keras
-    sums, this is the paper's Eq. 4 as printed. (`RDropModel` minimises half of
+    sums, this is the paper's Eq. 4 as printed. (`RDropModel` minimizes half of
     that.)
 
     Args:
@@ -37,9 +37,9 @@ class Consistency(keras.layers.Layer):
             probabilities, `"squared_error"`, or a
             `rdrop_keras.losses.Divergence`, for instance
             `CategoricalConsistency(from_logits=True)`.
-        **kwargs: Other arguments of `keras.layers.Layer`. Where the layer is
-            the last one, Keras names outputs and their losses in the logs by
-            its `name`.
+        **kwargs: Other arguments of `keras.layers.Layer`. If this is the last
+            layer, Keras uses its `name` for the outputs and for their losses
+            in the logs.
 
     Call arguments:
         inputs: A list or tuple of two or more tensors of one shape,
@@ -73,7 +73,7 @@ class Consistency(keras.layers.Layer):
     def __init__(
         self, alpha: float, divergence: str | Divergence, **kwargs: Any
     ):
-        # The inputs come out as they went in, whatever the layer's policy.
+        # The inputs keep their dtype under every policy.
         super().__init__(autocast=False, **kwargs)
         if divergence == "auto":
             raise ValueError(
@@ -108,8 +108,8 @@ class Consistency(keras.layers.Layer):
         return inputs
 
     def _mean(self, inputs: Sequence[Any], sample_weight: Any) -> Any:
-        # A sum, divided here: Keras divides what `add_loss` gets by the
-        # number of replicas, and its own means would do so a second time.
+        # A sum that is divided here: Keras divides `add_loss` terms by the
+        # number of replicas, and its mean reductions would do so again.
         divergence = divergence_for(None, self.divergence, reduction="sum")
         compared = compare(inputs, divergence, sample_weight, name=self.name)
         counted = ops.ones_like(compared.values)

@@ -1,1 +1,1 @@
-"""From the outputs of several passes to one loss."""
+"""The R-Drop objective: one loss from the outputs of several passes."""

@@ -39,18 +39,18 @@ def compare_outputs(
 
     Each output that has a compiled loss is compared by the divergence that
     belongs to that loss, and reduced with the same mask, sample weights, loss
-    weight and division. Task loss and divergence are computed together where
+    weight and division. Task loss and divergence are computed together if
     they have a closed form.
 
     Args:
-        compiled_loss: What `compile(loss=...)` made, or None for a model that
-            computes its loss itself; the divergence of the settings then
-            applies to every output.
-        settings: How to compare.
+        compiled_loss: The object made by `compile(loss=...)`, or None for a
+            model that computes its loss itself; the divergence of the settings
+            then applies to every output.
+        settings: The compiled settings.
         y: The targets, of any structure.
         outputs: The outputs of each pass, of any structure.
-        sample_weight: Sample weights, as `fit` hands them over.
-        alpha: What `RDrop.alpha_at` returned.
+        sample_weight: The sample weights, as passed to `fit`.
+        alpha: The result of `RDrop.alpha_at`.
         with_task_loss: Whether to compute the compiled loss too.
 
     Returns:
@@ -95,10 +95,11 @@ def _compare(
     divergence: Divergence,
     values: Any,
 ) -> list[Comparison]:
-    """Compares what one loss is computed of, which may be several tensors."""
+    """Compares the output of one loss, which may have several tensors."""
     entry = group[0]
     task_rank = _task_rank(entry)
-    # Keras's losses that are made of functions fit outputs and targets.
+    # Keras's losses that wrap a function squeeze or expand the outputs to the
+    # rank of the targets.
     fitted = function_of(entry.loss) is not None
     passes = [keras.tree.flatten(each.y_pred) for each in group]
     several = len(passes[0]) > 1
@@ -130,10 +131,10 @@ def _compare(
 
 
 def _task_rank(entry: _keras.LossEntry) -> int | None:
-    """Returns the rank of what a loss computes before it is reduced.
+    """Returns the rank of a loss's values before their reduction.
 
-    None where that is one value for each item that is compared, or where it
-    cannot be known.
+    None if the loss has one value for each item that is compared, or if its
+    rank is unknown.
     """
     loss = entry.loss
     if loss is None or is_known(loss):
@@ -146,7 +147,7 @@ def _task_rank(entry: _keras.LossEntry) -> int | None:
             lambda x: ops.convert_to_tensor(x, dtype=loss.dtype), structure
         )
 
-    # The scope drops what the loss may count.
+    # The scope discards the state that the loss may update.
     with keras.StatelessScope():
         values = loss.call(converted(entry.y_true), converted(entry.y_pred))
     return len(ops.shape(values))

@@ -9,7 +9,13 @@ from rdrop_keras.rdrop import RDrop
 
 
 def of_output(setting: Any, name: str | None, default: Any = None) -> Any:
-    """Returns a setting for one output, be it given for each or for all."""
+    """Returns the value of a setting for one output.
+
+    Args:
+        setting: One value for all outputs, or a dict from output names.
+        name: The name of the output.
+        default: The value for an output that the dict does not name.
+    """
     if isinstance(setting, dict):
         return setting.get(name, default)
     return setting
@@ -19,7 +25,7 @@ def check_names(settings: RDrop, names: Sequence[str]) -> None:
     """Raises if settings by output do not fit the outputs that have a loss.
 
     Args:
-        settings: The settings.
+        settings: The compiled settings.
         names: The names of the outputs that have a loss.
     """
     for setting in ("alpha", "divergence"):
@@ -43,7 +49,7 @@ def check_names(settings: RDrop, names: Sequence[str]) -> None:
 
 
 def check_same_for_all(settings: RDrop) -> None:
-    """Raises if settings are given by output where nothing tells outputs."""
+    """Raises if settings are given by output but outputs have no names."""
     for setting in ("alpha", "divergence"):
         if isinstance(getattr(settings, setting), dict):
             raise ValueError(

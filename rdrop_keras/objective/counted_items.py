@@ -1,4 +1,4 @@
-"""Which items of an output count in the consistency, and how much."""
+"""The items of an output that count in the consistency, and their weights."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ def counted_items(
     sample_weight: Any,
     divergence: Divergence,
 ) -> tuple[Any, Any]:
-    """Returns what `compare` takes for one output.
+    """Returns the mask and the weights of one output's items for `compare`.
 
     Args:
-        settings: What marks unlabeled items, and how much they weigh.
+        settings: The compiled settings, which say how unlabeled items are
+            marked and how much they weigh.
         ignore_class: The class id that the task loss ignores, or None.
         y_true: The targets.
         y_pred: The output.
-        sample_weight: The weights that the task loss gets, or None.
-        divergence: How the output is compared.
+        sample_weight: The sample weights of the task loss, or None.
+        divergence: The divergence that compares the output.
 
     Returns:
-        A mask of the items that count, or None for all, and their weights, or
-        None.
+        The mask of the items that count, or None if all do; and their weights,
+        or None.
     """
     labeled = valid_positions(y_true, ignore_class, y_pred, divergence)
     weight = settings.unlabeled_weight
@@ -60,10 +61,11 @@ def counted_items(
 def valid_positions(
     y_true: Any, ignore_class: int | None, y_pred: Any, divergence: Divergence
 ) -> Any:
-    """Marks the positions that the task loss does not ignore, or None."""
+    """Returns the mask of items that the task loss does not ignore, or None."""
     if ignore_class is None:
         return None
-    # As the losses of Keras compare them, whatever the labels' dtype can hold.
+    # Keras's losses compare in this dtype as well: that of the labels may not
+    # hold the ignored id, as uint8 does not hold -1.
     y_true = ops.cast(y_true, consistency_dtype())
     axis = getattr(divergence, "axis", -1)
     if len(y_true.shape) == len(y_pred.shape) and y_true.shape[axis] == 1:
@@ -76,7 +78,7 @@ def check_ignored(
 ) -> None:
     """Raises if no task loss ignores the class that marks unlabeled items.
 
-    It would train on their class id as if it were a label.
+    The loss would train on that class id as if it were a label.
     """
     if settings.unlabeled in (None, ZERO_WEIGHT):
         return

@@ -1,4 +1,4 @@
-"""Each loss of a compiled model with its part of the batch, pass by pass."""
+"""The losses of a compiled model, each with its arguments in every pass."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ def loss_entries(
     outputs: Sequence[Any],
     sample_weight: Any,
 ) -> list[tuple[_keras.LossEntry, ...]]:
-    """Returns each compiled loss with its batch, one entry a pass.
+    """Returns a group of entries for each compiled loss, one for each pass.
 
     Args:
-        compiled_loss: What `compile(loss=...)` made, or None. Then there is
-            one group for each output, without a loss.
-        settings: What has to fit the outputs that have a loss.
+        compiled_loss: The object made by `compile(loss=...)`, or None. With
+            None there is one group for each output, without a loss.
+        settings: The compiled settings, which are checked against the outputs
+            that have a loss.
         y: The targets, of any structure.
         outputs: The outputs of each pass, of any structure.
-        sample_weight: Sample weights, as `fit` hands them over.
+        sample_weight: The sample weights, as passed to `fit`.
     """
     for other in outputs[1:]:
         keras.tree.assert_same_structure(outputs[0], other)
@@ -38,7 +39,7 @@ def loss_entries(
         check_same_for_all(settings)
         check_ignored(settings, [])
         return _without_loss(outputs, sample_weight)
-    # A custom `compute_loss` need not use the compiled loss.
+    # A custom `compute_loss` may never call the compiled loss.
     build_loss(compiled_loss, (y, outputs[0], sample_weight))
     passes = [
         _keras.loss_entries(compiled_loss, y, output, sample_weight)
@@ -53,12 +54,12 @@ def build_loss(compiled_loss: Any, batch: tuple[Any, Any, Any]) -> None:
     """Builds a compiled loss that has not been called yet.
 
     Args:
-        compiled_loss: What `compile(loss=...)` made.
+        compiled_loss: The object made by `compile(loss=...)`.
         batch: Targets, outputs and sample weights.
     """
     if compiled_loss.built:
         return
-    # For its structure alone: the scope drops what it feeds to metrics.
+    # The call only builds it: the scope discards the updates of its metrics.
     with keras.StatelessScope():
         compiled_loss(*batch)
 

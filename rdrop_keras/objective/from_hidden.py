@@ -1,4 +1,4 @@
-"""The objective of a vocabulary head that the passes left out."""
+"""The objective of a vocabulary head, computed from the head's inputs."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ def chunked_objective(
     alpha: Any,
     additional: Any,
 ) -> Objective:
-    """Returns the loss and its parts without the logits of the batch.
+    """Returns the objective without holding the logits of the whole batch.
 
     Args:
-        compiled_loss: What `compile(loss=...)` made.
+        compiled_loss: The object made by `compile(loss=...)`.
         settings: The compiled settings.
-        head: What gives the logits.
+        head: The vocabulary head.
         y: Class ids.
-        hidden: What it gives them of, in each pass.
-        sample_weight: Sample weights, as `fit` hands them over.
-        alpha: What `RDrop.alpha_at` returned.
-        additional: The mean over passes of what layers add to the loss.
+        hidden: The input of the head in each pass.
+        sample_weight: The sample weights, as passed to `fit`.
+        alpha: The result of `RDrop.alpha_at`.
+        additional: The mean over the passes of the losses added by layers.
     """
     if not compiled_loss.built:
-        # No logits are at hand, and labels may exceed what stands for them.
+        # Two classes stand in for the logits, so the labels must be 0 as well.
         labels = keras.tree.map_structure(ops.zeros_like, y)
         logits = ops.zeros((*ops.shape(hidden[0])[:-1], 2))
         build_loss(compiled_loss, (labels, logits, None))
@@ -62,7 +62,7 @@ def chunked_objective(
     )
 
     def weighted(value):
-        # Keras's code, which multiplies the loss weight.
+        # Keras's code applies the loss weight.
         return _keras.weighted_sum_of_losses(
             compiled_loss, [value], y, hidden[0], sample_weight
         )
@@ -85,10 +85,10 @@ def chunked_objective(
 
 def _compared(hidden, head):
     if head.draws:
-        # Its masks differ, which the hidden states do not show.
+        # Dropout inside the head makes passes differ even if its inputs agree.
         return ()
-    # Not the logits: equal rows need not give equal ones, to the last bit, at
-    # different places of a product.
+    # Inputs rather than logits: in a matrix product, equal rows at different
+    # positions may give results that differ in the last bit.
     mask = common_mask(hidden)
     return (Comparison("logits", None, hidden, None, mask, None),)
 

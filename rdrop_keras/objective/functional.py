@@ -1,4 +1,4 @@
-"""The R-Drop objective as a function, for other trainers."""
+"""The R-Drop objective as a function, for custom training loops."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def rdrop_loss(
 ) -> Any:
     """Combines the task losses and outputs of several passes into one loss.
 
-    `1/m (T_1 + ... + T_m + alpha * C)`, where `C` is the mean over the items of
-    the divergence between the outputs, averaged over all ordered pairs. What
-    `RDropModel` minimises, for trainers that are not Keras models and for
-    models with a loop of their own. Works on every Keras backend, and with the
-    tensors of it.
+    Computes `1/m (T_1 + ... + T_m + alpha * C)`, where `C` is the mean over
+    the items of the divergence between the outputs, averaged over all ordered
+    pairs. This is the loss that `RDropModel` minimizes, for trainers that are
+    not Keras models and for custom training loops. It works on every Keras
+    backend, with the backend's own tensors.
 
     Args:
         task_losses: The scalar task loss of each pass.
@@ -43,7 +43,7 @@ def rdrop_loss(
             `CategoricalConsistency(from_logits=True)`, whose reduction is
             used.
         sample_weight: Optional weights of the items.
-        mask: Optional, true where an item counts, `(batch, ...)`.
+        mask: Optional mask of the items that count, `(batch, ...)`.
         stop_gradient: Whether the first argument of each KL term is a
             constant target.
 
@@ -52,9 +52,8 @@ def rdrop_loss(
 
     Raises:
         ValueError: If there is not one output for each task loss, the
-            divergence is unknown, or outputs with values at hand (outside of
-            a traced function) are no probabilities though they are read as
-            such.
+            divergence is unknown, or outputs that are read as probabilities
+            are not probabilities. The last is not checked in traced functions.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Which compiled losses have a closed form together with the consistency."""
+"""Compiled losses that have a closed form together with the consistency."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rdrop_keras.divergences.reduction import reduce_values
 
 ops = keras.ops
 
-# By type, since a subclass may compute something else.
+# Compared by exact type, since a subclass may compute something else.
 _SPARSE = (
     keras.losses.SparseCategoricalCrossentropy,
     LabelSmoothedCrossentropy,
@@ -31,18 +31,18 @@ _FUNCTIONS = {
     keras.losses.sparse_categorical_crossentropy: False,
     keras.losses.categorical_crossentropy: True,
 }
-# What every loss has in its config, and one compiled as a function besides.
+# The config of every loss; `fn` is in that of a loss compiled as a function.
 _COMMON = {"name", "reduction", "dtype", "fn"}
 
 
 class Fusion(NamedTuple):
-    """A crossentropy that has a closed form beside the KL divergence.
+    """A crossentropy that has a closed form together with the KL divergence.
 
     Attributes:
         dense: Whether its targets are distributions rather than class ids.
-        label_smoothing: As the loss has it.
-        label_included: Whether the label has a part of what smoothing takes
-            from it, as in Keras's losses.
+        label_smoothing: The `label_smoothing` of the loss.
+        label_included: Whether the label receives a share of the smoothed
+            probability too, as in Keras's losses.
         ignore_class: The class id that it ignores, or None.
     """
 
@@ -52,13 +52,13 @@ class Fusion(NamedTuple):
     ignore_class: int | None
 
     def smoothing(self, classes: int) -> float:
-        """Returns the part of the probability that other classes get."""
+        """Returns the probability that is shared by the other classes."""
         if self.label_included:
             return self.label_smoothing * (classes - 1) / classes
         return self.label_smoothing
 
     def fits(self, y_true: Any, logits: Sequence[Any]) -> bool:
-        """Whether targets and logits have the shapes that the form is for."""
+        """Returns whether targets and logits fit the closed form."""
         shapes = [tuple(z.shape) for z in logits]
         if any(shape != shapes[0] for shape in shapes) or not shapes[0]:
             return False
@@ -84,13 +84,13 @@ def fused_losses(
     """Returns task losses and divergence of one output in closed form.
 
     Args:
-        group: One compiled loss and its batch, an entry for each pass.
-        divergence: What compares its outputs.
+        group: The entries of one compiled loss, one for each pass.
+        divergence: The divergence of its output.
         stop_gradient: As in `RDrop`.
 
     Returns:
         The task loss of each pass and the divergence of every item, or
-        `(None, None)` where the two have no closed form.
+        `(None, None)` if there is no closed form.
     """
     task_loss, y_true = group[0].loss, group[0].y_true
     fusion = fusion_for(task_loss, divergence)
@@ -130,21 +130,21 @@ def fused_losses(
 
 
 def _logits(outputs: Sequence[Any], from_logits: bool) -> Sequence[Any] | None:
-    """Returns the logits of each pass, or None if there are none."""
+    """Returns the logits of each pass, or None if they are unavailable."""
     found = [_keras.computed_logits(output) for output in outputs]
     if from_logits:
-        # Where an activation follows them, `compare` refuses the outputs.
+        # If an activation follows the logits, `compare` raises an error.
         return None if any(z is not None for z in found) else outputs
     return None if any(z is None for z in found) else found
 
 
 def fusion_for(task_loss: Any, divergence: Divergence) -> Fusion | None:
-    """Returns how a task loss and a divergence go together, or None.
+    """Returns the closed form of a task loss with a divergence, or None.
 
     Args:
-        task_loss: The loss compiled for one output, or the function that it
-            will be made of.
-        divergence: What compares it.
+        task_loss: The loss compiled for one output, or the function that Keras
+            will wrap in a loss.
+        divergence: The divergence of that output.
     """
     if type(divergence) is not CategoricalConsistency or divergence.axis != -1:
         return None

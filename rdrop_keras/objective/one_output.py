@@ -1,4 +1,4 @@
-"""One output of a model, compared between passes."""
+"""The comparison of one output between passes."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ ops = keras.ops
 
 
 class Comparison(NamedTuple):
-    """How far the outputs of several passes lie apart.
+    """The divergence of one output between passes.
 
     Attributes:
         name: The name of the output.
-        divergence: How they were compared.
-        outputs: What was compared: the outputs, or the logits that they were
-            computed from.
+        divergence: The divergence that was used.
+        outputs: The tensors that were compared: the outputs, or the logits
+            that they were computed from.
         values: The divergence of every item.
-        mask: Where items count, or None for everywhere.
+        mask: The mask of the items that count, or None if all do.
         value: The divergence, reduced as the task loss is.
     """
 
@@ -53,17 +53,17 @@ def compare(
     """Compares one output between passes.
 
     Args:
-        outputs: The output of each pass, with the masks that it carries.
+        outputs: The output of each pass, which may carry a Keras mask.
         divergence: The divergence, with the task loss's reduction.
-        sample_weight: The weights that the task loss gets.
-        valid: Marks the items that count, besides the masks.
+        sample_weight: The sample weights of the task loss.
+        valid: Optional mask of the items that count, besides Keras's masks.
         name: The output's name, for error messages.
         stop_gradient: As in `RDrop`.
-        values: The divergence of every item, where it is known already.
-        like: The targets, to which Keras's losses fit the outputs by adding
-            or dropping a last axis of size 1.
-        task_rank: The rank of what the task loss computes before it reduces,
-            where that may be less than one value an item.
+        values: The divergence of every item, if it is already known.
+        like: The targets, to whose rank Keras's losses fit the outputs by
+            adding or dropping a last axis of size 1.
+        task_rank: The rank of the task loss's values before their reduction,
+            if there may be fewer values than items.
     """
     check_comparable(outputs, name)
     divergence, compared = _before_activation(divergence, outputs, name)
@@ -84,14 +84,14 @@ def _reduce(values, reduction, sample_weight, mask, task_rank):
     if task_rank is None or task_rank >= rank:
         return reduce_values(values, reduction, sample_weight, mask)
     if task_rank == 0:
-        # One loss for the whole batch, whose weights belong to its rows.
+        # One loss for the whole batch: the sample weights belong to its rows.
         if sample_weight is not None:
             sample_weight = ops.convert_to_tensor(sample_weight)
             for _ in range(len(sample_weight.shape), rank):
                 sample_weight = ops.expand_dims(sample_weight, -1)
         return reduce_values(values, reduction, sample_weight, mask)
-    # A loss with one value for a row of items, such as CTC, is the total of
-    # the row.
+    # A loss with one value for each row of items, such as CTC, sums over the
+    # row, and so does the divergence.
     if mask is not None:
         values = ops.where(mask, values, 0.0)
     values = ops.sum(values, axis=tuple(range(task_rank, rank)))
@@ -125,7 +125,7 @@ def check_comparable(outputs: Sequence[Any], name: str) -> None:
 def _before_activation(
     divergence: Divergence, outputs: Sequence[Any], name: str
 ) -> tuple[Divergence, Sequence[Any]]:
-    """Goes back to the logits that softmax or sigmoid outputs came from."""
+    """Replaces softmax or sigmoid outputs by the logits they came from."""
     if not isinstance(divergence, DistributionDivergence):
         return divergence, outputs
     logits = [_keras.computed_logits(output) for output in outputs]

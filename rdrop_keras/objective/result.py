@@ -1,4 +1,4 @@
-"""The loss of one batch and the parts it is made of."""
+"""The loss of one batch and its parts."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Consistency(NamedTuple):
 
     Attributes:
         value: The divergence, a scalar.
-        weighted: The same times alpha, each output times its own.
-        by_output: The divergence of each output, where there are several,
-            without loss weights.
-        compared: What was compared, a `Comparison` for each output.
+        weighted: The divergence times alpha; each output has its own alpha.
+        by_output: The divergence of each output without loss weights, for
+            models with several outputs.
+        compared: A `Comparison` for each tensor that was compared.
     """
 
     value: Any
@@ -31,12 +31,12 @@ class Consistency(NamedTuple):
 
 
 class Tokens(NamedTuple):
-    """What the first pass makes of the tokens of a batch.
+    """Statistics of the tokens of a batch in the first pass.
 
     Attributes:
-        correct: For how many the label is the most probable.
-        nll: Their crossentropy, not smoothed, summed.
-        count: How many there are.
+        correct: The number of tokens whose label is the most probable class.
+        nll: The sum of their crossentropies without label smoothing.
+        count: The number of tokens.
     """
 
     correct: Any
@@ -48,11 +48,11 @@ class Objective(NamedTuple):
     """The loss of one batch and its parts.
 
     Attributes:
-        loss: What is minimised, `task_loss + consistency.weighted / m`.
-        task_loss: Mean over the passes of what `compute_loss` returned.
-        consistency: The `Consistency` of the passes, unweighted.
-        active: 1.0, or 0.0 where there was one pass and no consistency.
-        tokens: What was counted on the way, or None.
+        loss: The loss to minimize, `task_loss + consistency.weighted / m`.
+        task_loss: The mean of `compute_loss` over the passes.
+        consistency: The `Consistency` of the passes.
+        active: 1.0, or 0.0 for a step with one pass and no consistency.
+        tokens: The `Tokens`, or None if they were not counted.
     """
 
     loss: Any
@@ -62,7 +62,7 @@ class Objective(NamedTuple):
     tokens: Tokens | None = None
 
     def parts(self) -> dict[str, Any]:
-        """Returns task loss and consistency by the names of the logs."""
+        """Returns task loss and consistency under their names in the logs."""
         return {
             "task_loss": self.task_loss,
             "consistency_loss": self.consistency.value,
@@ -74,12 +74,12 @@ class Objective(NamedTuple):
 
 
 def combine(task_loss: Any, consistency: Consistency, passes: int) -> Objective:
-    """Returns the loss of several passes and its parts.
+    """Returns the objective of several passes.
 
     Args:
         task_loss: The mean of the task losses.
-        consistency: Their divergence.
-        passes: How many there were.
+        consistency: The `Consistency` of the passes.
+        passes: The number of passes.
     """
     loss = task_loss + consistency.weighted / passes
     return Objective(loss, task_loss, consistency, ops.ones((), "float32"))
@@ -92,10 +92,10 @@ def mean_of(losses: Sequence[Any]) -> Any:
 
 
 def plain_objective(task_loss: Any, outputs: Sequence[str]) -> Objective:
-    """Returns the objective of a step that has one pass.
+    """Returns the objective of a step with one pass.
 
     Args:
-        task_loss: What `compute_loss` returned.
+        task_loss: The result of `compute_loss`.
         outputs: The names of `Consistency.by_output`.
     """
     task_loss = ops.cast(task_loss, consistency_dtype())

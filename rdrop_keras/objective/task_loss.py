@@ -1,4 +1,4 @@
-"""What one pass adds to the task loss."""
+"""The task loss of one pass."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ ops = keras.ops
 
 
 def additional_losses(model: Any) -> Any:
-    """Returns the sum of what layers added to the loss in the last call.
+    """Returns the sum of the losses that layers added in the last call.
 
-    Weight regularizers and `add_loss`, divided by the number of replicas as
-    Keras divides them.
+    These are weight regularizers and `add_loss` terms, divided by the number
+    of replicas as in Keras.
     """
     total = ops.zeros((), consistency_dtype())
     for loss in model.losses:
@@ -33,8 +33,8 @@ def loss_of_pass(
     sample_weight: Any,
     training: bool = True,
 ) -> Any:
-    """Returns what a model's `compute_loss` makes of one output."""
-    # Overrides from before Keras 3.3 do not take `training`.
+    """Returns the result of a model's `compute_loss` for one pass."""
+    # Overrides written for Keras before 3.3 do not take `training`.
     parameters = inspect.signature(model.compute_loss).parameters
     given = {"training": training} if "training" in parameters else {}
     return model.compute_loss(x, y, y_pred, sample_weight, **given)

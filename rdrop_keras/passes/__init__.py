@@ -1,4 +1,4 @@
-"""How one batch becomes the outputs of several training-mode passes."""
+"""The ways of running several training-mode passes on one batch."""
 
 from __future__ import annotations
 
@@ -36,18 +36,19 @@ def run_passes(
     finish: Callable[[Any], Any],
     replacements: Sequence[Callable[[int, Callable], Callable]] = (),
 ) -> list[Any]:
-    """Makes the passes the way the settings say.
+    """Runs the passes in the way that the settings ask for.
 
     Args:
         model: A built model whose `call` takes `training`.
         x: A batch of inputs.
         settings: The compiled settings.
-        observation: What a pass of the model does.
+        observation: The `Observation` of the model.
         finish: See `run_calls`.
-        replacements: For the operations of its graph, see `_keras.rewired`.
+        replacements: Replacements for the operations of the model's graph; see
+            `_keras.rewired`.
 
     Returns:
-        What `finish` returned for each pass.
+        The result of `finish` for each pass.
     """
 
     def call(others: Sequence[Any] = ()) -> Any:
@@ -85,7 +86,7 @@ def run_passes(
 def restored_state(
     model: keras.Model, settings: RDrop, observation: Observation
 ) -> list[keras.Variable]:
-    """Returns the variables that every pass finds as the step found them."""
+    """Returns the variables that are reset before every pass."""
     moving_on = {id(variable) for variable in observation.counters}
     if settings.moving_statistics == "every_pass":
         for layer in _keras.all_layers(model):

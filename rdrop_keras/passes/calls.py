@@ -1,4 +1,4 @@
-"""One call of the model for each pass."""
+"""Passes as separate calls of the model."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rdrop_keras.passes.dropout import dropout_at
 
 
 class State:
-    """What passes assign, so that all of them start from the same values.
+    """The variables that passes assign, reset so that all passes start alike.
 
-    A step leaves what its first pass made: moving statistics, states of
-    recurrent layers, power iterations, counters.
+    After the step they have the values of the first pass: moving statistics,
+    states of recurrent layers, power iterations, counters.
 
     Args:
         variables: The variables that a pass assigns.
@@ -27,11 +27,11 @@ class State:
         self._first = self._start
 
     def end_pass(self, index: int, last: bool) -> None:
-        """Makes ready for the next pass, or for what comes after all.
+        """Resets the variables; after the last pass, to those of the first.
 
         Args:
-            index: The number of the pass that has been made.
-            last: Whether it was the last.
+            index: The index of the finished pass.
+            last: Whether it was the last pass.
         """
         if index == 0:
             self._first = self._values()
@@ -54,21 +54,23 @@ def run_calls(
     state: Sequence[keras.Variable] = (),
     finish: Callable[[Any], Any] = lambda output: output,
 ) -> list[Any]:
-    """Makes `num_passes` calls on one batch.
+    """Calls a model `num_passes` times on one batch.
 
     Args:
         model: A model whose `call` takes `training`.
-        call: Runs the model in training mode, given the number of the pass.
-        num_passes: How many calls to make.
+        call: A function that takes the index of a pass and runs the model in
+            training mode.
+        num_passes: The number of calls.
         dropout_rates: The dropout rate of each call, or None for the model's
-            own.
+            own rates.
         state: The variables that a pass assigns.
-        finish: Makes of an output what is to be returned. It runs before the
-            next call, because `model.losses` holds the `add_loss` terms of
-            the latest call only, and what it assigns belongs to its pass.
+        finish: A function of the output of a pass, whose result is returned.
+            It runs before the next call, because `model.losses` has the
+            `add_loss` terms of the latest call only, and because the variables
+            that it assigns belong to its pass.
 
     Returns:
-        What `finish` returned for each pass.
+        The result of `finish` for each pass.
     """
     results = []
     restored = State(state)

@@ -1,4 +1,4 @@
-"""One call of the model on the batch repeated once for each pass."""
+"""Passes as one call of the model on the repeated batch."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ ops = keras.ops
 
 
 def run_concat(model: keras.Model, x: Any, num_passes: int) -> Iterator[Any]:
-    """Yields the outputs of the passes of one call on `[x; ...; x]`.
+    """Yields the output of each pass, computed by one call on `[x; ...; x]`.
 
-    The paper's Algorithm 1: the graph is traced and compiled once, and its
-    kernels are fewer and larger. Every row draws a mask of its own, so that
-    the repetitions are different sub-models. Masks that Keras attached to the
-    outputs, and the logits that softmax and sigmoid left there, are split and
+    This is the paper's Algorithm 1: the graph is traced and compiled once, and
+    its kernels are fewer and larger. Every row draws its own dropout mask, so
+    that the repetitions are different sub-models. The masks, and the logits of
+    softmax and sigmoid, that Keras attached to the outputs are split and
     attached to the parts.
 
-    Batch normalization sees the repeated batch, and advances its statistics
-    once. `add_loss` is called once: what sums over rows sums over all of them.
+    Batch normalization sees the repeated batch and updates its statistics
+    once. `add_loss` is called once: a sum over rows includes all repetitions.
 
     Args:
         model: A model whose `call` takes `training`.
         x: A batch of inputs, of any structure of dense tensors.
-        num_passes: How often to repeat the batch.
+        num_passes: The number of repetitions of the batch.
 
     Raises:
         ValueError: If an input is not a dense tensor, or an output does not
@@ -66,8 +66,8 @@ def _repeat(leaf: Any, num_passes: int) -> Any:
 
 
 def _split(leaf: Any, num_passes: int) -> list[Any]:
-    # Not slices: the gradient of each is as large as the whole, and zero but
-    # for its part; that of a split is one concatenation.
+    # The gradient of a split is one concatenation. That of each slice would be
+    # a tensor of the full size, padded with zeros.
     parts = ops.split(leaf, num_passes)
     mask = _keras.mask_of(leaf)
     if mask is not None:

@@ -1,4 +1,4 @@
-"""Which operations are known to give the same outputs in every pass."""
+"""The operations that are known to give the same outputs in every pass."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import keras
 from rdrop_keras import _keras
 from rdrop_keras.passes.dropout import stochastic_layers
 
-# Their layers say by rates and seeds whether they draw random numbers. Those
-# of others may draw them in any way.
+# The layers of these packages draw random numbers only if they have a rate or
+# a seed generator. Other layers may draw them in any way.
 _TRUSTED = ("keras", "keras_hub")
-# Keras's own, but what they run is someone else's.
+# Keras layers that run code from outside of Keras.
 _FOREIGN = (
     "FlaxLayer",
     "JaxLayer",
@@ -22,20 +22,20 @@ _FOREIGN = (
     "TFSMLayer",
     "TorchModuleWrapper",
 )
-# Called when a layer is built, its loss is computed or it has been updated.
+# The names of attributes whose functions a layer's `call` does not run.
 _NOT_CALLED = ("_initializer", "_regularizer", "_constraint")
 
 
 def is_deterministic(node: Any) -> bool:
-    """Whether a call in a functional model is known to draw nothing.
+    """Returns whether a call in a functional model is deterministic for sure.
 
     That holds for Keras's and KerasHub's layers and operations without an
-    active rate or random generator, unless they run a function of the user's:
-    an activation, the body of `keras.ops.map`, a cell.
+    active rate or seed generator, unless they run a user's function: an
+    activation, the body of `keras.ops.map`, a cell.
 
-    Whatever `training` it was called with in the graph: a functional model
-    replaces that by its own (Keras 3.15), so that the dropout of a backbone
-    called with `training=False` is on in `fit`.
+    The `training` argument of the call in the graph does not matter: a
+    functional model replaces it by its own (Keras 3.15), so that the dropout
+    of a backbone called with `training=False` is on in `fit`.
 
     Args:
         node: One of `_keras.nodes`.
@@ -48,8 +48,8 @@ def is_deterministic(node: Any) -> bool:
         return not _runs_foreign(vars(operation))
     layers = [operation, *_keras.all_layers(operation)]
     for layer in layers:
-        # The loss of an activity regularizer belongs to each pass, but would
-        # be added in the first alone.
+        # Every pass must add the loss of an activity regularizer, but a shared
+        # layer would add it in the first pass only.
         if (
             layer.activity_regularizer is not None
             or not _is_trusted(type(layer))
@@ -64,7 +64,7 @@ def is_deterministic(node: Any) -> bool:
 
 
 def _runs_foreign(values: Any) -> bool:
-    """Whether a function that is not Keras's is among attributes."""
+    """Returns whether a function from outside of Keras is among the values."""
     if isinstance(values, dict):
         return any(
             _runs_foreign(value)
@@ -79,7 +79,7 @@ def _runs_foreign(values: Any) -> bool:
         return not _is_trusted(type(values.__self__))
     if inspect.isroutine(values) or inspect.isclass(values):
         return not _is_trusted(values)
-    # Layers are looked at one by one. Other objects may call anything.
+    # Sublayers are checked one by one. Other objects may call anything.
     return (
         callable(values)
         and not isinstance(values, keras.layers.Layer)

@@ -1,4 +1,4 @@
-"""The dropout layers of a model: which there are, and at what rates."""
+"""The dropout layers of a model and their rates."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import keras
 
 from rdrop_keras import _keras
 
-# Where Keras's and KerasHub's layers keep their rates. `MultiHeadAttention`
-# and the recurrent cells have `dropout`, some only with an underscore; the
-# last is of stochastic depth.
+# The attributes in which Keras's and KerasHub's layers keep their rates.
+# `MultiHeadAttention` and the recurrent cells have `dropout`, some of them
+# `_dropout`; `drop_prob` is the rate of stochastic depth.
 _RATES = (
     "rate",
     "dropout",
@@ -22,8 +22,8 @@ _RATES = (
     "dropout_rate",
     "drop_prob",
 )
-# Their layers call nothing else by these names, and some draw without a seed
-# generator of their own.
+# In these packages the attributes hold dropout rates only, and some layers draw
+# without a seed generator of their own.
 _OWN = ("keras", "keras_hub")
 
 
@@ -33,18 +33,17 @@ def dropout_rates(layer: keras.layers.Layer) -> dict[str, float]:
     A dropout rate is an attribute named `rate`, `dropout`, `_dropout`,
     `recurrent_dropout`, `dropout_rate` or `drop_prob` that holds a number of
     at least 0 and below 1. In a class that is neither Keras's nor KerasHub's,
-    a rate above 0 counts only if the layer can draw by it, that is if it holds
-    a `keras.random.SeedGenerator` itself, as subclasses of
-    `keras.layers.Dropout` do.
+    a rate above 0 counts only if the layer itself holds a
+    `keras.random.SeedGenerator`, as subclasses of `keras.layers.Dropout` do.
 
-    A dilation `rate` of 2 is therefore no dropout rate, with a seed generator
-    or without. Neither is a `rate` that a layer keeps for its config while a
-    `Dropout` inside it does the work, nor the `stddev` of noise. The rate of a
-    class that draws from Keras's global generator, and a rate that is a
-    variable, cannot be recognized.
+    A dilation `rate` of 2 is therefore not a dropout rate, and neither is the
+    `stddev` of noise, nor a `rate` that a layer of your own keeps for its
+    config while an inner `Dropout` uses it. Two kinds of rates are not
+    recognized: those of a class that draws from Keras's global generator, and
+    those that are variables.
 
     Args:
-        layer: Any layer, whose sublayers are not looked at.
+        layer: Any layer. Its sublayers are not included.
     """
     draws = type(layer).__module__.split(".")[0] in _OWN or bool(
         _keras.seed_generators(layer)
@@ -66,12 +65,12 @@ def stochastic_layers(
 
     Args:
         model: Any Keras model, or a layer.
-        include_self: Whether to look at the model or layer itself too.
+        include_self: Whether to include the model or layer itself.
 
     Returns:
         Pairs of a layer and its rates by attribute name: its `dropout_rates`,
-        and the `stddev` of noise. A layer that owns a
-        `keras.random.SeedGenerator` and no rate that is known has none.
+        and the `stddev` of noise. The dict is empty for a layer that owns a
+        `keras.random.SeedGenerator` but has no known rate.
     """
     found = []
     layers = [model] if include_self else []
@@ -87,10 +86,10 @@ def stochastic_layers(
 
 @contextlib.contextmanager
 def dropout_at(model: keras.Model, rate: float | None) -> Iterator[None]:
-    """Sets the rate of every active dropout, and puts the old ones back.
+    """Sets the rate of every active dropout, and restores the old rates.
 
-    Active are the `dropout_rates` above 0, at any depth: the others have made
-    no random state, or are off on purpose.
+    The active rates are the `dropout_rates` above 0, at any depth. Layers with
+    a rate of 0 have no random state or are off on purpose.
 
     Args:
         model: Any Keras model.
@@ -101,7 +100,7 @@ def dropout_at(model: keras.Model, rate: float | None) -> Iterator[None]:
     try:
         for layer in layers:
             for name, old in dropout_rates(layer).items():
-                # A layer's property shows the rate of another one, its cell.
+                # A property returns the rate of another layer, such as a cell.
                 shown = isinstance(getattr(type(layer), name, None), property)
                 if old > 0 and not shown:
                     changed.append((layer, name, getattr(layer, name)))
@@ -113,7 +112,7 @@ def dropout_at(model: keras.Model, rate: float | None) -> Iterator[None]:
 
 
 def explain_identical_passes(model: keras.Model) -> str:
-    """Returns the message for a model whose passes are all the same."""
+    """Returns the error message for a model whose passes are identical."""
     layers = stochastic_layers(model)
     active = [entry for entry in layers if any(entry[1].values())]
     start = (

@@ -1,4 +1,4 @@
-"""What a training-mode call of a model does beside computing its output."""
+"""The side effects of a training-mode call of a model."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from rdrop_keras.passes.shared_prefix import Once
 from rdrop_keras.passes.shared_prefix import once
 
 
-# No tuple: Keras would track the variables in it as the model's own.
+# Not a `NamedTuple`: Keras would track the variables in it as the model's own.
 @dataclasses.dataclass(frozen=True)
 class Observation:
-    """What one training-mode call of a model was seen to do.
+    """The side effects of one training-mode call of a model.
 
     Attributes:
-        state: The variables that it assigns, other than random state. Every
-            pass has to start from the values that the step found there.
-        counters: The integer variables among them, where the call drew from
-            no `keras.random.SeedGenerator`. A layer may count its calls to
-            make random numbers of the count, so that they are random state
-            until the passes turn out to be the same all the same.
-        draws: Whether it drew random numbers, as far as Keras knows.
-        drawing: The positions of the calls in its graph that drew some.
-        uses_compute_once: Whether it called `compute_once`.
+        state: The variables that the call assigns, except random state. Every
+            pass has to start from the values that they have before the step.
+        counters: The integer variables among them, if the call drew from no
+            `keras.random.SeedGenerator`. A layer may compute random numbers
+            from a counter of its calls, so counters are treated as random
+            state unless the first batch shows that all passes are identical.
+        draws: Whether the call drew from a `keras.random.SeedGenerator`.
+        drawing: The positions of the operations of its graph that did so.
+        uses_compute_once: Whether the call used `compute_once`.
     """
 
     state: tuple[keras.Variable, ...]
@@ -39,14 +39,15 @@ class Observation:
 
 
 class Recording(keras.StatelessScope):
-    """Holds back what is assigned inside, and remembers the variables.
+    """A scope that holds back assignments and records the variables.
 
-    Seeds are counted on rather than kept as they are assigned: the body of
-    `keras.ops.vectorized_map` assigns a tensor of its own graph, which cannot
-    be read outside of it.
+    The scope counts the draws from seed generators instead of keeping the
+    assigned states: the body of `keras.ops.vectorized_map` assigns a tensor of
+    its own graph, which cannot be read outside of that graph.
 
     Args:
-        model: Its regularizers read their weights from the scope.
+        model: The model to call, whose regularizers read their weights from
+            the scope.
     """
 
     def __init__(self, model: keras.Model):
@@ -60,7 +61,7 @@ class Recording(keras.StatelessScope):
 
     @property
     def draws(self) -> int:
-        """How many random numbers, or tensors of them, have been drawn."""
+        """The number of draws from seed generators."""
         return self._draws.total()
 
     def add_update(self, update: tuple[keras.Variable, Any]) -> None:
@@ -80,17 +81,17 @@ class Recording(keras.StatelessScope):
             start = variable.value
         finally:
             self._reads_start = False
-        # As `SeedGenerator.next` does: a seed and how often it was drawn from.
+        # As in `SeedGenerator.next`: the state is the seed and a draw counter.
         return start + keras.ops.cast([0, draws], start.dtype)
 
     def counters(self) -> list[keras.Variable]:
-        """Returns what was counted by a call that drew from no generator."""
+        """Returns the assigned integer variables if no generator was used."""
         if self.draws:
             return []
         return [v for v in self.assigned.values() if "int" in v.dtype]
 
     def release_random_state(self) -> None:
-        """Lets the random state move on, after the scope."""
+        """Assigns the new random state; to be called after the scope."""
         counters = {id(variable) for variable in self.counters()}
         for key, variable in self.assigned.items():
             if _keras.is_seed_state(variable) or key in counters:
@@ -102,15 +103,15 @@ def observe(
     run: Callable[[Any], Any],
     finish: Callable[[Any], Any] | None = None,
 ) -> Observation:
-    """Returns what a training-mode call of a model does; changes nothing.
+    """Observes a training-mode call of a model without changing its state.
 
     Args:
         model: A built model.
-        run: Receives the model, or an object that stands in for it, and
-            calls it on a batch in training mode.
-        finish: Computes the loss of the output, where that is the model's own
-            code. What it assigns belongs to its pass, but for metrics, which
-            report on all passes.
+        run: A function that takes the model, or an object that stands in for
+            it, and calls it on a batch in training mode.
+        finish: Optional function that computes the loss of the output with the
+            user's own code. The variables that it assigns belong to its pass,
+            except for metrics, which report on all passes.
     """
     recording = Recording(model)
     drawing = set()

@@ -1,4 +1,4 @@
-"""What no dropout reaches, run once for all passes."""
+"""Passes that share the computations before the first dropout."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from rdrop_keras import _keras
 from rdrop_keras._context import ForModel
 from rdrop_keras.passes.determinism import is_deterministic
 
-# What `compute_once` hands its functions to while a model is called.
+# The `Once` that `compute_once` uses while a model is called.
 once = ForModel("rdrop_keras_once")
 
 
 class Cut(NamedTuple):
-    """Where the randomness of a functional model begins.
+    """The point of a functional model where randomness begins.
 
     Attributes:
-        fixed: For each call of an operation, in the order in which the model
-            makes them, whether it comes to the same in every pass.
-        frontier: The names of the layers whose outputs go from what is the
-            same in every pass to what is not.
+        fixed: For each call of an operation, in execution order, whether its
+            result is the same in every pass.
+        frontier: The names of the layers whose fixed outputs are inputs of
+            calls that are not fixed.
         stochastic: The name of the first layer that may draw random numbers.
     """
 
@@ -39,12 +39,12 @@ def cut(model: keras.Model, drawing: Collection[int] = ()) -> Cut | None:
 
     Args:
         model: Any model.
-        drawing: The positions of the calls in its graph that were seen to
-            draw random numbers.
+        drawing: The positions of the calls in its graph that drew random
+            numbers when they were observed.
 
     Returns:
-        A `Cut`, or None if the model is not functional, or nothing comes
-        before its first stochastic layer.
+        A `Cut`, or None if the model is not functional, has no stochastic
+        layer, or has no operation before it.
     """
     graph = _keras.graph_of(model)
     if graph is None:
@@ -73,15 +73,15 @@ def cut(model: keras.Model, drawing: Collection[int] = ()) -> Cut | None:
 
 
 class Once:
-    """Results that later passes take from the first.
+    """Results of the first pass, which the other passes reuse.
 
-    Handed to a model for one step. What it computes by
-    `RDropMixin.compute_once` is kept in the first pass, in the order of the
-    calls, and handed out in the others.
+    An object serves one training step. In the first pass it keeps the results
+    of `RDropMixin.compute_once` in the order of the calls; in the other passes
+    it returns them.
 
     Args:
-        count_draws: Returns how many random numbers have been drawn, where
-            somebody counts.
+        count_draws: A function that returns the number of random draws so far.
+            By default draws are not counted.
     """
 
     def __init__(self, count_draws: Callable[[], int] = lambda: 0):
@@ -90,16 +90,16 @@ class Once:
         self._next: int | None = None
 
     def begin_pass(self, index: int) -> None:
-        """Starts the first pass, or one that repeats it."""
+        """Starts the first pass, or another that reuses its results."""
         self._next = None if index == 0 else 0
 
     @property
     def used(self) -> bool:
-        """Whether anything was computed by it."""
+        """Whether there are results of the first pass."""
         return bool(self._results)
 
     def __call__(self, function: Callable[[], Any]) -> Any:
-        """Returns what a function returned in the first pass."""
+        """Returns the result of a function in the first pass."""
         if self._next is None:
             before = self._count_draws()
             result = function()
@@ -121,7 +121,7 @@ class Once:
             )
         result, masks = self._results[self._next]
         self._next += 1
-        # Attention takes the masks off the tensors that it was given.
+        # `MultiHeadAttention` removes the masks from its inputs.
         for leaf, mask in zip(keras.tree.flatten(result), masks):
             _keras.carry_mask(leaf, mask)
         return result
@@ -132,18 +132,19 @@ def shared_calls(
     call: Callable[[Sequence[Any]], Any],
     drawing: Collection[int] = (),
 ) -> Callable[[int], Any]:
-    """Returns what runs the pass of an index, the prefix in the first alone.
+    """Returns a function that runs one pass, the prefix only in the first.
 
     Args:
         model: A built model whose `call` takes `training`.
-        call: Calls it on a batch in training mode, given replacements for
-            the operations of its graph (see `_keras.rewired`).
-        drawing: The positions of the calls in its graph that were seen to
-            draw random numbers.
+        call: A function that takes replacements for the operations of the
+            model's graph (see `_keras.rewired`), and calls the model on a
+            batch in training mode.
+        drawing: The positions of the calls in its graph that drew random
+            numbers when they were observed.
 
-    Raises:
-        ValueError: If the model is neither functional, with something before
-            its first stochastic layer, nor uses `compute_once`.
+    Returns:
+        A function that takes the index of a pass and returns its output. It
+        raises `ValueError` if there is nothing that the passes can share.
     """
     found = cut(model, drawing)
     shared = Once()

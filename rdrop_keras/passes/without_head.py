@@ -18,15 +18,15 @@ from rdrop_keras.closed_form.heads import head_and_input
 
 ops = keras.ops
 
-# What `vocabulary_logits` hands hidden states to while a model is called.
+# The `Deferred` that `vocabulary_logits` uses while a model is called.
 _deferred = ForModel("rdrop_keras_deferred")
 
 
 class Deferred:
-    """Hands out the hidden states in place of a vocabulary head's logits.
+    """A stand-in for a vocabulary head that returns the head's input.
 
     Attributes:
-        head: After a pass, what was left out.
+        head: The head that was left out, after a pass.
     """
 
     def __init__(self):
@@ -36,12 +36,12 @@ class Deferred:
     def __call__(
         self, layer: keras.layers.Layer, *args: Any, **kwargs: Any
     ) -> Any:
-        """Returns what a head would have been applied to.
+        """Returns the input of a head.
 
         Args:
-            layer: The head.
-            *args: Its input, if it is not given by name.
-            **kwargs: Its other arguments.
+            layer: The layer that computes the logits.
+            *args: Its positional arguments.
+            **kwargs: Its keyword arguments.
         """
         if self._hidden is not None:
             raise ValueError(
@@ -53,18 +53,18 @@ class Deferred:
         call = inspect.signature(layer.call).bind(*args, **kwargs)
         hidden = next(iter(call.arguments.values()))
         mask = _keras.mask_of(hidden)
-        # What the logits would carry: `ReversibleEmbedding` drops masks.
+        # The mask that the logits would carry: `ReversibleEmbedding` drops it.
         mask = layer.compute_mask(hidden, mask)
         self.head, hidden = head_and_input(layer, hidden)
-        # A tensor of its own, by which it is known again.
+        # A copy, so that `hidden_of` recognizes this very tensor.
         self._hidden = _keras.carry_mask(ops.copy(hidden), mask)
         return self._hidden
 
     def hidden_of(self, output: Any) -> Any:
-        """Returns the hidden states that one pass came to.
+        """Returns the hidden states that are the output of one pass.
 
         Raises:
-            ValueError: If that is not what the head was to be applied to.
+            ValueError: If the output is not the input of the head.
         """
         leaves = keras.tree.flatten(output)
         if self._hidden is None:
@@ -79,15 +79,15 @@ class Deferred:
 def deferring(
     model: Any,
 ) -> Iterator[tuple[Deferred, list[Callable[[int, Callable], Callable]]]]:
-    """Lets a model's calls end before its vocabulary head.
+    """Makes a model's calls end before its vocabulary head.
 
     Args:
         model: An `RDropMixin` model: functional, or one whose `call` uses
             `vocabulary_logits`.
 
     Yields:
-        What the head's input goes to, and the replacements with which a
-        functional model is to be called (see `_keras.rewired`).
+        The `Deferred` that receives the head's input, and the replacements
+        with which to call a functional model (see `_keras.rewired`).
     """
     deferred = Deferred()
     found = head_position(model)
@@ -108,10 +108,11 @@ def deferring(
 
 
 def head_position(model: Any) -> tuple[int, keras.layers.Layer] | None:
-    """Returns where a functional model ends, and with what, or None.
+    """Returns the last call of a functional model, or None.
 
-    The position of the call among `_keras.nodes`, and the operation, which
-    need not be a head that has chunks.
+    Returns:
+        The position of the call among `_keras.nodes`, and its operation, which
+        need not be a supported head. None if the model is not functional.
     """
     graph = _keras.graph_of(model)
     if graph is None:
@@ -134,7 +135,7 @@ def logits_or_hidden(
     hidden: Any,
     kwargs: dict[str, Any],
 ) -> Any:
-    """Returns a head's logits, or its input where the head is left out."""
+    """Returns the logits of a head, or its input if the head is left out."""
     deferred = _deferred.get(model)
     if deferred is None:
         return layer(hidden, **kwargs)
@@ -154,6 +155,6 @@ _WITHOUT = "Compile with `rdrop=RDrop(..., vocabulary_chunk=None)`."
 _OTHER_OUTPUTS = (
     "Expected the logits of the vocabulary head to be the model's one output, "
     "since with `vocabulary_chunk` a training pass ends before them. Received "
-    "a model that computes something else of them, or has other outputs. "
+    "a model that uses them in other computations, or has other outputs. "
     f"{_WITHOUT}"
 )

@@ -1,4 +1,4 @@
-"""The training step of each Keras backend. Only this folder names one."""
+"""The training step of each Keras backend. Only this package names backends."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def trainer() -> ModuleType:
     return _load(_MODULES[backend])
 
 
-# Cached, which keeps AutoGraph from converting what it calls.
+# The cache also keeps AutoGraph from converting the import.
 @functools.cache
 def _load(name: str) -> ModuleType:
     return importlib.import_module(name)

@@ -1,4 +1,4 @@
-"""What a model must be like to train with R-Drop, checked at `compile`."""
+"""Checks that a model can be trained with R-Drop."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from rdrop_keras.rdrop import RDrop
 
 
 def is_from_keras(method: Callable[..., Any]) -> bool:
-    """Whether a method is Keras's own rather than a user's override."""
+    """Returns whether a method is Keras's own rather than a user's override."""
     function = inspect.unwrap(getattr(method, "__func__", method))
     return function.__module__.split(".")[0] == "keras"
 
 
 def check_chunks(model: Any) -> None:
-    """Raises if a loss cannot be computed without the model's output."""
+    """Raises if the loss cannot be computed in chunks, without the logits."""
     if _keras.compiled_loss(model) is None or not is_from_keras(
         model.compute_loss
     ):
@@ -59,7 +59,8 @@ def check_chunks(model: Any) -> None:
 def check_mixin_order(cls: type, mixin: type) -> None:
     """Raises if a Keras model class comes before the mixin.
 
-    Keras's `train_step` would win, and training would silently be plain.
+    Python would find Keras's `train_step` first, and training would silently be
+    plain.
     """
     order = cls.__mro__
     if keras.Model in order and order.index(keras.Model) < order.index(mixin):
@@ -110,8 +111,8 @@ def check_loss(
 ) -> None:
     """Raises if settings contradict the loss that they are compiled with.
 
-    As far as it is known before there is data: the names of outputs are not
-    unless the loss is a dict, and KerasHub chooses some losses itself.
+    Before there is data this can be checked in part only: the names of outputs
+    are known if the loss is a dict, and KerasHub chooses some losses itself.
 
     Args:
         compile: The model's own `compile`.
@@ -139,8 +140,8 @@ def check_loss(
 def check_not_float8(model: keras.Model) -> None:
     """Raises if a layer trains in float8.
 
-    The gradient of a float8 scale is its new value, so that two passes would
-    add two new values up and double the scale.
+    The gradient of a float8 scale is the scale's new value. The gradient of
+    two passes would be the sum of two new values, twice the scale.
     """
     for layer in _keras.all_layers(model):
         if getattr(layer, "quantization_mode", None) == "float8":

@@ -1,4 +1,4 @@
-"""How R-Drop's settings pass through `compile` and its configs."""
+"""The settings of R-Drop in `compile` and in compile configs."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ NOT_IN_H5 = (
 def declared_by(
     declaration: Callable[P, None],
 ) -> Callable[[Callable[..., None]], Callable[P, None]]:
-    """Gives a method the signature of another, for people and type checkers.
+    """Returns a decorator that gives a method the signature of another.
 
-    The method itself takes any arguments and passes on those that it was
-    given, so that the defaults of the method below stay its own.
+    The signature is for readers and type checkers. The method itself takes any
+    arguments and passes on only those that it was given, so that the base
+    class's own defaults apply.
     """
 
     def declare(method: Callable[..., None]) -> Callable[P, None]:
@@ -68,7 +69,7 @@ def compile_declaration(
 def check_not_settings(
     cls: type, mixin: type, arguments: Mapping[str, Any]
 ) -> None:
-    """Raises if settings of R-Drop stand beside `rdrop` instead of in it.
+    """Raises if settings of R-Drop are given outside of `rdrop`.
 
     Args:
         cls: The model's class.
@@ -92,11 +93,11 @@ def check_not_settings(
 
 
 def has_own_compile(cls: type) -> bool:
-    """Whether a class changes what `compile` takes.
+    """Returns whether a class changes the arguments of `compile`.
 
-    Keras then does not call it to load a model, since it does not know its
-    arguments. The tasks of KerasHub that keep Keras's arguments count as
-    Keras's own.
+    Keras does not call such a `compile` when it loads a model, since it does
+    not know the arguments. The `compile` of KerasHub's tasks counts as Keras's
+    own if it takes Keras's arguments.
     """
     return any(_own_compiles(cls.__mro__))
 
@@ -117,13 +118,14 @@ def _own_compiles(classes: tuple[type, ...]) -> Iterator[Callable[..., None]]:
 
 
 def add_settings(model: Any, config: dict[str, Any]) -> dict[str, Any]:
-    """Returns what `get_compile_config` made, with R-Drop's settings in it.
+    """Returns a compile config with the settings of R-Drop added.
 
-    Nothing is added for plain training, which a plain class can take over.
+    Nothing is added for plain training, so that a plain class can use the
+    config.
 
     Args:
         model: A model whose class has `RDropMixin`.
-        config: The config.
+        config: The result of `get_compile_config`.
     """
     rdrop = model.rdrop
     if not config or rdrop is None:
@@ -146,7 +148,7 @@ def add_settings(model: Any, config: dict[str, Any]) -> dict[str, Any]:
 def take_settings(
     config: dict[str, Any],
 ) -> tuple[dict[str, Any], RDrop | None]:
-    """Returns a config without the settings in it, and the settings."""
+    """Returns a compile config without the settings of R-Drop, and those."""
     config = dict(config)
     rdrop = config.pop("rdrop", None)
     return config, keras.saving.deserialize_keras_object(rdrop)
@@ -155,12 +157,12 @@ def take_settings(
 def check_not_h5(model: Any, path: Any, arguments: Mapping[str, Any]) -> None:
     """Raises if a compiled model would be saved in the legacy format.
 
-    Keras opens the file before it asks the model for its config, and loses
-    what was in it.
+    Keras opens the file, which erases it, before it asks the model for its
+    config.
 
     Args:
         model: A model whose class has `RDropMixin`.
-        path: Where it is to be saved.
+        path: The path of the file.
         arguments: The keyword arguments of `save`.
     """
     legacy = str(path).endswith((".h5", ".hdf5"))

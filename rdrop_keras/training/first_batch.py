@@ -1,4 +1,4 @@
-"""What is looked at on the first batch, before anything is trained."""
+"""The checks on the first batch, before the first training step."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from rdrop_keras.training.step import observed
 
 
 class Look(NamedTuple):
-    """What the first batch has shown.
+    """The result of the checks on a batch.
 
     Attributes:
-        decided: False if nothing in the batch counts, so that the next one
-            has to be looked at.
+        decided: False if no item of the batch counts, so that the next batch
+            has to be checked too.
         outputs: The names of the outputs that are compared, if several.
     """
 
@@ -37,17 +37,17 @@ class Look(NamedTuple):
 
 
 def look(model: Any, data: Any) -> Look:
-    """Makes the passes on one batch, and changes nothing.
+    """Runs and checks the passes on one batch without changing the model.
 
     Runs eagerly, before Keras's training function sees the batch.
 
     Args:
         model: A compiled `RDropMixin` model.
-        data: A batch as `fit` hands it over.
+        data: A batch, in the form that `fit` passes to `train_step`.
 
     Raises:
         ValueError: If the passes are identical, or outputs that are read as
-            probabilities cannot be any.
+            probabilities are not probabilities.
     """
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     observation = observed(model, x, y, sample_weight)
@@ -60,7 +60,7 @@ def look(model: Any, data: Any) -> Look:
     if compared and same and all(same):
         draws = observation.draws or observation.counters
         if not (draws and _differ_later(model, x, y, sample_weight)):
-            # It does not count its calls to make random numbers.
+            # Identical passes show that no random numbers come from counters.
             model._rdrop_observation = dataclasses.replace(
                 observation, counters=()
             )
@@ -81,7 +81,7 @@ def _passes(
 
 
 def _differ_later(model: Any, x: Any, y: Any, sample_weight: Any) -> bool:
-    """Whether the passes differ once weights have left zero.
+    """Returns whether the passes differ with random values for zero weights.
 
     A head, branch or adapter that starts at zero hides the dropout before it
     until the first update.
@@ -100,10 +100,10 @@ def _differ_later(model: Any, x: Any, y: Any, sample_weight: Any) -> bool:
 
 
 def _same(comparison: Comparison) -> bool | None:
-    """Whether all passes gave the same output; None if no item counts.
+    """Returns whether all passes gave the same output; None if no item counts.
 
-    Zero divergence alone would prove nothing: two saturated outputs have it
-    too.
+    A divergence of zero would not be enough: two saturated outputs that differ
+    may have it too.
     """
     first, *others = (
         keras.ops.convert_to_numpy(keras.ops.cast(o, "float32"))
@@ -139,10 +139,10 @@ def _check_probabilities(comparison: Comparison) -> None:
 
 
 def _warn_of_padding(model: Any, y: Any, y_pred: Any, weights: Any) -> None:
-    """Warns if padding is likely to be left out by the user's own loss alone.
+    """Warns if the loss is likely to mask padding and the consistency is not.
 
-    A mask inside of a loss cannot be seen, so that the consistency would
-    count what the loss does not.
+    R-Drop cannot see a mask inside of a user's own loss, so the consistency
+    would count padding that the loss does not.
     """
     compiled_loss = _keras.compiled_loss(model)
     if weights is not None or model.rdrop.vocabulary_chunk is not None:
@@ -171,7 +171,9 @@ def _warn_of_padding(model: Any, y: Any, y_pred: Any, weights: Any) -> None:
 
 
 def _ends_in_padding(target: Any, rank: int) -> bool:
-    """Whether class ids have their smallest one, 0 or less, at ends alone.
+    """Returns whether labels look like class ids with trailing padding.
+
+    They do if their smallest value, 0 or less, occurs only at the ends of rows.
 
     Args:
         target: The labels.

@@ -1,4 +1,4 @@
-"""Running means of the parts of the R-Drop loss."""
+"""Running means of the loss and its parts."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from rdrop_keras.objective.result import Objective
 
 
 class Trackers:
-    """What R-Drop training reports beside Keras's own metrics.
+    """The metrics that R-Drop training reports in addition to Keras's own.
 
-    Kept out of `model.metrics`, because Keras reports those in `evaluate` and
-    validation too, where there is one pass and nothing to report.
+    They are kept out of `model.metrics`, because Keras reports those in
+    `evaluate` and validation too, where there is only one pass.
     """
 
     def __init__(self):
-        # Its own, since a model with its own `metrics` may not reset Keras's.
+        # Not Keras's tracker of the loss, which a model that overrides
+        # `metrics` may not reset.
         self.loss = keras.metrics.Mean(name="loss")
         self.task_loss = keras.metrics.Mean(name="task_loss")
         self.consistency_loss = keras.metrics.Mean(name="consistency_loss")
@@ -29,7 +30,7 @@ class Trackers:
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        """All the metrics."""
+        """All metrics, reported or not."""
         return [
             self.loss,
             self.task_loss,
@@ -40,7 +41,7 @@ class Trackers:
         ]
 
     def prepare(self, outputs: Iterable[str]) -> None:
-        """Makes a metric for the consistency of each output.
+        """Creates a metric for the consistency of each output.
 
         Args:
             outputs: The names of `Consistency.by_output`.
@@ -52,11 +53,11 @@ class Trackers:
                 )
 
     def update(self, objective: Objective, batch_size: Any) -> None:
-        """Adds one step.
+        """Updates the metrics with one step.
 
         Args:
             objective: The step's `Objective`, not divided by replicas.
-            batch_size: The number of rows, by which the step counts.
+            batch_size: The number of rows, which is the weight of the step.
         """
         rows = keras.ops.cast(batch_size, "float32")
         consistency = objective.consistency
@@ -83,12 +84,12 @@ class Trackers:
     ) -> dict[str, Any]:
         """Returns the logs of a step.
 
-        A name that the model's own logs have already, such as that of an
-        output called `task`, gets `rdrop_` before it.
+        A name that is already in the model's own logs, such as `task_loss` of
+        an output called `task`, gets the prefix `rdrop_`.
 
         Args:
-            logs: The model's own.
-            alpha: What `RDrop.scheduled_alpha` returned.
+            logs: The model's own logs.
+            alpha: The result of `RDrop.scheduled_alpha`.
             tokens: Whether tokens were counted.
         """
         shown = [

@@ -1,4 +1,4 @@
-"""From one batch to its loss: the passes, and what is made of them."""
+"""The objective of one batch: the passes, their losses and consistency."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from rdrop_keras.training import trainer
 def compute_objective(
     model: Any, x: Any, y: Any, sample_weight: Any
 ) -> tuple[Objective, Any]:
-    """Makes the passes that the model is compiled with.
+    """Runs the passes on a batch and computes their objective.
 
     Args:
         model: A compiled `RDropMixin` model.
         x: Inputs, of any structure.
         y: Targets, of any structure.
-        sample_weight: Sample weights, as `fit` hands them over.
+        sample_weight: The sample weights, as passed to `fit`.
 
     Returns:
-        The `Objective`, and the outputs of the first pass; the input of the
-        last layer in their place with `RDrop(vocabulary_chunk=...)`.
+        The `Objective`, and the outputs of the first pass. With
+        `RDrop(vocabulary_chunk=...)` the second is the input of the last layer.
     """
     settings = model.rdrop
     checks.check_not_float8(model)
@@ -46,7 +46,7 @@ def compute_objective(
     if settings.vocabulary_chunk is not None:
         return _in_chunks(model, x, y, sample_weight, observation)
     compiled_loss = _keras.compiled_loss(model)
-    # What an override makes of an output is not ours to rewrite.
+    # An overridden `compute_loss` has to run as it is.
     together = compiled_loss is not None and checks.is_from_keras(
         model.compute_loss
     )
@@ -69,13 +69,13 @@ def compute_objective(
 def compute_plain_objective(
     model: Any, x: Any, y: Any, sample_weight: Any
 ) -> tuple[Objective, Any]:
-    """Makes one pass, as plain training does.
+    """Runs one pass, as in plain training.
 
     Args:
         model: A compiled `RDropMixin` model.
         x: Inputs, of any structure.
         y: Targets, of any structure.
-        sample_weight: Sample weights, as `fit` hands them over.
+        sample_weight: The sample weights, as passed to `fit`.
 
     Returns:
         The `Objective`, and the outputs.
@@ -93,20 +93,20 @@ def compute_plain_objective(
 
 
 def observed(model: Any, x: Any, y: Any, sample_weight: Any) -> Observation:
-    """Returns what a training-mode call of the model does.
+    """Returns the `Observation` of a training-mode call of the model.
 
-    It is seen once after each `compile`, on the first batch.
+    The call is observed once after each `compile`, on the first batch.
 
     Args:
         model: A compiled `RDropMixin` model.
         x: Inputs, of any structure.
         y: Targets, of any structure.
-        sample_weight: Sample weights, as `fit` hands them over.
+        sample_weight: The sample weights, as passed to `fit`.
     """
 
     def run(called):
         if model.rdrop.passes == "concat":
-            # The batch size may be part of the model.
+            # The repeated batch: the model may depend on the batch size.
             return next(run_concat(called, x, model.rdrop.num_passes))
         return called(x, training=True)
 

@@ -1,4 +1,4 @@
-"""Training on TensorFlow: Keras's own step, with the R-Drop objective in it."""
+"""The training step on TensorFlow: Keras's own step with R-Drop's objective."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["aside", "check_first_batch", "dense", "either", "train_step"]
 
 
 class Step(NamedTuple):
-    """What one batch comes to, before the optimizer's step."""
+    """The objective, outputs and gradients of one batch."""
 
     objective: Objective
     y_pred: Any
@@ -33,14 +33,14 @@ class Step(NamedTuple):
 def train_step(model: Any, data: Any, trackers: Trackers) -> dict[str, Any]:
     """Takes one optimizer step on one batch.
 
-    Does what `keras.Model.train_step` does: the loss tracker is weighted by
-    the batch size and free of the division by replicas, the optimizer scales
-    the loss, a model without trainable weights gets a warning.
+    As in `keras.Model.train_step`, the loss tracker is weighted by the batch
+    size and not divided by the number of replicas, the optimizer scales the
+    loss, and a model without trainable weights gets a warning.
 
     Args:
         model: A compiled `RDropMixin` model.
-        data: A batch as `fit` hands it over.
-        trackers: Where the parts of the loss are averaged.
+        data: A batch, in the form that `fit` passes to `train_step`.
+        trackers: The metrics that average the loss and its parts.
 
     Returns:
         The logs: the model's own and the trackers'.
@@ -79,7 +79,7 @@ def train_step(model: Any, data: Any, trackers: Trackers) -> dict[str, Any]:
             x, y, step.y_pred, sample_weight=sample_weight
         )
         return trackers.result(logs, alpha)
-    # There are no logits to hand to the compiled metrics.
+    # The compiled metrics need logits, which do not exist.
     return trackers.result(_keras.logs_of_training(model), alpha, tokens=True)
 
 
@@ -100,7 +100,7 @@ def _differentiate(
     gradients = [
         dense(gradient, weight) for gradient, weight in zip(gradients, weights)
     ]
-    # What was compared is of no more use, and a condition cannot return it.
+    # The comparisons are not needed any more, and `tf.cond` cannot return them.
     consistency = objective.consistency._replace(compared=())
     objective = objective._replace(consistency=consistency)
     return Step(objective, y_pred, gradients)
@@ -109,12 +109,12 @@ def _differentiate(
 def _backward(
     model: Any, tape: tf.GradientTape, loss: Any, weights: list[Any]
 ) -> list[Any]:
-    """Takes gradients, and refuses random numbers that are drawn meanwhile.
+    """Computes gradients, and raises if the backward pass draws random numbers.
 
-    `keras.remat` runs its function again for the backward pass, and dropout in
-    it draws a new mask there: the gradient is that of another sub-model than
-    the loss. `tf.recompute_grad` keeps no random state, and
-    `SeedGenerator.next` advances its own.
+    `keras.remat` runs its function again in the backward pass, where dropout
+    draws a new mask: the gradient would belong to another sub-model than the
+    loss. The reason is that `tf.recompute_grad` does not restore random state,
+    while every `SeedGenerator.next` advances it.
     """
     with Recording(model) as recording:
         gradients = tape.gradient(loss, weights)
@@ -130,17 +130,17 @@ def _backward(
 
 
 def dense(gradient: Any, weight: keras.Variable) -> Any:
-    """Returns the gradient of one weight with a single value for each entry.
+    """Returns the gradient of one weight as a dense tensor.
 
-    Looking rows of an embedding up makes `tf.IndexedSlices`, in which a row
-    that was looked up twice stands twice. Several passes look up every row
-    several times, and Keras's optimizers and clipping square such values
-    before they add them up. Merging the repeated rows instead would not be
-    enough: replicas and accumulated steps put theirs side by side again.
+    The gradient of an embedding is `tf.IndexedSlices`, in which a row that was
+    looked up twice occurs twice. Several passes look up every row several
+    times, and Keras's optimizers and clipping square the slices before they
+    add them. Merging repeated rows would not be enough: replicas and gradient
+    accumulation concatenate their slices again.
 
     Args:
         gradient: A tensor, `tf.IndexedSlices`, or None.
-        weight: The weight that it belongs to.
+        weight: The weight to which the gradient belongs.
     """
     if not isinstance(gradient, tf.IndexedSlices):
         return gradient
@@ -152,15 +152,16 @@ def dense(gradient: Any, weight: keras.Variable) -> Any:
 def either(
     condition: Any, if_true: Callable[[], Step], if_false: Callable[[], Step]
 ) -> Step:
-    """Returns one of two steps; the other one does not run.
+    """Runs one of two steps and returns its results.
 
-    The gradients are taken inside, rather than through the condition, so that
-    neither way keeps room for the activations of the other.
+    Each branch computes its own gradients. Gradients through the condition
+    would reserve memory for the activations of both branches.
 
     Args:
-        condition: A boolean scalar, known when the step runs.
-        if_true: Makes the one step.
-        if_false: Makes the other, of the same structure.
+        condition: A boolean scalar, a tensor or not.
+        if_true: A function that computes the step if the condition is true.
+        if_false: A function that computes the other step, with results of the
+            same structure.
     """
     structures = []
 
@@ -192,7 +193,7 @@ def either(
 
 
 def aside(function: Callable[[], None]) -> None:
-    """Calls a function that must not add to the graph being traced."""
+    """Calls a function without adding to the graph that is being traced."""
     if tf.executing_eagerly():
         function()
     else:
@@ -200,10 +201,10 @@ def aside(function: Callable[[], None]) -> None:
 
 
 def _over_replicas(objective: Objective) -> Objective:
-    """Undoes the division by replicas that Keras's losses make.
+    """Undoes the division by replicas in Keras's losses.
 
-    Gradients are summed over replicas, so losses are divided by their number;
-    what is reported must not be.
+    Keras divides losses by the number of replicas, because it sums gradients
+    over replicas. Reported values must not be divided.
     """
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     if replicas == 1:

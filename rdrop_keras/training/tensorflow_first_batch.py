@@ -1,4 +1,4 @@
-"""The first batch of training on TensorFlow, looked at and handed on."""
+"""A training function for TensorFlow that checks the first batch."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def check_first_batch(
     trackers: Trackers,
     done: Callable[[], None],
 ) -> Callable[[Any], Any]:
-    """Wraps a training function so that the first batch is looked at before.
+    """Wraps a training function so that it checks the first batch.
 
     Args:
         model: A compiled `RDropMixin` model.
-        train_function: What Keras calls for each step.
-        trackers: Those that the steps feed.
-        done: Called once a batch was found good.
+        train_function: The function that Keras calls for each step.
+        trackers: The metrics that the steps update.
+        done: A function to call when a batch has passed the checks.
     """
     strategy = model.distribute_strategy
 
@@ -55,27 +55,27 @@ def check_first_batch(
 
 
 def _given(value: Any) -> Any:
-    # As Keras hands None through a dataset.
+    # Keras passes None through a dataset as an empty `Optional`.
     return None if isinstance(value, tf.experimental.Optional) else value
 
 
 def _put_back(data: Any, iterator: Any, steps: int) -> Iterator[Any]:
-    """Returns an iterator over a batch and those that follow it.
+    """Returns an iterator over a batch and the batches that follow it.
 
     Args:
         data: The batch that has been taken from the iterator.
-        iterator: What Keras trains on.
-        steps: How many batches one call of the training function takes.
+        iterator: The iterator on which Keras trains.
+        steps: The number of batches that the training function takes per call.
     """
-    # No more than those, which a dataset might read in advance.
+    # No more than these: a dataset might read further batches in advance.
     batches = itertools.islice(itertools.chain([data], iterator), steps)
     spec = getattr(iterator, "element_spec", None)
     if not isinstance(iterator, tf.data.Iterator) or not all(
         isinstance(leaf, tf.TensorSpec) for leaf in tf.nest.flatten(spec)
     ):
         return batches
-    # A dataset of the same specification, for which Keras's training function
-    # is not traced a second time.
+    # With a dataset of the same specification, Keras's training function is
+    # not traced a second time.
     return iter(
         tf.data.Dataset.from_generator(lambda: batches, output_signature=spec)
     )

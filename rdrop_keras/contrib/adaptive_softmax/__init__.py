@@ -1,4 +1,4 @@
-"""An adaptive softmax, and its objective without its log-probabilities."""
+"""An adaptive softmax: the layer, and its objective computed in chunks."""
 
 from rdrop_keras.contrib.adaptive_softmax import head as head
 from rdrop_keras.contrib.adaptive_softmax.layer import AdaptiveSoftmax

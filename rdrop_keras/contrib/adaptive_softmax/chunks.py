@@ -1,4 +1,4 @@
-"""An adaptive softmax's loss and gradients, one chunk of items at a time."""
+"""Loss and gradients of an adaptive softmax, one chunk of items at a time."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ ops = keras.ops
 
 
 class AdaptiveHead(NamedTuple):
-    """What there is to compute.
+    """The softmaxes of an adaptive softmax and the settings of its objective.
 
     Attributes:
-        kernels: Of the head and of each cluster, `(width, classes)`, in the
-            dtype of the products.
-        bias: Of the head, or None.
+        kernels: The kernels of the head and of each cluster,
+            `(width, classes)`, in the dtype of the matrix products.
+        bias: The bias of the head, or None.
         alpha: Weight of the consistency.
         stop_gradient: As in `RDrop`.
         chunk_size: The number of items in a chunk.
@@ -44,18 +44,19 @@ class AdaptiveHead(NamedTuple):
     def of(
         cls, kernels: list[Any], bias: Any, dtype: Any, **settings
     ) -> AdaptiveHead:
-        """Returns a head whose products are taken in a dtype."""
+        """Returns a head that computes matrix products in a dtype."""
         if bias is not None:
             bias = ops.cast(bias, consistency_dtype())
             bias = ops.maximum(bias, FORBIDDEN)
         return cls([ops.cast(k, dtype) for k in kernels], bias, **settings)
 
     def sums(self, states: list[Any], items: Items) -> Sums:
-        """Returns the sums alone, for states `(passes, padded, width)` each.
+        """Returns the sums.
 
         Args:
-            states: What goes into the head and into each cluster.
-            items: What is at which place.
+            states: The inputs of the head and of each cluster,
+                `(passes, padded, width)`.
+            items: The order and the weights of the items.
         """
 
         def add(index, *sums):
@@ -72,9 +73,10 @@ class AdaptiveHead(NamedTuple):
     ) -> tuple[Sums, list[Any]]:
         """Returns the sums, and the gradients of `task + alpha / m * C`.
 
-        Those by the states, by the kernels, and by the bias, which the head
-        may lack; the first in place of the states, which each chunk is read
-        from once. Places that no chunk has read still hold them.
+        The gradients are with respect to the states, the kernels and the bias;
+        without a bias, the last is 0. Each chunk overwrites the states that it
+        has read with their gradient. Positions that no chunk reads still hold
+        states.
         """
         dtype = consistency_dtype()
         count = len(self.kernels)
@@ -98,7 +100,7 @@ class AdaptiveHead(NamedTuple):
                 new_kernels.append(of_kernel + ops.cast(by_kernel, dtype))
                 by_rows = ops.einsum("nv,dv->nd", by, kernel)
                 new_states.append(chunk.replace(state, by_rows))
-            # All kernels are to be done before the next chunk.
+            # The next chunk waits for the gradients of all kernels.
             index = next_turn(index, sum(k[0, 0] for k in new_kernels))
             return index, *new_states, *new_kernels, of_bias, *sums
 
@@ -121,7 +123,7 @@ class AdaptiveHead(NamedTuple):
 
 
 class _Chunk(NamedTuple):
-    """Some items in all passes."""
+    """The arrays of one chunk of items."""
 
     head: AdaptiveHead
     start: Any
@@ -189,7 +191,7 @@ class _Chunk(NamedTuple):
         )
 
     def _most_probable(self):
-        """Returns the number of the first pass's most probable word."""
+        """Returns the id of the most probable word of the first pass."""
         log_p = self.passes[0].log_probabilities()
         first = shortlist = log_p.shape[-1] - len(self.clusters)
         words = [ops.argmax(log_p[:, :shortlist], axis=-1)]
@@ -207,9 +209,9 @@ class _Chunk(NamedTuple):
         return ops.squeeze(found, axis=-1)
 
     def by_logits(self):
-        """Returns the gradients, `(passes * size, classes)` each.
+        """Returns the gradients of the logits of the head and of each cluster.
 
-        By the logits of the head, then of each cluster.
+        Each has the shape `(passes * size, classes)`.
         """
         of_task = ops.expand_dims(self.weights, -1) / len(self.passes)
         of_pairs = of_task * self.head.alpha
@@ -243,14 +245,14 @@ class _Chunk(NamedTuple):
         return [ops.concatenate(of_head, axis=0), *results]
 
     def replace(self, states, by_rows):
-        """Puts what belongs to these items where they were read from."""
+        """Returns the states with the gradient in place of this chunk."""
         passes, _, width = states.shape
         update = ops.reshape(by_rows, (passes, -1, width))
         return ops.slice_update(states, (0, self.start, 0), update)
 
 
 def _through_softmax(p, slopes):
-    """Returns the gradient by logits from that by the last probabilities."""
+    """Returns the gradient of logits, given that of the last probabilities."""
     shortlist = p.shape[-1] - slopes.shape[-1]
     direct = p[:, shortlist:] * slopes
     total = ops.sum(direct, axis=-1, keepdims=True)

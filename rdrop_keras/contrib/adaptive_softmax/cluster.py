@@ -1,4 +1,4 @@
-"""One cluster's part of the divergence and of its gradient."""
+"""The part of one cluster in the objective and in its gradient."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ ops = keras.ops
 
 
 class Cluster(NamedTuple):
-    """The words of a cluster in all passes, given that it is this cluster.
+    """The distribution over the words of one cluster, in all passes.
 
-    By the chain rule of the KL divergence, that between the distributions of
-    two passes over all words is the one between their heads plus, for every
-    cluster, `P_i KL(q_i || q_j)`: `P_i` is the probability that the head of
-    pass i gives the cluster, `q_i` the softmax within.
+    By the chain rule of the KL divergence, the divergence between two passes
+    over all words is that between their heads plus `P_i KL(q_i || q_j)` for
+    every cluster. `P_i` is the probability of the cluster in the head of pass
+    i, and `q_i` is the softmax within the cluster.
 
     With `w_i = P_i q_i` and `u_i = log q_i - mean log q` the mean over all
     ordered pairs of m passes is `D = sum_i <w_i - mean w, u_i> / (m - 1)`.
@@ -29,10 +29,10 @@ class Cluster(NamedTuple):
     Attributes:
         passes: The `q_i`, `(items, words)` each.
         priors: The `P_i`, `(items, 1)` each.
-        joint: The `w_i`.
-        pairs: How the `w_i` and `log q_i` differ from their means.
-        labels: Places of the labels in the cluster, any where they are not in
-            it.
+        joint: The `w_i`, `(items, words)` each.
+        pairs: The differences of the `w_i` and `log q_i` from their means.
+        labels: The positions of the labels within the cluster. Labels of other
+            clusters have an arbitrary valid position.
         inside: 1 where the label is in the cluster, 0 elsewhere, `(items,)`.
     """
 
@@ -47,12 +47,12 @@ class Cluster(NamedTuple):
     def of(
         cls, logits: list[Any], priors: list[Any], start: int, labels: Any
     ) -> Cluster:
-        """Returns the cluster whose words are numbered from a start.
+        """Returns the cluster whose word ids begin at a start.
 
         Args:
-            logits: Of each pass, `(items, words)`.
-            priors: Of each pass, `(items, 1)`.
-            start: The number of its first word.
+            logits: The logits of each pass, `(items, words)`.
+            priors: The probability of the cluster in each pass, `(items, 1)`.
+            start: The id of its first word.
             labels: Class ids, `(items,)`.
         """
         words = logits[0].shape[-1]
@@ -71,18 +71,18 @@ class Cluster(NamedTuple):
         )
 
     def crossentropies(self) -> list[Any]:
-        """Returns what the cluster adds to that of each pass, `(items,)`."""
+        """Returns the part of the cluster in each crossentropy, `(items,)`."""
         return [
             self.inside * each.crossentropy(self.labels) for each in self.passes
         ]
 
     def by_priors(self, of_pairs: Any) -> list[Any]:
-        """Returns the derivatives of D by each `P_i`, `(items, 1)`.
+        """Returns the derivatives of D with respect to the `P_i`, `(items, 1)`.
 
         They are `<q_i, u_i> / (m - 1)`.
 
         Args:
-            of_pairs: The derivative by D, `(items, 1)`.
+            of_pairs: The derivative with respect to D, `(items, 1)`.
         """
         scaled = self.pairs.scaled(of_pairs / (len(self.passes) - 1))
         results = []
@@ -100,18 +100,18 @@ class Cluster(NamedTuple):
         by_priors: list[Any],
         stop_gradient: bool,
     ) -> list[Any]:
-        """Returns the gradient by the logits of each pass.
+        """Returns the gradient with respect to the logits of each pass.
 
-        That of D is `(w_i (u_i - <q_i, u_i>) + q_i mean P - mean w)/(m - 1)`,
-        the first term by `w_i` and the others by `u_i`.
+        That of D is `(w_i (u_i - <q_i, u_i>) + q_i mean P - mean w)/(m - 1)`.
+        The first term comes from `w_i`, the others come from `u_i`.
 
         Args:
-            of_task: The derivative by the crossentropy of one pass,
-                `(items, 1)`.
-            of_pairs: The derivative by D, `(items, 1)`.
-            by_priors: What the method of this name returned.
-            stop_gradient: Whether the `w_i` that come first in a KL term are
-                constant, which leaves the others.
+            of_task: The derivative with respect to the crossentropy of one
+                pass, `(items, 1)`.
+            of_pairs: The derivative with respect to D, `(items, 1)`.
+            by_priors: The result of the method `by_priors`.
+            stop_gradient: Whether the first argument of every KL term is
+                constant, which drops the first term.
         """
         of_task = of_task * ops.expand_dims(self.inside, -1)
         of_pairs = of_pairs / (len(self.passes) - 1)

@@ -1,4 +1,4 @@
-"""How training leaves an `AdaptiveSoftmax` out: see `closed_form/heads.py`."""
+"""The vocabulary head of an `AdaptiveSoftmax`; see `closed_form/heads.py`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rdrop_keras.contrib.adaptive_softmax.loss import adaptive_rdrop_loss
 
 
 class AdaptiveSoftmaxHead(Head):
-    """An adaptive softmax, whose log-probabilities are logits as well.
+    """The head of an adaptive softmax, whose log-probabilities are its logits.
 
     Args:
         layer: The layer.
@@ -34,7 +34,7 @@ class AdaptiveSoftmaxHead(Head):
                 f"label_smoothing={label_smoothing!r}."
             )
         if dropout_rates is not None and self.draws:
-            # The head is applied when all passes have been made.
+            # The head runs after all passes, when no pass sets the rate.
             raise ValueError(
                 "Expected `dropout_rates=None` with the dropout of an "
                 "`AdaptiveSoftmax` and `vocabulary_chunk`. Received: "
@@ -52,7 +52,8 @@ class AdaptiveSoftmaxHead(Head):
 
 
 def _is_changed(cls: type, layer: type) -> bool:
-    # Chunks ask for its `adaptive_weights`, as its `call` does.
+    # The chunked loss uses `adaptive_weights`, as `call` does, so a subclass
+    # may override any other method.
     return cls.call is not layer.call
 
 

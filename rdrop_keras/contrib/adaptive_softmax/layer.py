@@ -1,4 +1,4 @@
-"""A softmax over a large vocabulary in a head and clusters of rare words."""
+"""A softmax over a large vocabulary: a head, and clusters of rare words."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from rdrop_keras.contrib.adaptive_softmax.weights import AdaptiveWeights
 
 @keras.saving.register_keras_serializable("rdrop_keras")
 class AdaptiveSoftmax(keras.layers.Layer):
-    """Returns the log-probabilities of a vocabulary sorted by frequency.
+    """A layer that returns log-probabilities of words sorted by frequency.
 
     The first `cutoffs[0]` words, the most frequent, are classes of a head that
-    sees the whole hidden state. Every further class of the head stands for a
-    cluster of rarer words: cluster i, counted from 0, holds those from
-    `cutoffs[i]` to `cutoffs[i + 1]`, the last one those to the end of the
-    vocabulary. It has a softmax of its own over the hidden state projected to
-    `width / div_value**(i + 1)`, rounded down. The probability of a rare word
-    is that of its cluster times that within.
+    sees the whole hidden state. Every other class of the head stands for a
+    cluster of rarer words: cluster i, counted from 0, has the words from
+    `cutoffs[i]` to `cutoffs[i + 1]`, and the last cluster those to the end of
+    the vocabulary. Each cluster has its own softmax over the hidden state
+    projected to `width / div_value**(i + 1)`, rounded down. The probability of
+    a rare word is that of its cluster times that within the cluster.
 
-    The result holds every word of every item, which is what evaluation,
-    generation and small vocabularies want. To train without it, hand the
-    hidden states and this layer to
+    The output has a value for every word of every item, which suits
+    evaluation, generation and small vocabularies. To train without holding it,
+    pass the hidden states and this layer to
     `rdrop_keras.losses.adaptive_rdrop_loss`.
 
-    Log-probabilities are logits as well, whose softmax is the distribution:
-    losses and divergences take them with `from_logits=True`.
+    Log-probabilities are valid logits: use losses and divergences with
+    `from_logits=True`.
 
     Args:
         vocabulary_size: The number of words.
-        cutoffs: Where the clusters begin: one or more numbers of words, each
-            larger than the one before and below the vocabulary size.
-        div_value: How much narrower each cluster is than the one before, at
-            least 1.
+        cutoffs: The id of the first word of each cluster: one or more
+            integers, each larger than the one before and below the vocabulary
+            size.
+        div_value: The ratio of the width of each cluster to that of the next,
+            at least 1.
         head_bias: Whether the head has a bias. Clusters never do.
         dropout: Rate of the dropout between the two kernels of each cluster.
             Dropout of the hidden state is for a layer before this one.
@@ -55,8 +56,8 @@ class AdaptiveSoftmax(keras.layers.Layer):
         under every dtype policy.
 
     Raises:
-        ValueError: If the cutoffs do not divide the vocabulary, or nothing is
-            left of the hidden state's width for a cluster.
+        ValueError: If the cutoffs are not increasing word ids, or the width of
+            a cluster would be 0.
 
     Example:
 
@@ -97,7 +98,7 @@ class AdaptiveSoftmax(keras.layers.Layer):
             )
         self.div_value = div_value
         self.head_bias = head_bias
-        # In the dtype of what comes in, which a loss may hand over as it is.
+        # Computes in the dtype of its input, which the loss may choose.
         self.tail_dropout = keras.layers.Dropout(
             dropout, seed=seed, autocast=False
         )
@@ -146,7 +147,7 @@ class AdaptiveSoftmax(keras.layers.Layer):
         return self.add_weight(
             name=name,
             shape=(inputs, outputs),
-            # Copied: one initializer object draws the same numbers again.
+            # Copied: one initializer object draws the same numbers every time.
             initializer=keras.initializers.get(
                 keras.initializers.serialize(self.kernel_initializer)
             ),
@@ -154,7 +155,7 @@ class AdaptiveSoftmax(keras.layers.Layer):
         )
 
     def adaptive_weights(self) -> AdaptiveWeights:
-        """Returns the variables by their part in the computation."""
+        """Returns the variables as `AdaptiveWeights`."""
         if not self.built:
             raise ValueError(
                 f"Expected `{self.name}` to have weights. Received: a layer "
@@ -191,7 +192,7 @@ class AdaptiveSoftmax(keras.layers.Layer):
 
 
 def _check_cutoffs(vocabulary_size: int, cutoffs: Sequence[int]) -> list[int]:
-    """Returns cutoffs that leave a word to the head and to each cluster."""
+    """Returns the cutoffs as integers, after checking them."""
     found = list(cutoffs) if isinstance(cutoffs, Sequence) else []
     bounds = [0, *found, vocabulary_size]
     integers = all(isinstance(bound, numbers.Integral) for bound in bounds)

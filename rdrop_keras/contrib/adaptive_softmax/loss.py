@@ -38,39 +38,38 @@ def adaptive_rdrop_loss(
     gradients: bool = True,
     training: bool | None = None,
 ) -> VocabularyLoss:
-    """Returns the objective of an adaptive softmax, never holding all of it.
+    """Returns the objective of an adaptive softmax, computed in chunks.
 
-    `1/m (T_1 + ... + T_m + alpha * C)` with the crossentropies `T_i` of the
-    m passes and the mean KL divergence `C` over all ordered pairs of them, as
-    `fused_rdrop_loss` has it for `[layer(h) for h in hidden]`. The divergence
-    is that between the distributions over the whole vocabulary, taken apart
-    by the chain rule: the one between the heads, and for every cluster the one
-    within, weighted by the probability of the cluster.
+    The value is `1/m (T_1 + ... + T_m + alpha * C)` with the crossentropies
+    `T_i` of the m passes and the mean KL divergence `C` over all ordered pairs
+    of them, as in `fused_rdrop_loss` for `[layer(h) for h in hidden]`. By the
+    chain rule, the divergence over the whole vocabulary is that between the
+    heads plus, for every cluster, the divergence within the cluster weighted
+    by the probability of the cluster.
 
-    It goes through the items in chunks: the softmaxes of all passes for one
-    chunk, what they add to the loss, and at once what they add to the
-    gradients. The backward pass multiplies what is there by the derivative
-    that comes in.
+    For each chunk of items the forward pass computes the softmaxes of all
+    passes, their part of the loss and their part of the gradients. The
+    backward pass multiplies these gradients by the incoming derivative.
 
-    What makes an adaptive softmax cheap in a task loss is that an item needs
-    the head and the one cluster its label is in. The divergence needs every
-    cluster for every item. What remains cheap is the smaller width of the
-    clusters.
+    A task loss is cheap with an adaptive softmax, because an item needs the
+    head and the cluster of its label only. The divergence needs every cluster
+    for every item, so only the smaller width of the clusters saves time.
 
-    Items that do not count cost next to nothing: those that do are moved
-    together first.
+    Masked and ignored items cost next to nothing: the items that count are
+    gathered first.
 
     Args:
         labels: Class ids, `(batch, ...)` or `(batch, ..., 1)`.
         hidden: The inputs of the layer in each pass, two or more tensors of
             one shape `(batch, ..., width)`. Masks that Keras attached to them
-            are used. Products are taken in their dtype, all else in float32.
+            are used. Matrix products are computed in their dtype, everything
+            else in float32.
         layer: A `rdrop_keras.layers.AdaptiveSoftmax` that has been built, or
             `AdaptiveWeights`.
         alpha: Weight of the consistency, the paper's alpha. A number or a
             scalar tensor; it gets no gradient.
         ignore_class: The class id of items that count in neither term.
-        mask: Optional, true where an item counts, `(batch, ...)`.
+        mask: Optional mask of the items that count, `(batch, ...)`.
         sample_weight: Optional weights, as `keras.losses.Loss` takes them:
             `(batch, ...)` for each item, `(batch, 1)` for each row. Keras
             broadcasts others along the last axis, `(batch,)` included.
@@ -80,20 +79,21 @@ def adaptive_rdrop_loss(
             constant target.
         chunk_size: The number of items whose log-probabilities are held at a
             time, or `"auto"` for as many as fit into 32 MiB.
-        gradients: Whether gradients will be asked for. They are computed
-            together with the loss, tape or not; False is for evaluation.
-        training: Whether the layer's dropout is active, each pass with masks
-            of its own.
+        gradients: Whether to compute gradients. They are computed together
+            with the loss, even outside of a gradient tape; pass False for
+            evaluation.
+        training: Whether the layer's dropout is active, with different masks
+            in each pass.
 
     Returns:
         A `rdrop_keras.closed_form.hidden.VocabularyLoss` of scalars, in nats.
-        Gradients flow through `loss` alone, and can be taken once: second
-        derivatives raise `NotImplementedError`. A label that counts and is no
-        class makes the loss NaN.
+        Gradients flow through `loss` only, and second derivatives raise
+        `NotImplementedError`. If an item counts and its label is not a valid
+        class, the loss is NaN.
 
     Raises:
         ValueError: If arguments do not fit each other.
-        TypeError: If the layer is something else.
+        TypeError: If `layer` is neither a layer nor `AdaptiveWeights`.
 
     Example:
 
@@ -138,12 +138,12 @@ def adaptive_rdrop_loss(
         "chunk_size": chunk_size,
     }
     if valid is not None:
-        # Whatever is there: 0 times NaN would be NaN in the gradient by the
-        # projections.
+        # Items that do not count may hold NaN, and 0 times NaN would make the
+        # gradient of the projections NaN.
         counts = ops.expand_dims(valid, -1)
         states = [ops.where(counts, h, 0) for h in states]
-    # The projections are left to the backend. They are small, as are their
-    # results, whose dropout is then like any other.
+    # The backend differentiates the projections, which are small, as are their
+    # results. So their dropout needs no code of its own.
     projected = [weights.project(ops.cast(h, dtype), drop) for h in states]
     passes = len(projected)
     kernels = [weights.kernel, *weights.kernels]
@@ -152,7 +152,7 @@ def adaptive_rdrop_loss(
         trained.append(weights.bias)
 
     def compute(*trained):
-        # What happens here is not to be recorded: the gradients are at hand.
+        # Not recorded for automatic differentiation: the gradients are known.
         constants = [ops.stop_gradient(tensor) for tensor in trained]
         count = passes * len(kernels)
         bias = constants[count + len(kernels) :]
@@ -205,7 +205,7 @@ def adaptive_rdrop_loss(
 def _read(
     layer: Any, training: bool | None
 ) -> tuple[AdaptiveWeights, Callable[[Any], Any] | None]:
-    """Returns weights that are no variables, and the layer's dropout."""
+    """Returns the weights as tensors, and the layer's dropout or None."""
     drop = None
     weights = layer
     if not isinstance(layer, AdaptiveWeights):
@@ -220,7 +220,7 @@ def _read(
         def drop(state):
             return layer.tail_dropout(state, training=training)
 
-    # Read here: a custom gradient takes what is no variable.
+    # Copied, since a custom gradient takes tensors and no variables.
     weights = AdaptiveWeights(
         ops.copy(weights.kernel),
         None if weights.bias is None else ops.copy(weights.bias),

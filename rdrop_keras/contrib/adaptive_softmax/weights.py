@@ -1,4 +1,4 @@
-"""The weights of an adaptive softmax, and the softmaxes they make."""
+"""The weights of an adaptive softmax, and its log-probabilities."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ ops = keras.ops
 
 
 class AdaptiveWeights(NamedTuple):
-    """What an adaptive softmax multiplies hidden states by.
+    """The weights of an adaptive softmax.
 
     The head is a softmax over the most frequent words, its shortlist, and one
-    class for each cluster of the others. Each cluster is a softmax of its own,
-    over hidden states that are projected to a smaller width. Words are
-    numbered through, the shortlist first.
+    class for each cluster of other words. Each cluster has its own softmax
+    over hidden states that are projected to a smaller width. The word ids of
+    the shortlist come first, then those of each cluster.
 
     Attributes:
-        kernel: Of the head, `(width, shortlist + clusters)`.
-        bias: Of the head, `(shortlist + clusters,)`, or None. `-inf` forbids a
-            word or a cluster.
-        projections: Of each cluster, `(width, cluster's width)`.
-        kernels: Of each cluster, `(cluster's width, cluster's words)`.
+        kernel: The kernel of the head, `(width, shortlist + clusters)`.
+        bias: The bias of the head, `(shortlist + clusters,)`, or None. `-inf`
+            forbids a word or a cluster.
+        projections: The projection of each cluster,
+            `(width, cluster's width)`.
+        kernels: The kernel of each cluster,
+            `(cluster's width, cluster's words)`.
     """
 
     kernel: Any
@@ -37,14 +39,14 @@ class AdaptiveWeights(NamedTuple):
 
     @property
     def cutoffs(self) -> list[int]:
-        """Where each cluster begins, and the size of the vocabulary."""
+        """The id of each cluster's first word, then the vocabulary size."""
         found = [self.kernel.shape[-1] - len(self.kernels)]
         for kernel in self.kernels:
             found.append(found[-1] + kernel.shape[-1])
         return found
 
     def check(self, width: int | None) -> None:
-        """Raises unless the weights fit each other and hidden states."""
+        """Raises unless the weights fit each other and a hidden width."""
         shapes = [
             [tuple(weight.shape) for weight in weights]
             for weights in ([self.kernel], self.projections, self.kernels)
@@ -70,18 +72,18 @@ class AdaptiveWeights(NamedTuple):
                 "clusters a projection (width, cluster's width) and a kernel "
                 f"(cluster's width, cluster's words). Received: width={width}, "
                 f"kernel={head}, bias={bias}, projections={projections}, "
-                f"kernels={kernels}. Kernels that PyTorch made are to be "
-                "transposed."
+                f"kernels={kernels}. Transpose kernels that come from "
+                "PyTorch."
             )
 
     def project(
         self, hidden: Any, drop: Callable[[Any], Any] | None = None
     ) -> list[Any]:
-        """Returns the inputs of all softmaxes, those of the head first.
+        """Returns the inputs of all softmaxes, that of the head first.
 
         Args:
-            hidden: `(..., width)`. Products are taken in its dtype.
-            drop: Optional, what is done to the input of each cluster.
+            hidden: `(..., width)`. Products are computed in its dtype.
+            drop: Optional dropout of the input of each cluster.
         """
         states = [hidden]
         for projection in self.projections:
@@ -90,10 +92,10 @@ class AdaptiveWeights(NamedTuple):
         return states
 
     def log_probabilities(self, states: Sequence[Any]) -> Any:
-        """Returns those of all words, `(..., vocabulary)`.
+        """Returns the log-probabilities of all words, `(..., vocabulary)`.
 
         Args:
-            states: What `project` returned.
+            states: The result of `project`.
         """
         logits = [
             ops.cast(
