@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from rdrop_keras.passes.shared_prefix import once
+from rdrop_keras.passes.once import once
 from rdrop_keras.passes.without_head import logits_or_hidden
 
 

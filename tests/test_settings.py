@@ -413,7 +413,7 @@ def test_masks_of_a_pass_have_its_rate(rng):
     model = RDropModel(inputs, keras.layers.Dropout(0.5)(inputs))
     outputs = []
 
-    from rdrop_keras.passes import run_calls
+    from rdrop_keras.passes.calls import run_calls
 
     x = np.ones((200, 200), "float32")
     outputs = list(

@@ -9,6 +9,8 @@ from typing import Any
 import keras
 
 from rdrop_keras.passes.dropout import dropout_at
+from rdrop_keras.passes.way import Batch
+from rdrop_keras.passes.way import Way
 
 
 class State:
@@ -81,3 +83,28 @@ def run_calls(
         results.append(finish(output))
         restored.end_pass(index, last=index == num_passes - 1)
     return results
+
+
+def run_batch(batch: Batch, call: Callable[[int], Any]) -> list[Any]:
+    """Runs the passes of a batch as separate calls.
+
+    Args:
+        batch: The batch.
+        call: A function that takes the index of a pass and runs the model.
+    """
+    return run_calls(
+        batch.model,
+        call,
+        batch.settings.num_passes,
+        batch.settings.dropout_rates,
+        batch.state(),
+        batch.finish,
+    )
+
+
+WAY = Way(
+    "calls",
+    fits=lambda model, observation: True,
+    describe=lambda model, observation: "separate calls",
+    run=lambda batch: run_batch(batch, lambda index: batch.call()),
+)

@@ -8,6 +8,9 @@ from typing import Any
 import keras
 
 from rdrop_keras import _keras
+from rdrop_keras.passes.calls import State
+from rdrop_keras.passes.way import Batch
+from rdrop_keras.passes.way import Way
 
 ops = keras.ops
 
@@ -98,4 +101,25 @@ _NOT_DENSE = (
     "Expected every input to be a dense tensor with the batch as its first "
     "axis, to be repeated. Received: {}. Compile with "
     "`rdrop=RDrop(..., passes='calls')`."
+)
+
+
+def _run(batch: Batch) -> list[Any]:
+    num_passes = batch.settings.num_passes
+    restored = State(batch.state())
+    results = []
+    outputs = run_concat(batch.model, batch.x, num_passes)
+    for index, output in enumerate(outputs):
+        results.append(batch.finish(output))
+        restored.end_pass(index, last=index == num_passes - 1)
+    return results
+
+
+WAY = Way(
+    "concat",
+    # Faster by a few percent for large vocabularies, but batch normalization
+    # would see the repeated batch.
+    fits=lambda model, observation: False,
+    describe=lambda model, observation: "one call on the repeated batch",
+    run=_run,
 )

@@ -10,8 +10,8 @@ from typing import Any
 import keras
 
 from rdrop_keras import _keras
-from rdrop_keras.passes.shared_prefix import Once
-from rdrop_keras.passes.shared_prefix import once
+from rdrop_keras.passes.once import Once
+from rdrop_keras.passes.once import once
 
 
 # Not a `NamedTuple`: Keras would track the variables in it as the model's own.

@@ -11,11 +11,13 @@ from typing import NamedTuple
 import keras
 
 from rdrop_keras import _keras
-from rdrop_keras._context import ForModel
+from rdrop_keras.passes.calls import run_batch
 from rdrop_keras.passes.determinism import is_deterministic
-
-# The `Once` that `compute_once` uses while a model is called.
-once = ForModel("rdrop_keras_once")
+from rdrop_keras.passes.observation import Observation
+from rdrop_keras.passes.once import Once
+from rdrop_keras.passes.once import once
+from rdrop_keras.passes.way import Batch
+from rdrop_keras.passes.way import Way
 
 
 class Cut(NamedTuple):
@@ -70,61 +72,6 @@ def cut(model: keras.Model, drawing: Collection[int] = ()) -> Cut | None:
     if first is None or not any(fixed):
         return None
     return Cut(fixed, list(frontier), first)
-
-
-class Once:
-    """Results of the first pass, which the other passes reuse.
-
-    An object serves one training step. In the first pass it keeps the results
-    of `RDropMixin.compute_once` in the order of the calls; in the other passes
-    it returns them.
-
-    Args:
-        count_draws: A function that returns the number of random draws so far.
-            By default draws are not counted.
-    """
-
-    def __init__(self, count_draws: Callable[[], int] = lambda: 0):
-        self._count_draws = count_draws
-        self._results: list[tuple[Any, list[Any]]] = []
-        self._next: int | None = None
-
-    def begin_pass(self, index: int) -> None:
-        """Starts the first pass, or another that reuses its results."""
-        self._next = None if index == 0 else 0
-
-    @property
-    def used(self) -> bool:
-        """Whether there are results of the first pass."""
-        return bool(self._results)
-
-    def __call__(self, function: Callable[[], Any]) -> Any:
-        """Returns the result of a function in the first pass."""
-        if self._next is None:
-            before = self._count_draws()
-            result = function()
-            if self._count_draws() > before:
-                raise ValueError(
-                    "Expected what `compute_once` computes to draw no random "
-                    "numbers, since all passes take the result of the first. "
-                    "Received a layer or function that does. Compute it "
-                    "outside of `compute_once`."
-                )
-            leaves = keras.tree.flatten(result)
-            masks = [_keras.mask_of(leaf) for leaf in leaves]
-            self._results.append((result, masks))
-            return result
-        if self._next == len(self._results):
-            raise ValueError(
-                "Expected every pass to call `compute_once` as often as the "
-                f"first, {self._next} times. Received one more."
-            )
-        result, masks = self._results[self._next]
-        self._next += 1
-        # `MultiHeadAttention` removes the masks from its inputs.
-        for leaf, mask in zip(keras.tree.flatten(result), masks):
-            _keras.carry_mask(leaf, mask)
-        return result
 
 
 def shared_calls(
@@ -184,3 +131,35 @@ _NOTHING_SHARED = (
     "`rdrop=RDrop(..., passes='calls')`, or say in `call` what comes before "
     "the first dropout."
 )
+
+
+def shared_part(
+    model: keras.Model, observation: Observation | None
+) -> Cut | None:
+    """Returns what all passes of a functional model share, or None."""
+    return cut(model, () if observation is None else observation.drawing)
+
+
+def _fits(model: keras.Model, observation: Observation | None) -> bool:
+    # It costs no more than separate calls, and as little as a plain step
+    # where the dropout is in the head (docs/results/performance.md).
+    uses = observation is not None and observation.uses_compute_once
+    return uses or shared_part(model, observation) is not None
+
+
+def _describe(model: keras.Model, observation: Observation | None) -> str:
+    found = shared_part(model, observation)
+    if found is None:
+        return "separate calls that share what `compute_once` computes"
+    return (
+        f"separate runs from {', '.join(found.frontier)} on, what comes before "
+        f"once; first stochastic layer: {found.stochastic}"
+    )
+
+
+def _run(batch: Batch) -> list[Any]:
+    drawing = batch.observation.drawing
+    return run_batch(batch, shared_calls(batch.model, batch.call, drawing))
+
+
+WAY = Way("shared_prefix", _fits, _describe, _run)

@@ -11,8 +11,7 @@ from rdrop_keras.divergences.base import DistributionDivergence
 from rdrop_keras.divergences.for_loss import divergence_for
 from rdrop_keras.objective.by_output import of_output
 from rdrop_keras.objective.fusion import fusion_for
-from rdrop_keras.passes import choose
-from rdrop_keras.passes import shared_part
+from rdrop_keras.passes import way_for
 from rdrop_keras.rdrop import ZERO_WEIGHT
 from rdrop_keras.rdrop import RDrop
 from rdrop_keras.training.checks import is_from_keras
@@ -45,25 +44,13 @@ def plan(model: Any) -> str:
 
 def _passes(model: Any, settings: RDrop) -> str:
     observation = model._rdrop_observation
-    chosen = choose(model, settings.passes, observation)
-    undecided = (
+    way = way_for(model, settings.passes, observation)
+    how = way.describe(model, observation)
+    if (
         settings.passes == "auto"
         and observation is None
         and _keras.graph_of(model) is None
-    )
-    how = "separate calls"
-    if chosen == "concat":
-        how = "one call on the repeated batch"
-    elif chosen == "shared_prefix":
-        found = shared_part(model, observation)
-        how = "separate calls that share what `compute_once` computes"
-        if found is not None:
-            how = (
-                f"separate runs from {', '.join(found.frontier)} on, what "
-                "comes before once; first stochastic layer: "
-                f"{found.stochastic}"
-            )
-    elif undecided:
+    ):
         how += ", unless the first batch shows something to share"
     text = f"{settings.num_passes} passes as {how}"
     if settings.every > 1:

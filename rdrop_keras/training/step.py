@@ -14,8 +14,9 @@ from rdrop_keras.objective.result import mean_of
 from rdrop_keras.objective.result import plain_objective
 from rdrop_keras.objective.task_loss import additional_losses
 from rdrop_keras.objective.task_loss import loss_of_pass
-from rdrop_keras.passes import run_concat
+from rdrop_keras.passes import Batch
 from rdrop_keras.passes import run_passes
+from rdrop_keras.passes.concat import run_concat
 from rdrop_keras.passes.observation import Observation
 from rdrop_keras.passes.observation import observe
 from rdrop_keras.passes.without_head import deferring
@@ -56,7 +57,7 @@ def compute_objective(
             return output, additional_losses(model)
         return output, loss_of_pass(model, x, y, output, sample_weight)
 
-    passes = run_passes(model, x, settings, observation, finish)
+    passes = run_passes(Batch(model, x, settings, observation, finish))
     outputs, losses = zip(*passes)
     task_loss = mean_of(losses)
     batch = (compiled_loss, settings, y, outputs, sample_weight, _alpha(model))
@@ -133,7 +134,7 @@ def _in_chunks(model, x, y, sample_weight, observation):
             return deferred.hidden_of(output), additional_losses(model)
 
         passes = run_passes(
-            model, x, model.rdrop, observation, finish, replacements
+            Batch(model, x, model.rdrop, observation, finish, replacements)
         )
     hidden, losses = zip(*passes)
     objective = chunked_objective(

@@ -11,7 +11,7 @@ from scripted import random_masks
 from rdrop_keras import RDrop
 from rdrop_keras import RDropModel
 from rdrop_keras import _keras
-from rdrop_keras.passes import run_concat
+from rdrop_keras.passes.concat import run_concat
 
 ROWS, FEATURES, CLASSES = 6, 4, 3
 
