@@ -119,7 +119,8 @@ class _View:
         self.__dict__["_rdrop"] = rdrop
 
     def _set_rdrop(self, rdrop: RDrop | None) -> None:
-        # Keras reads an attribute before it sets it: that would take over.
+        # Keras reads an attribute before it sets it, which would call
+        # `_take_over`.
         self.__dict__["_rdrop"] = rdrop
         super()._set_rdrop(rdrop)
 

@@ -34,7 +34,9 @@ class Pairs(NamedTuple):
         return total / (len(self.signs) - 1)
 
     def means(self, passes: Sequence[Softmax]) -> list[Any]:
-        """Returns the mean of each log gap under its pass, `(..., 1)`.
+        """Returns the mean of each log gap under its pass's distribution.
+
+        Each mean has the shape `(..., 1)`.
 
         Args:
             passes: The passes that were compared.
@@ -153,7 +155,7 @@ def gradients(
     classes = passes[0].classes
     share = label_smoothing / (classes - 1)
     label = 1 - label_smoothing - share
-    # The sum of a target distribution need not be 1; that of a class id is.
+    # A target distribution need not sum to 1; a class id stands for 1.
     mass = 1.0
     if dense:
         mass = ops.sum(target, axis=-1, keepdims=True)
@@ -208,7 +210,10 @@ def subtract_at(tensor: Any, ids: Any, amount: Any) -> Any:
 
 
 def once_only(results: Sequence[Any], sources: Sequence[Any]) -> list[Any]:
-    """Returns gradients whose own gradient raises an error rather than be 0."""
+    """Returns gradients that raise an error when differentiated again.
+
+    Otherwise their own gradient would silently be 0.
+    """
 
     @ops.custom_gradient
     def constant(*tensors):

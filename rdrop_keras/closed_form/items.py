@@ -57,7 +57,7 @@ class Items(NamedTuple):
 def item_weights(
     valid: Any, known: Any, sample_weight: Any, reduction: str
 ) -> Any:
-    """Returns the weights with which the items' values sum up to the loss.
+    """Returns the weights of the items' values; their weighted sum is the loss.
 
     Args:
         valid: The mask of the items that count, or None, `(batch, ...)`.

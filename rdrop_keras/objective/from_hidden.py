@@ -103,8 +103,8 @@ def _options(
     fusion = fusion_for(task_loss, divergence_for(task_loss, kind))
     if task_loss.from_logits == head.activated:
         raise ValueError(
-            "Expected the loss to read what the head gives. Received: "
-            f"from_logits={task_loss.from_logits} and a head "
+            "Expected the `from_logits` of the loss to match the vocabulary "
+            f"head. Received: from_logits={task_loss.from_logits} and a head "
             f"{'with' if head.activated else 'without'} a softmax."
         )
     head.check(fusion.label_smoothing, settings.dropout_rates)

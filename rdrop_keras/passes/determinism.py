@@ -27,7 +27,7 @@ _NOT_CALLED = ("_initializer", "_regularizer", "_constraint")
 
 
 def is_deterministic(node: Any) -> bool:
-    """Returns whether a call in a functional model is deterministic for sure.
+    """Returns whether a call in a graph is known to be deterministic.
 
     That holds for Keras's and KerasHub's layers and operations without an
     active rate or seed generator, unless they run a user's function: an

@@ -91,7 +91,7 @@ class Recording(keras.StatelessScope):
         return [v for v in self.assigned.values() if "int" in v.dtype]
 
     def release_random_state(self) -> None:
-        """Assigns the new random state; to be called after the scope."""
+        """Assigns the new random state, once the scope has ended."""
         counters = {id(variable) for variable in self.counters()}
         for key, variable in self.assigned.items():
             if _keras.is_seed_state(variable) or key in counters:

@@ -155,6 +155,6 @@ _WITHOUT = "Compile with `rdrop=RDrop(..., vocabulary_chunk=None)`."
 _OTHER_OUTPUTS = (
     "Expected the logits of the vocabulary head to be the model's one output, "
     "since with `vocabulary_chunk` a training pass ends before them. Received "
-    "a model that uses them in other computations, or has other outputs. "
+    "a model that computes something else of them, or has other outputs. "
     f"{_WITHOUT}"
 )

@@ -148,7 +148,7 @@ def add_settings(model: Any, config: dict[str, Any]) -> dict[str, Any]:
 def take_settings(
     config: dict[str, Any],
 ) -> tuple[dict[str, Any], RDrop | None]:
-    """Returns a compile config without the settings of R-Drop, and those."""
+    """Splits a compile config into Keras's arguments and R-Drop's settings."""
     config = dict(config)
     rdrop = config.pop("rdrop", None)
     return config, keras.saving.deserialize_keras_object(rdrop)

@@ -81,7 +81,7 @@ def _passes(
 
 
 def _differ_later(model: Any, x: Any, y: Any, sample_weight: Any) -> bool:
-    """Returns whether the passes differ with random values for zero weights.
+    """Returns whether the passes differ if all-zero weights become random.
 
     A head, branch or adapter that starts at zero hides the dropout before it
     until the first update.
@@ -139,7 +139,7 @@ def _check_probabilities(comparison: Comparison) -> None:
 
 
 def _warn_of_padding(model: Any, y: Any, y_pred: Any, weights: Any) -> None:
-    """Warns if the loss is likely to mask padding and the consistency is not.
+    """Warns if the loss is likely to mask padding that the consistency counts.
 
     R-Drop cannot see a mask inside of a user's own loss, so the consistency
     would count padding that the loss does not.

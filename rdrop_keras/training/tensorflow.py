@@ -121,10 +121,10 @@ def _backward(
     if recording.draws:
         raise ValueError(
             "Expected the backward pass to draw no random numbers. Received a "
-            "recomputation that does, as `keras.remat` and `RematScope` make "
-            "of dropout: it would see other masks than the forward pass did, "
-            "and its gradients would be wrong, with R-Drop and without. Keep "
-            "dropout out of what is rematerialized."
+            "recomputation that does, such as dropout inside of `keras.remat` "
+            "or `RematScope`: its masks would differ from those of the forward "
+            "pass, and its gradients would be wrong, with R-Drop and without. "
+            "Do not rematerialize dropout."
         )
     return gradients
 

@@ -51,7 +51,7 @@ class AdaptiveHead(NamedTuple):
         return cls([ops.cast(k, dtype) for k in kernels], bias, **settings)
 
     def sums(self, states: list[Any], items: Items) -> Sums:
-        """Returns the sums.
+        """Returns the sums over all items.
 
         Args:
             states: The inputs of the head and of each cluster,
