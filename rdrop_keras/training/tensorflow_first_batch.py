@@ -46,6 +46,9 @@ def check_first_batch(
             strategy.run(look_at, args=(data,))
             with strategy.scope():
                 trackers.prepare(looks[0].outputs)
+                if model.optimizer is not None:
+                    # A function that creates variables is traced twice.
+                    model.optimizer.build(model.trainable_variables)
             if any(each.decided for each in looks):
                 done()
         steps = model.steps_per_execution

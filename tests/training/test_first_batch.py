@@ -330,3 +330,29 @@ def test_predicting_while_another_thread_trains(eager, make, rng):
             lambda t=trainer: predict(t),
         )
     assert not wrong
+
+
+def test_the_step_is_traced_once():
+    """A trace that creates the optimizer's variables would be repeated."""
+    traces = []
+
+    class Recorder(keras.layers.Layer):
+        def call(self, inputs):
+            if not tf.executing_eagerly():
+                traces.append(inputs)
+            return inputs
+
+    model = RDropModel.from_model(
+        keras.Sequential(
+            [
+                keras.layers.Dropout(0.5),
+                Recorder(),
+                keras.layers.Dense(1),
+            ]
+        )
+    )
+    model.build((None, 3))
+    model.compile("adam", "mse", rdrop=RDrop(num_passes=3))
+    traces.clear()
+    model.fit(np.ones((4, 3)), np.ones((4, 1)), batch_size=2, verbose=0)
+    assert len(traces) == 3
