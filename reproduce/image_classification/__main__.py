@@ -10,23 +10,21 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from reproduce.common import runs
 from reproduce.common.compare import run_directory
 from reproduce.common.errors import InputError
-from reproduce.image_classification.batches import fault_in
+from reproduce.data.image_directory import load_directory
+from reproduce.data.images import TRAIN_DIGITS
+from reproduce.data.images import Dataset
+from reproduce.data.images import load_digits
 from reproduce.image_classification.compare import compare
-from reproduce.image_classification.data import Dataset
-from reproduce.image_classification.digits import TRAIN_IMAGES
-from reproduce.image_classification.digits import load_digits
 from reproduce.image_classification.flags import DEFAULTS
 from reproduce.image_classification.flags import parse
 from reproduce.image_classification.flags import settings_of
-from reproduce.image_classification.formats import load_directory
 from reproduce.image_classification.model import check
-from reproduce.image_classification.pretrained import check_side
 from reproduce.image_classification.train import train
+from reproduce.models.vit import check_side
 
 # The files that the demo writes and classifies.
 DEMO = "demo"
@@ -43,12 +41,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except tf.errors.OpError as error:
-        fault = fault_in(error)
-        if fault is None:
-            raise
-        print(f"error: {fault}", file=sys.stderr)
-        return 2
     return 0
 
 
@@ -57,7 +49,7 @@ def _dataset(flags: argparse.Namespace) -> Dataset:
     if flags.preset is not None:
         side = check_side(flags.preset, side)
     if flags.data is None:
-        return load_digits(flags.train_images or TRAIN_IMAGES)
+        return load_digits(flags.train_images or TRAIN_DIGITS)
     return load_directory(
         flags.data, flags.format, side, flags.train_images, flags.tfds
     )

@@ -9,16 +9,16 @@ from reproduce.common.compare import compare_settings
 from reproduce.common.compare import run_directory
 from reproduce.common.comparison import Measure
 from reproduce.common.curves import ACCURACY
-from reproduce.image_classification.data import Dataset
-from reproduce.image_classification.measures import probabilities_of
-from reproduce.image_classification.pictures import plot_predictions
-from reproduce.image_classification.pictures import plot_reliability
+from reproduce.data.images import Dataset
 from reproduce.image_classification.settings import Settings
 from reproduce.image_classification.train import PREDICTIONS
 from reproduce.image_classification.train import PROGRAM
 from reproduce.image_classification.train import RELIABILITY
 from reproduce.image_classification.train import read_logits
 from reproduce.image_classification.train import train
+from reproduce.image_reports import plot_predictions
+from reproduce.image_reports import plot_reliability
+from reproduce.image_reports import probabilities_of
 
 MEASURES = [
     Measure("valid", "accuracy", "validation, %", scale=100),

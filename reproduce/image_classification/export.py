@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import keras
-import keras_hub
 import tensorflow as tf
 
 from reproduce.common.export import export_functions
@@ -33,16 +32,11 @@ def export_classifier(
     """
     names = tf.constant(classes)
     height, width, channels = image_shape
-    # A task of KerasHub keeps what comes before it apart.
-    preprocessor = None
-    if isinstance(classifier, keras_hub.models.Task):
-        preprocessor = classifier.preprocessor
 
     def serve(images):
         images = tf.image.resize(images, (height, width), antialias=True)
         images = tf.cast(tf.round(images), tf.uint8)
-        inputs = images if preprocessor is None else preprocessor(images)
-        logits = classifier(inputs, training=False)
+        logits = classifier(images, training=False)
         return {
             "label": tf.gather(names, tf.argmax(logits, axis=-1)),
             "probabilities": tf.nn.softmax(tf.cast(logits, tf.float32)),
@@ -55,5 +49,5 @@ def export_classifier(
             "serve": (serve, [signature]),
             "classes": (lambda: {"classes": tf.identity(names)}, []),
         },
-        [classifier] if preprocessor is None else [classifier, preprocessor],
+        [classifier],
     )

@@ -11,14 +11,14 @@ from reproduce.common.flags import add_training_flags
 from reproduce.common.flags import add_update_counts
 from reproduce.common.flags import at_least
 from reproduce.common.flags import rate
-from reproduce.image_classification.batches import AUGMENTATIONS
-from reproduce.image_classification.formats import FORMATS
+from reproduce.data.augment import AUGMENTATIONS
+from reproduce.data.image_directory import FORMATS
 from reproduce.image_classification.model import MODELS
 from reproduce.image_classification.optimizers import OPTIMIZERS
 from reproduce.image_classification.recipe import recipe_flags
-from reproduce.image_classification.schedules import SCHEDULES
 from reproduce.image_classification.settings import Settings
-from reproduce.image_classification.vit import SIZES
+from reproduce.models.vit import SIZES
+from reproduce.schedules import SCHEDULES
 
 DEFAULTS = Defaults(
     alpha=1.0,
@@ -216,8 +216,8 @@ def _add_more_training_flags(parser: argparse.ArgumentParser) -> None:
         "--schedule",
         choices=SCHEDULES,
         default="cosine",
-        help="how the learning rate falls: to 0 along a cosine, or by ten "
-        "after half and three quarters of the updates (default: cosine)",
+        help="how the learning rate falls: to 0 along a cosine or a line, or "
+        "by ten after half and three quarters of the updates (default: cosine)",
     )
     group.add_argument(
         "--warm-up",

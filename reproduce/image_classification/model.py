@@ -9,14 +9,14 @@ import keras
 
 from reproduce.common.errors import InputError
 from reproduce.image_classification.optimizers import TWO_PASSES
-from reproduce.image_classification.pretrained import check_side
-from reproduce.image_classification.pretrained import pretrained_classifier
-from reproduce.image_classification.resnet import resnet
 from reproduce.image_classification.settings import Settings
-from reproduce.image_classification.vit import SIZES
-from reproduce.image_classification.vit import Size
-from reproduce.image_classification.vit import patch_size_of
-from reproduce.image_classification.vit import vit
+from reproduce.models.resnet import resnet
+from reproduce.models.vit import SIZES
+from reproduce.models.vit import Size
+from reproduce.models.vit import check_side
+from reproduce.models.vit import patch_size_of
+from reproduce.models.vit import pretrained_vit
+from reproduce.models.vit import vit
 
 MODELS = ("vit", "resnet")
 COLOR_CHANNELS = 3
@@ -41,8 +41,9 @@ def build(
             settings.image_size,
         )
     if settings.preset is not None:
-        return pretrained_classifier(
+        return pretrained_vit(
             Path(settings.preset),
+            image_shape,
             num_classes,
             settings.dropout,
             settings.attention_dropout,

@@ -5,14 +5,12 @@ from __future__ import annotations
 import keras
 
 from rdrop_keras.recipes import PerUpdate
-from reproduce.image_classification.schedules import ProportionalAlpha
-from reproduce.image_classification.schedules import Schedule
-from reproduce.image_classification.schedules import learning_rate
 from reproduce.image_classification.settings import Settings
+from reproduce.schedules import ProportionalAlpha
+from reproduce.schedules import Schedule
+from reproduce.schedules import learning_rate
 
 OPTIMIZERS = ("sgd", "adamw")
-# The share of all updates in which the learning rate rises.
-WARM_UP = 0.05
 TWO_PASSES = ("two_pass", "rdrop")
 
 
@@ -70,9 +68,5 @@ def alpha_of(settings: Settings, updates: int) -> float | Schedule:
 
 
 def _rate(settings: Settings, updates: int, times: float) -> Schedule:
-    warm_up = settings.warm_up
-    if warm_up is None:
-        warm_up = int(WARM_UP * updates)
-    return learning_rate(
-        settings.schedule, settings.learning_rate * times, updates, warm_up
-    )
+    highest = settings.learning_rate * times
+    return learning_rate(settings.schedule, highest, updates, settings.warm_up)

@@ -7,7 +7,7 @@ from typing import Any
 
 from reproduce.common.recipes import accumulation
 from reproduce.common.recipes import recipe_of
-from reproduce.image_classification.vit import SIZES
+from reproduce.models.vit import SIZES
 
 
 def recipe_flags(name: str) -> dict[str, Any]:

@@ -14,35 +14,32 @@ from typing import Any
 import keras
 import keras_hub
 import numpy as np
-import tensorflow as tf
 
 import rdrop_keras
 from rdrop_keras import RDrop
 from reproduce.common import runs
-from reproduce.common.arms import batches_of
 from reproduce.common.arms import rdrop_of
 from reproduce.common.backup import BackupAndRestore
 from reproduce.common.curves import plot_curves
 from reproduce.common.diverged import StopDiverged
 from reproduce.common.epochs import EpochNumber
 from reproduce.common.history import read_history
-from reproduce.image_classification.batches import measuring_batches
-from reproduce.image_classification.batches import training_batches
-from reproduce.image_classification.data import Dataset
-from reproduce.image_classification.data import Part
+from reproduce.data.augment import AUGMENTATIONS
+from reproduce.data.batches import Batches
+from reproduce.data.batches import Rows
+from reproduce.data.images import Dataset
+from reproduce.data.images import Part
 from reproduce.image_classification.export import export_classifier
-from reproduce.image_classification.measures import measure
-from reproduce.image_classification.measures import probabilities_of
 from reproduce.image_classification.model import build
 from reproduce.image_classification.optimizers import alpha_of
 from reproduce.image_classification.optimizers import optimizer_of
-from reproduce.image_classification.pictures import plot_predictions
-from reproduce.image_classification.pictures import plot_reliability
 from reproduce.image_classification.settings import Settings
+from reproduce.image_reports import measure
+from reproduce.image_reports import plot_predictions
+from reproduce.image_reports import plot_reliability
+from reproduce.image_reports import probabilities_of
 
 PROGRAM = "reproduce.image_classification"
-# Measuring takes no gradients, and so has room for more images at a time.
-MEASURE_BATCH_SIZE = 256
 LOGITS = "test_logits.npz"
 RELIABILITY = "reliability.png"
 PREDICTIONS = "predictions.png"
@@ -108,7 +105,6 @@ def train(
             "rdrop_keras": rdrop_keras.__version__,
             "keras": keras.__version__,
             "keras_hub": keras_hub.__version__,
-            "tensorflow": tf.__version__,
         },
     }
     runs.write_json(output / runs.METRICS, metrics)
@@ -163,22 +159,28 @@ def _fit(
         epochs = math.ceil(updates * settings.accumulate / steps)
     compile_classifier(classifier, settings, updates)
     epoch = EpochNumber()
-    batches = training_batches(
-        dataset.train,
+    batches = Batches(
+        _rows(dataset.train),
         settings.batch_size,
         settings.seed,
         epoch,
-        settings.augment,
+        change=AUGMENTATIONS.get(settings.augment),
+        twice=settings.arm == "doubled",
     )
-    classifier.fit(
-        batches_of(settings.arm, batches),
-        validation_data=measuring_batches(dataset.valid, MEASURE_BATCH_SIZE),
-        epochs=epochs,
-        # The batches are shuffled already, and Keras warns if told to.
-        shuffle=False,
-        callbacks=_callbacks(output, epoch),
-        verbose=1 if sys.stdout.isatty() else 2,
-    )
+    try:
+        classifier.fit(
+            batches,
+            validation_data=Batches(_rows(dataset.valid)),
+            epochs=epochs,
+            # The batches are shuffled already, and Keras warns if told to.
+            shuffle=False,
+            callbacks=_callbacks(output, epoch),
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+    except Exception:
+        if batches.fault is not None:
+            raise batches.fault from None
+        raise
 
 
 def _callbacks(
@@ -199,8 +201,11 @@ def _callbacks(
 
 
 def _logits(classifier: keras.Model, part: Part) -> np.ndarray:
-    batches = measuring_batches(part, MEASURE_BATCH_SIZE)
-    return classifier.predict(batches, verbose=0)
+    return classifier.predict(Batches(_rows(part)), verbose=0)
+
+
+def _rows(part: Part) -> Rows:
+    return Rows(part.images, part.labels)
 
 
 def _draw(

@@ -22,7 +22,7 @@ FLAGS = (
 UPDATES = 9
 
 SHRINK = """
-from reproduce.image_classification import vit
+from reproduce.models import vit
 vit.SIZES["tiny"] = vit.Size(1, 8, 16, 2, None)
 """
 

@@ -1,4 +1,7 @@
-"""The residual network of He et al. 2016 for CIFAR, of plain Keras layers."""
+"""The residual network of He et al. 2016 for CIFAR.
+
+KerasHub's ResNet has the stem and the shortcuts for ImageNet.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import keras
 from keras import layers
 
 from rdrop_keras import RDropModel
-from reproduce.image_classification.vit import scaled
+from reproduce.models.vit import resized
 
 WIDTHS = (16, 32, 64)
 WEIGHT_INITIALIZER = "he_normal"
@@ -21,20 +24,20 @@ def resnet(
 ) -> RDropModel:
     """Returns a residual network of 6n + 2 layers with random weights.
 
-    It takes images as they are, values from 0 to 255, and returns logits. He
-    et al. have no dropout. Here is one before the last layer, since R-Drop
-    compares passes that differ by dropout: all that comes before it is the
-    same in both.
+    It takes images with values from 0 to 255 and returns logits. The paper
+    of He et al. has no dropout. R-Drop needs some, here before the last layer,
+    so that everything before it is the same in both passes.
 
     Args:
         image_shape: Height, width and channels of the images.
-        num_classes: How many classes there are.
-        blocks: How many blocks a stage has, their n: 3 makes ResNet-20.
+        num_classes: The number of classes.
+        blocks: The number of blocks in a stage, their n: 3 makes ResNet-20.
         dropout: The rate of the dropout layer.
         image_size: The side to which it resizes images; None leaves them.
     """
     inputs = layers.Input(image_shape, dtype="uint8", name="images")
-    x = _convolution(scaled(inputs, image_size), WIDTHS[0])
+    sides = (image_size, image_size) if image_size else image_shape[:2]
+    x = _convolution(resized(inputs, sides), WIDTHS[0])
     x = layers.ReLU()(layers.BatchNormalization()(x))
     for stage, width in enumerate(WIDTHS):
         for block in range(blocks):

@@ -1,4 +1,4 @@
-"""What the classifier learns from: images and labels, in three parts."""
+"""Labelled images in a training, a validation and a test part."""
 
 from __future__ import annotations
 
@@ -9,29 +9,33 @@ from dataclasses import field
 from typing import Protocol
 
 import numpy as np
+import sklearn.datasets
 
 from reproduce.common.errors import InputError
 
-# Never the seed of a run: all runs of a data set share its parts.
+# Not the seed of a run: all runs on a data set share its parts.
 SPLIT_SEED = 2106
+# So few digits that a small model overfits them.
+TRAIN_DIGITS = 200
+VALID_DIGITS = 200
 
 
 class Images(Protocol):
-    """Images in memory or on disk: a NumPy array is one.
+    """Images in memory or on disk. A NumPy array is one.
 
     Attributes:
-        shape: How many, height, width and channels.
+        shape: Count, height, width and channels.
     """
 
     shape: tuple[int, ...]
 
     def __getitem__(self, indices: np.ndarray) -> np.ndarray:
-        """Returns images by their indices, as uint8."""
+        """Returns the images at these indices, as uint8."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Images and, position by position, the index of each one's class."""
+    """Images and the class index of each."""
 
     images: Images
     labels: np.ndarray
@@ -40,7 +44,7 @@ class Part:
         return len(self.labels)
 
     def at(self, indices: np.ndarray) -> Part:
-        """Returns a part of the part."""
+        """Returns the part that has these images only."""
         if isinstance(self.images, np.ndarray):
             return Part(self.images[indices], self.labels[indices])
         return Part(self.images.at(indices), self.labels[indices])
@@ -51,9 +55,9 @@ class Dataset:
     """A training, a validation and a test part over the same classes.
 
     Attributes:
-        name: What it is called.
-        classes: The class names; the index of a class is its place here.
-        skipped: How many files were left out, by reason.
+        name: The name to show.
+        classes: The class names, by class index.
+        skipped: The number of files that were left out, by reason.
     """
 
     name: str
@@ -69,7 +73,7 @@ class Dataset:
         return tuple(self.train.images.shape[1:])
 
     def facts(self) -> dict[str, str | int]:
-        """Returns how much there is of what, for people to read."""
+        """Returns the name and the sizes of the data set, to be shown."""
         return {
             "name": self.name,
             "image": "x".join(map(str, self.image_shape)),
@@ -81,21 +85,40 @@ class Dataset:
         }
 
 
-def split(part: Part, counts: Sequence[int]) -> list[Part]:
-    """Takes parts out of one, in which classes have their share of it.
-
-    A class gets its share of every part, rounded so that the sizes are those
-    asked for. The same images always come to the same parts.
+def load_digits(
+    train_images: int = TRAIN_DIGITS, valid_images: int = VALID_DIGITS
+) -> Dataset:
+    """Returns scikit-learn's 1,797 digits of 8 by 8 grey pixels.
 
     Args:
-        part: What to take from.
-        counts: How many images each part is to have.
+        train_images: The size of the training part.
+        valid_images: The size of the validation part. All other digits are
+            the test part.
+    """
+    digits = sklearn.datasets.load_digits()
+    # The brightest pixel is 16.
+    images = np.round(digits.images * (255 / 16)).astype("uint8")
+    everything = Part(images[..., None], digits.target.astype("int32"))
+    # Validation first, so that it does not depend on the training size.
+    valid, train, test = split(everything, (valid_images, train_images))
+    classes = tuple(str(name) for name in digits.target_names)
+    return Dataset("digits", classes, train, valid, test)
+
+
+def split(part: Part, counts: Sequence[int]) -> list[Part]:
+    """Splits a part into several, stratified by class.
+
+    The same images go to the same parts every time.
+
+    Args:
+        part: The images to split.
+        counts: The size of each new part.
 
     Returns:
-        A part for each count, and one of the rest.
+        A part for each count, and one with the rest.
 
     Raises:
-        InputError: If there are not so many images.
+        InputError: If there are too few images.
     """
     wanted = sum(counts)
     if wanted > len(part):
@@ -113,11 +136,12 @@ def split(part: Part, counts: Sequence[int]) -> list[Part]:
 
 
 def _stratified_order(labels: np.ndarray) -> np.ndarray:
-    """Returns an order every stretch of which has its share of each class."""
+    """Returns an order in which every stretch has its share of each class."""
+    # Not scikit-learn's split, which refuses a class of one image.
     generator = np.random.default_rng(SPLIT_SEED)
     places = np.empty(len(labels))
     for label in np.unique(labels):
         mine = generator.permutation(np.flatnonzero(labels == label))
-        # Evenly from 0 to 1, each class from a start of its own.
+        # Spread evenly over (0, 1), each class from a random offset.
         places[mine] = (np.arange(len(mine)) + generator.random()) / len(mine)
     return np.argsort(places, kind="stable")

@@ -1,4 +1,4 @@
-"""How the learning rate goes, and alpha with it."""
+"""Learning rates by update, and an alpha that follows them."""
 
 from __future__ import annotations
 
@@ -10,47 +10,53 @@ from rdrop_keras.recipes import LinearWarmup
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 
+SCHEDULES = ("cosine", "linear", "steps")
 # He et al. 2016 divide by ten at these shares of all updates.
 STEPS = (0.5, 0.75)
-SCHEDULES = ("cosine", "steps")
+# The share of all updates in which the learning rate rises by default.
+WARM_UP = 0.05
 
 
 def learning_rate(
-    kind: str, highest: float, updates: int, warm_up: int
+    kind: str, highest: float, updates: int, warm_up: int | None = None
 ) -> Schedule:
     """Returns a learning rate by the number of updates made.
 
     Args:
-        kind: "cosine" falls to 0 along half a cosine, "steps" is divided by
-            ten after half and after three quarters of all updates.
+        kind: "cosine" falls to 0 along half a cosine, "linear" along a line,
+            "steps" is divided by ten after half and after three quarters of
+            all updates.
         highest: The learning rate after the warm-up.
-        updates: How many updates there are.
-        warm_up: In how many of them it rises from 0.
+        updates: The number of updates.
+        warm_up: The updates in which it rises from 0; a twentieth if None.
     """
     if kind not in SCHEDULES:
         raise ValueError(
             f"Expected a schedule out of {', '.join(SCHEDULES)}. Received: "
             f"{kind}."
         )
+    if warm_up is None:
+        warm_up = int(WARM_UP * updates)
+    schedules = keras.optimizers.schedules
+    left = max(updates - warm_up, 1)
     if kind == "cosine":
-        decay: Schedule = keras.optimizers.schedules.CosineDecay(
-            highest, max(updates - warm_up, 1)
-        )
+        decay: Schedule = schedules.CosineDecay(highest, left)
+    elif kind == "linear":
+        decay = schedules.PolynomialDecay(highest, left, 0.0)
     else:
-        # Keras's own changes after its boundary, He et al.'s at it.
+        # Keras changes the value after a boundary, He et al. at it.
         edges = [round(share * updates) - warm_up - 1 for share in STEPS]
-        decay = keras.optimizers.schedules.PiecewiseConstantDecay(
-            edges, [highest, highest / 10, highest / 100]
-        )
+        values = [highest, highest / 10, highest / 100]
+        decay = schedules.PiecewiseConstantDecay(edges, values)
     return LinearWarmup(decay, warm_up)
 
 
 @keras.saving.register_keras_serializable("rdrop_keras_examples")
 class ProportionalAlpha(Schedule):
-    """Alpha that rises and falls as the learning rate does.
+    """An alpha proportional to the learning rate.
 
     Args:
-        alpha: What it is where the learning rate is highest.
+        alpha: The alpha at the highest learning rate.
         learning_rate: A schedule.
         highest: Its highest value.
     """
@@ -74,8 +80,5 @@ class ProportionalAlpha(Schedule):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ProportionalAlpha:
-        config = dict(config)
-        rate = keras.saving.deserialize_keras_object(
-            config.pop("learning_rate")
-        )
-        return cls(learning_rate=rate, **config)
+        rate = keras.saving.deserialize_keras_object(config["learning_rate"])
+        return cls(**{**config, "learning_rate": rate})
