@@ -19,8 +19,8 @@ from collections.abc import Iterator
 import babel
 from babel.units import get_unit_name
 
-from reproduce.text_classification.data import Dataset
-from reproduce.text_classification.data import Part
+from reproduce.data.texts import Dataset
+from reproduce.data.texts import Part
 
 # fmt: off
 LATIN = (
@@ -68,11 +68,13 @@ def load_languages(
             chosen = sorted(by_part[part], key=_digest)[:limit]
             rows[part] += [(name, label) for name in chosen]
     # Sorted by digest, a prefix of a part is a fair sample of its classes.
-    parts = {
-        part: Part(*zip(*sorted(pairs, key=lambda pair: _digest(pair[0]))))
-        for part, pairs in rows.items()
-    }
-    return Dataset(name="languages", **parts)
+    parts = {}
+    for part, pairs in rows.items():
+        texts, labels = zip(*sorted(pairs, key=lambda pair: _digest(pair[0])))
+        parts[part] = Part(texts, None, labels)
+    classes = tuple(sorted(set(parts["train"].labels)))
+    valid, test = {"valid": parts["valid"]}, {"test": parts["test"]}
+    return Dataset("languages", classes, parts["train"], valid, test)
 
 
 def unambiguous_names() -> dict[str, dict[str, str]]:
