@@ -12,27 +12,27 @@ import tensorflow as tf
 from reproduce.common import runs
 from reproduce.common.compare import run_directory
 from reproduce.common.errors import InputError
-from reproduce.common.parallel_text import read_parallel
-from reproduce.common.parallel_text import read_sentences
 from reproduce.common.serving import serve_samples
-from reproduce.translation.cldr import load_cldr
+from reproduce.data.cldr import load_cldr
+from reproduce.data.parallel_text import read_parallel
+from reproduce.data.parallel_text import read_sentences
+from reproduce.data.translation_corpus import Corpus
+from reproduce.data.translation_corpus import load_files
+from reproduce.data.translation_corpus import load_iwslt14
+from reproduce.data.translation_corpus import load_tsv
+from reproduce.decoding.translator import SENTENCES
+from reproduce.decoding.translator import Decoding
+from reproduce.decoding.translator import Translator
+from reproduce.models.translation_sizes import CONFIGURATIONS
+from reproduce.scores.bleu import score
 from reproduce.translation.compare import compare
-from reproduce.translation.configurations import CONFIGURATIONS
-from reproduce.translation.corpus import Corpus
-from reproduce.translation.corpus import load_files
-from reproduce.translation.corpus import load_iwslt14
-from reproduce.translation.corpus import load_tsv
 from reproduce.translation.flags import DEFAULTS
 from reproduce.translation.flags import RATES
 from reproduce.translation.flags import parse
-from reproduce.translation.scoring import score
 from reproduce.translation.train import PROGRAM
 from reproduce.translation.train import Settings
 from reproduce.translation.train import train
 from reproduce.translation.train import updates_per_epoch
-from reproduce.translation.translator import SENTENCES
-from reproduce.translation.translator import Decoding
-from reproduce.translation.translator import Translator
 
 # What a tiny model on a small vocabulary reaches without a search.
 LEARNING_RATE = 2e-3

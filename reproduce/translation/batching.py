@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from reproduce.common.batching import EncodedPairs
-from reproduce.common.parallel_text import ParallelText
-from reproduce.common.special_ids import EOS
-from reproduce.common.special_ids import PAD
-from reproduce.common.subwords import Subwords
+from reproduce.data.batching import EncodedPairs
+from reproduce.data.parallel_text import ParallelText
+from reproduce.data.special_ids import EOS
+from reproduce.data.special_ids import PAD
+from reproduce.data.subwords import Subwords
 
 
 def encode_pairs(

@@ -7,7 +7,7 @@ from typing import Any
 
 from reproduce.common.compare import compare_settings
 from reproduce.common.comparison import Measure
-from reproduce.translation.corpus import Corpus
+from reproduce.data.translation_corpus import Corpus
 from reproduce.translation.train import BLEU
 from reproduce.translation.train import PROGRAM
 from reproduce.translation.train import Settings

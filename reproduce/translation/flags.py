@@ -17,7 +17,7 @@ from reproduce.common.text_flags import add_recipe
 from reproduce.common.text_flags import add_train_pairs
 from reproduce.common.text_flags import add_update_flags
 from reproduce.common.text_flags import add_using_commands
-from reproduce.translation.configurations import CONFIGURATIONS
+from reproduce.models.translation_sizes import CONFIGURATIONS
 from reproduce.translation.recipe import recipe_flags
 from reproduce.translation.train import POLICIES
 

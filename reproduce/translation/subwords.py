@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from reproduce.common.parallel_text import ParallelText
-from reproduce.common.subwords import Subwords
-from reproduce.common.subwords import train_subwords
+from reproduce.data.parallel_text import ParallelText
+from reproduce.data.subwords import Subwords
+from reproduce.data.subwords import train_subwords
 
 
 def subwords_of(

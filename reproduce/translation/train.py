@@ -26,27 +26,27 @@ from reproduce.common import runs
 from reproduce.common.arms import batches_of
 from reproduce.common.arms import rdrop_of
 from reproduce.common.backup import BackupAndRestore
-from reproduce.common.batching import Batching
-from reproduce.common.batching import EncodedPairs
 from reproduce.common.checkpoints import Checkpoints
 from reproduce.common.curves import Score
 from reproduce.common.curves import plot_curves
 from reproduce.common.diverged import StopDiverged
 from reproduce.common.epochs import EpochNumber
 from reproduce.common.history import read_history
-from reproduce.common.parallel_text import ParallelText
-from reproduce.common.subwords import Subwords
+from reproduce.data.batching import Batching
+from reproduce.data.batching import EncodedPairs
+from reproduce.data.parallel_text import ParallelText
+from reproduce.data.subwords import Subwords
+from reproduce.data.translation_corpus import Corpus
+from reproduce.data.translation_corpus import filter_pairs
+from reproduce.decoding.translator import Decoding
+from reproduce.decoding.translator import Translator
+from reproduce.models.translation import Transformer
+from reproduce.models.translation_sizes import CONFIGURATIONS
+from reproduce.models.translation_sizes import Configuration
+from reproduce.scores.bleu import Scores
+from reproduce.scores.bleu import score
 from reproduce.translation.batching import encode_pairs
-from reproduce.translation.configurations import CONFIGURATIONS
-from reproduce.translation.configurations import Configuration
-from reproduce.translation.corpus import Corpus
-from reproduce.translation.corpus import filter_pairs
-from reproduce.translation.model import Transformer
-from reproduce.translation.scoring import Scores
-from reproduce.translation.scoring import score
 from reproduce.translation.subwords import subwords_of
-from reproduce.translation.translator import Decoding
-from reproduce.translation.translator import Translator
 
 PROGRAM = "reproduce.translation"
 BLEU = Score("bleu", "validation BLEU, greedy")

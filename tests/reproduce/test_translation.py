@@ -19,19 +19,19 @@ from reproduce.common.checkpoints import average_weights
 from reproduce.common.compare import run_directory
 from reproduce.common.errors import InputError
 from reproduce.common.history import read_history
+from reproduce.data.cldr import load_cldr
+from reproduce.decoding import translator as translator_module
+from reproduce.decoding.translator import Decoding
+from reproduce.decoding.translator import Translator
+from reproduce.models.translation_sizes import CONFIGURATIONS
+from reproduce.scores.bleu import score
 from reproduce.translation import train as train_module
-from reproduce.translation import translator as translator_module
 from reproduce.translation.__main__ import main
-from reproduce.translation.cldr import load_cldr
 from reproduce.translation.compare import compare
-from reproduce.translation.configurations import CONFIGURATIONS
 from reproduce.translation.flags import parse
 from reproduce.translation.recipe import recipe_flags
-from reproduce.translation.scoring import score
 from reproduce.translation.train import Settings
 from reproduce.translation.train import train
-from reproduce.translation.translator import Decoding
-from reproduce.translation.translator import Translator
 
 SETTINGS = Settings(
     arm="rdrop",

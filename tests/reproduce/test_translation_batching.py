@@ -7,13 +7,13 @@ import pytest
 import tensorflow as tf
 
 from reproduce.common.arms import batches_of
-from reproduce.common.batching import Batching
-from reproduce.common.batching import EncodedPairs
 from reproduce.common.errors import InputError
-from reproduce.common.parallel_text import ParallelText
-from reproduce.common.special_ids import BOS
-from reproduce.common.special_ids import EOS
-from reproduce.common.special_ids import PAD
+from reproduce.data.batching import Batching
+from reproduce.data.batching import EncodedPairs
+from reproduce.data.parallel_text import ParallelText
+from reproduce.data.special_ids import BOS
+from reproduce.data.special_ids import EOS
+from reproduce.data.special_ids import PAD
 from reproduce.translation.batching import encode_pairs
 from reproduce.translation.batching import source_ids
 from reproduce.translation.subwords import Subwords

@@ -21,10 +21,10 @@ import tensorflow as tf
 import tensorflow_text
 
 from reproduce.common.errors import InputError
-from reproduce.common.special_ids import BOS
-from reproduce.common.special_ids import EOS
-from reproduce.common.special_ids import PAD
-from reproduce.common.special_ids import UNK
+from reproduce.data.special_ids import BOS
+from reproduce.data.special_ids import EOS
+from reproduce.data.special_ids import PAD
+from reproduce.data.special_ids import UNK
 
 
 class Subwords(tf.Module):
@@ -35,7 +35,7 @@ class Subwords(tf.Module):
 
     Args:
         proto: A SentencePiece model, as `train_subwords` returns it, or any
-            other with the ids of `reproduce.common.special_ids`.
+            other with the ids of `reproduce.data.special_ids`.
 
     Raises:
         InputError: If it is no SentencePiece model, or has other ids.

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from reproduce.common.beam_search import SPECIAL_IDS
-from reproduce.common.beam_search import SpecialIds
 from reproduce.common.errors import InputError
+from reproduce.decoding.beam_search import SPECIAL_IDS
+from reproduce.decoding.beam_search import SpecialIds
 
 # Lengths are rounded up to these, at which matrix units run at full rate.
 MULTIPLE = 8
