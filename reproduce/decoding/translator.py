@@ -15,9 +15,9 @@ from reproduce.common import runs
 from reproduce.common.errors import InputError
 from reproduce.common.export import export_functions
 from reproduce.data.subwords import Subwords
+from reproduce.data.subwords import source_ids
 from reproduce.decoding.translate import translate
 from reproduce.models.translation import Transformer
-from reproduce.translation.batching import source_ids
 
 # Decoding takes no gradients, and so has room for more sentences at a time.
 SENTENCES = 64

@@ -22,13 +22,13 @@ from reproduce.data.parallel_text import read_sentences
 from reproduce.data.parallel_text import read_tsv
 from reproduce.data.special_ids import EOS
 from reproduce.data.special_ids import UNK
+from reproduce.data.subwords import Subwords
+from reproduce.data.subwords import subwords_of
+from reproduce.data.subwords import train_subwords
 from reproduce.data.translation_corpus import filter_pairs
 from reproduce.data.translation_corpus import load_files
 from reproduce.data.translation_corpus import load_iwslt14
 from reproduce.data.translation_corpus import load_tsv
-from reproduce.translation.subwords import Subwords
-from reproduce.translation.subwords import subwords_of
-from reproduce.translation.subwords import train_subwords
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -1,0 +1,57 @@
+"""Uses an exported SavedModel.
+
+    python -m reproduce serve TASK DIR INPUT [INPUT ...]
+
+Needs tensorflow and tensorflow_text, neither KerasHub nor R-Drop: tokenizer,
+model and search are inside the SavedModel.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+from reproduce.common.errors import InputError
+
+
+def translation(served: Any, texts: list[str]) -> None:
+    """Prints each text and its translation."""
+    import tensorflow as tf
+
+    found = served.serve(tf.constant(texts))["translation"].numpy()
+    widest = max(map(len, texts))
+    for text, translated in zip(texts, found):
+        print(f"{text:<{widest}}  {translated.decode()}")
+
+
+# By task: what prints the results of a loaded SavedModel.
+SERVERS: dict[str, Callable[[Any, list[str]], None]] = {
+    "translation": translation,
+}
+
+
+def main(name: str, arguments: Sequence[str]) -> int:
+    """Loads the SavedModel of a task and prints what it answers."""
+    if name not in SERVERS:
+        raise InputError(f"{name}: expected a task: {', '.join(SERVERS)}.")
+    parser = argparse.ArgumentParser(
+        prog=f"python -m reproduce serve {name}",
+        description=SERVERS[name].__doc__,
+    )
+    parser.add_argument("saved_model", metavar="DIR")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT")
+    flags = parser.parse_args(arguments)
+    import tensorflow as tf
+    import tensorflow_text  # noqa: F401 - registers its operations
+
+    try:
+        served = tf.saved_model.load(flags.saved_model)
+    except OSError as error:
+        raise InputError(
+            f"{flags.saved_model}: expected the saved_model folder of a run "
+            f"({str(error).splitlines()[0]})."
+        ) from error
+    SERVERS[name](served, flags.inputs)
+    return 0
