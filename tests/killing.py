@@ -17,8 +17,11 @@ import tensorflow as tf
 from reproduce.common.backup import BackupAndRestore
 
 request = json.load(sys.stdin)
-command = importlib.import_module(request["program"] + ".__main__")
-train = importlib.import_module(request["program"] + ".train")
+program = request["program"]
+command = importlib.import_module(program + ".__main__")
+train = importlib.import_module(
+    program + (".runner" if program == "reproduce" else ".train")
+)
 exec(request["shrink"])
 
 def die():

@@ -1,4 +1,4 @@
-"""The four ways of training that every example compares.
+"""The four ways of training that every task compares.
 
 All make the same number of optimizer updates on the same batches, and all but
 `plain` run every row through the network twice per update, so that a
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import tensorflow as tf
+import keras
+import numpy as np
 
 from rdrop_keras import RDrop
 
@@ -19,24 +20,64 @@ ARMS = {
     "two_pass": "two passes averaged, alpha 0",
     "rdrop": "R-Drop",
 }
+TWO_PASSES = ("two_pass", "rdrop")
 
 
-def rdrop_of(arm: str, alpha: float) -> RDrop | None:
-    """Returns what `compile(rdrop=...)` takes for an arm."""
+class Doubled(keras.utils.PyDataset):
+    """Batches in which every row comes twice.
+
+    Args:
+        batches: The plain batches, of NumPy arrays.
+    """
+
+    def __init__(self, batches: keras.utils.PyDataset):
+        super().__init__()
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def on_epoch_begin(self) -> None:
+        self._batches.on_epoch_begin()
+
+    def __getitem__(self, index: int) -> Any:
+        return keras.tree.map_structure(
+            lambda x: np.concatenate([x, x]), self._batches[index]
+        )
+
+
+def rdrop_of(arm: str, alpha: float, **settings: Any) -> RDrop | None:
+    """Returns what `compile(rdrop=...)` takes for an arm.
+
+    Args:
+        arm: A key of `ARMS`.
+        alpha: The weight of the consistency, for the arm `rdrop`.
+        **settings: As for `RDrop`, for both arms with two passes.
+    """
     _check(arm)
-    if arm == "rdrop":
-        return RDrop(alpha=alpha)
-    return RDrop(alpha=0.0) if arm == "two_pass" else None
+    if arm not in TWO_PASSES:
+        return None
+    return RDrop(alpha=alpha if arm == "rdrop" else 0.0, **settings)
 
 
-def batches_of(arm: str, batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Returns what `fit` takes for an arm, from its plain batches."""
+def batches_of(arm: str, batches: Any) -> Any:
+    """Returns what `fit` takes for an arm, from its plain batches.
+
+    Args:
+        arm: A key of `ARMS`.
+        batches: A `PyDataset`, or a `tf.data.Dataset`.
+    """
     _check(arm)
-    return batches.map(_twice) if arm == "doubled" else batches
+    if arm != "doubled":
+        return batches
+    if isinstance(batches, keras.utils.PyDataset):
+        return Doubled(batches)
+    import tensorflow as tf
 
+    def twice(*batch):
+        return tf.nest.map_structure(lambda x: tf.concat([x, x], axis=0), batch)
 
-def _twice(*batch: Any) -> Any:
-    return tf.nest.map_structure(lambda x: tf.concat([x, x], axis=0), batch)
+    return batches.map(twice)
 
 
 def _check(arm: str) -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from reproduce.common.parallel_text import ParallelText
+from reproduce.data.parallel_text import ParallelText
 
 
 def serve_samples(

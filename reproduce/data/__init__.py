@@ -1,1 +1,1 @@
-"""Readers of the paper's data sets, and of data that packages carry."""
+"""Datasets and batches."""

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from reproduce.common.special_ids import EOS
-from reproduce.common.special_ids import PAD
+from reproduce.data.special_ids import EOS
+from reproduce.data.special_ids import PAD
 
 
 class Blocks(NamedTuple):

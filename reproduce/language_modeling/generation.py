@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from reproduce.common.special_ids import BOS
-from reproduce.common.special_ids import PAD
+from reproduce.data.special_ids import BOS
+from reproduce.data.special_ids import PAD
 from reproduce.language_modeling.model import LanguageModel
 
 NEVER = float("-inf")

@@ -6,11 +6,11 @@ from typing import Any
 
 import keras
 
-from reproduce.common.transformer import NORM_EPSILON
-from reproduce.common.transformer import Attention
-from reproduce.common.transformer import FeedForward
-from reproduce.common.transformer import KeysAndValues
 from reproduce.language_modeling.configurations import Configuration
+from reproduce.models.transformer import NORM_EPSILON
+from reproduce.models.transformer import Attention
+from reproduce.models.transformer import FeedForward
+from reproduce.models.transformer import KeysAndValues
 
 ops = keras.ops
 

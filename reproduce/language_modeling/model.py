@@ -9,13 +9,13 @@ import keras
 import keras_hub
 
 from rdrop_keras import RDropModel
-from reproduce.common.special_ids import PAD
-from reproduce.common.transformer import KeysAndValues
+from reproduce.data.special_ids import PAD
 from reproduce.language_modeling.adaptive import AdaptiveInput
 from reproduce.language_modeling.adaptive import TiedAdaptiveSoftmax
 from reproduce.language_modeling.configurations import Configuration
 from reproduce.language_modeling.layers import CausalLayer
 from reproduce.language_modeling.layers import normalization
+from reproduce.models.transformer import KeysAndValues
 
 ops = keras.ops
 

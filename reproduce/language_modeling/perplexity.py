@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from reproduce.common.special_ids import PAD
+from reproduce.data.special_ids import PAD
 from reproduce.language_modeling.blocks import scoring_blocks
 from reproduce.language_modeling.model import LanguageModel
 from reproduce.language_modeling.vocabulary import Stream

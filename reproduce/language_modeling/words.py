@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from reproduce.common.errors import InputError
-from reproduce.common.special_ids import UNK
+from reproduce.data.special_ids import UNK
 
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 UNKNOWN = SPECIAL[UNK]
@@ -22,7 +22,7 @@ SPACE = r"[\s\x{0b}\x{1c}-\x{1f}\x{85}\p{Z}]+"
 class Words(tf.Module):
     """Turns texts into ids of their words and back.
 
-    Used as `reproduce.common.subwords.Subwords`. Words are what stands between
+    Used as `reproduce.data.subwords.Subwords`. Words are what stands between
     spaces; those it does not know become `UNK`, as does `<unk>`, which stands
     for them in WikiText.
 

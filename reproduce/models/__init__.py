@@ -1,1 +1,1 @@
-"""The networks that the paper trains."""
+"""The models that the tasks train."""

@@ -5,6 +5,7 @@ They are small with random weights, or pretrained, from a local directory.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,14 +35,34 @@ SPECIAL_TOKENS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
 TOKENIZED_TEXTS = 8192
 
 
+class _TakesBatches(RDropMixin):
+    """Takes a `PyDataset` of tokens, which KerasHub's tasks do not."""
+
+    def fit(self, x=None, **kwargs):
+        return self._method("fit", x)(x=x, **kwargs)
+
+    def evaluate(self, x=None, **kwargs):
+        return self._method("evaluate", x)(x=x, **kwargs)
+
+    def predict(self, x, **kwargs):
+        return self._method("predict", x)(x=x, **kwargs)
+
+    def _method(self, name, x):
+        if isinstance(x, keras.utils.PyDataset):
+            return functools.partial(getattr(keras.Model, name), self)
+        return getattr(super(), name)
+
+
 @keras.saving.register_keras_serializable("rdrop_keras_examples")
-class RDropBertTextClassifier(RDropMixin, keras_hub.models.BertTextClassifier):
+class RDropBertTextClassifier(
+    _TakesBatches, keras_hub.models.BertTextClassifier
+):
     """`BertTextClassifier`, trained with R-Drop."""
 
 
 @keras.saving.register_keras_serializable("rdrop_keras_examples")
 class RDropRobertaTextClassifier(
-    RDropMixin, keras_hub.models.RobertaTextClassifier
+    _TakesBatches, keras_hub.models.RobertaTextClassifier
 ):
     """`RobertaTextClassifier`, trained with R-Drop."""
 

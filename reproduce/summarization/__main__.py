@@ -13,9 +13,9 @@ import tensorflow as tf
 from reproduce.common import runs
 from reproduce.common.compare import run_directory
 from reproduce.common.errors import InputError
-from reproduce.common.parallel_text import read_parallel
-from reproduce.common.parallel_text import read_sentences
 from reproduce.common.serving import serve_samples
+from reproduce.data.parallel_text import read_parallel
+from reproduce.data.parallel_text import read_sentences
 from reproduce.summarization.baselines import lead
 from reproduce.summarization.baselines import names as names_of
 from reproduce.summarization.compare import compare

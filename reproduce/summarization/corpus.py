@@ -1,6 +1,6 @@
 """Articles and their summaries, from files of one text a line.
 
-Malformed pairs, as `reproduce.common.parallel_text` calls them, are skipped in
+Malformed pairs, as `reproduce.data.parallel_text` calls them, are skipped in
 every part, and the reports say how many and where the first ones are:
 CNN/DailyMail itself has articles without a word.
 """
@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from reproduce.common.errors import InputError
-from reproduce.common.parallel_text import ParallelText
-from reproduce.common.parallel_text import Report
-from reproduce.common.parallel_text import read_parallel
+from reproduce.data.parallel_text import ParallelText
+from reproduce.data.parallel_text import Report
+from reproduce.data.parallel_text import read_parallel
 
 # By what parts are called here, how published files call them.
 PARTS = {"train": "train", "valid": "val", "test": "test"}

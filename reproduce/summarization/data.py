@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from reproduce.common.batching import Batching
-from reproduce.common.batching import EncodedPairs
 from reproduce.common.epochs import EpochNumber
 from reproduce.common.errors import InputError
-from reproduce.common.parallel_text import ParallelText
+from reproduce.data.batching import Batching
+from reproduce.data.batching import EncodedPairs
+from reproduce.data.parallel_text import ParallelText
 from reproduce.summarization.corpus import Corpus
 from reproduce.summarization.model import RDropBartSeq2SeqLM
 from reproduce.summarization.model import bart_inputs

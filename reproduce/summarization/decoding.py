@@ -1,6 +1,6 @@
 """Summaries by beam search, as fairseq generates them with BART.
 
-All of it is graph code, as `reproduce.common.beam_search` is.
+All of it is graph code, as `reproduce.decoding.beam_search` is.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from typing import Any
 
 import keras
 
-from reproduce.common.beam_search import NEVER
-from reproduce.common.beam_search import Constraint
-from reproduce.common.beam_search import Hypotheses
-from reproduce.common.beam_search import SpecialIds
-from reproduce.common.beam_search import Step
-from reproduce.common.beam_search import beam_search
-from reproduce.common.beam_search import check_at_least
-from reproduce.common.repetition import no_repeated_ngrams
+from reproduce.decoding.beam_search import NEVER
+from reproduce.decoding.beam_search import Constraint
+from reproduce.decoding.beam_search import Hypotheses
+from reproduce.decoding.beam_search import SpecialIds
+from reproduce.decoding.beam_search import Step
+from reproduce.decoding.beam_search import beam_search
+from reproduce.decoding.beam_search import check_at_least
+from reproduce.decoding.repetition import no_repeated_ngrams
 from reproduce.summarization.model import RDropBartSeq2SeqLM
 
 ops = keras.ops

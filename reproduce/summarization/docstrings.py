@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reproduce.common.errors import InputError
-from reproduce.common.parallel_text import ParallelText
+from reproduce.data.parallel_text import ParallelText
 from reproduce.summarization.corpus import Corpus
 
 PACKAGES = ("numpy", "keras", "tensorflow")

@@ -18,12 +18,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from reproduce.common.errors import InputError
-from reproduce.common.parallel_text import Malformed
-from reproduce.common.parallel_text import ParallelText
-from reproduce.common.parallel_text import Report
-from reproduce.common.parallel_text import clean_text
-from reproduce.common.parallel_text import collect_pairs
-from reproduce.common.parallel_text import read_sentences
+from reproduce.data.parallel_text import Malformed
+from reproduce.data.parallel_text import ParallelText
+from reproduce.data.parallel_text import Report
+from reproduce.data.parallel_text import clean_text
+from reproduce.data.parallel_text import collect_pairs
+from reproduce.data.parallel_text import read_sentences
 from reproduce.summarization.corpus import PARTS
 from reproduce.summarization.corpus import Corpus
 from reproduce.summarization.corpus import corpus_of

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from reproduce.common.errors import InputError
-from reproduce.common.parallel_text import ParallelText
-from reproduce.common.parallel_text import Report
-from reproduce.common.parallel_text import clean_text
-from reproduce.common.parallel_text import collect_pairs
 from reproduce.common.tfds import open_prepared
+from reproduce.data.parallel_text import ParallelText
+from reproduce.data.parallel_text import Report
+from reproduce.data.parallel_text import clean_text
+from reproduce.data.parallel_text import collect_pairs
 from reproduce.summarization.corpus import Corpus
 from reproduce.summarization.corpus import corpus_of
 

@@ -16,12 +16,12 @@ import keras_hub
 import numpy as np
 import tensorflow as tf
 
-from reproduce.common import special_ids
-from reproduce.common.beam_search import SpecialIds
 from reproduce.common.errors import InputError
-from reproduce.common.parallel_text import ParallelText
-from reproduce.common.subwords import Subwords
-from reproduce.common.subwords import train_subwords
+from reproduce.data import special_ids
+from reproduce.data.parallel_text import ParallelText
+from reproduce.data.subwords import Subwords
+from reproduce.data.subwords import train_subwords
+from reproduce.decoding.beam_search import SpecialIds
 
 SUBWORDS = "subwords.model"
 BYTE_PAIRS = "tokenizer"
@@ -57,7 +57,7 @@ class Tokenizer(Protocol):
 
 
 class SubwordTokenizer:
-    """SentencePiece subwords; see `reproduce.common.subwords`."""
+    """SentencePiece subwords; see `reproduce.data.subwords`."""
 
     def __init__(self, subwords: Subwords):
         self.resource = subwords

@@ -27,7 +27,7 @@ from reproduce.common.curves import plot_curves
 from reproduce.common.diverged import StopDiverged
 from reproduce.common.epochs import EpochNumber
 from reproduce.common.history import read_history
-from reproduce.common.parallel_text import ParallelText
+from reproduce.data.parallel_text import ParallelText
 from reproduce.summarization.corpus import Corpus
 from reproduce.summarization.data import Prepared
 from reproduce.summarization.data import prepare

@@ -12,20 +12,6 @@ from typing import Literal
 
 import keras
 import numpy as np
-from reproduce.flags import Count
-from reproduce.flags import MaybeCount
-from reproduce.flags import MaybeCountOrZero
-from reproduce.flags import MaybePath
-from reproduce.flags import MaybePositive
-from reproduce.flags import MaybeText
-from reproduce.flags import NotNegative
-from reproduce.flags import Rate
-from reproduce.task import Run
-from reproduce.task import Settings as CommonSettings
-from reproduce.task import Task
-from reproduce.task import recipe_of
-from reproduce.tasks.text import accumulation
-from reproduce.tasks.text import stated
 
 from rdrop_keras import RDrop
 from rdrop_keras.recipes import PerUpdate
@@ -44,6 +30,14 @@ from reproduce.data.images import Dataset
 from reproduce.data.images import Part
 from reproduce.data.images import load_digits
 from reproduce.exports import export_image_classifier
+from reproduce.flags import Count
+from reproduce.flags import MaybeCount
+from reproduce.flags import MaybeCountOrZero
+from reproduce.flags import MaybePath
+from reproduce.flags import MaybePositive
+from reproduce.flags import MaybeText
+from reproduce.flags import NotNegative
+from reproduce.flags import Rate
 from reproduce.image_reports import measure
 from reproduce.image_reports import plot_predictions
 from reproduce.image_reports import plot_reliability
@@ -58,6 +52,13 @@ from reproduce.models.vit import vit
 from reproduce.schedules import ProportionalAlpha
 from reproduce.schedules import Schedule
 from reproduce.schedules import learning_rate
+from reproduce.task import Run
+from reproduce.task import Settings as CommonSettings
+from reproduce.task import Task
+from reproduce.task import recipe_of
+from reproduce.tasks.text import accumulation
+from reproduce.tasks.text import is_compiled
+from reproduce.tasks.text import stated
 
 LEARNING_RATES = {"sgd": 0.03, "adamw": 1e-3}
 LOGITS = "test_logits.npz"
@@ -379,6 +380,7 @@ def compile_classifier(
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         rdrop=_rdrop_of(settings, updates),
+        jit_compile=is_compiled(),
     )
 
 

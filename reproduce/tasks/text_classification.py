@@ -9,17 +9,6 @@ from typing import Any
 from typing import Literal
 
 import keras
-from reproduce.flags import Count
-from reproduce.flags import MaybeCount
-from reproduce.flags import MaybeCountOrZero
-from reproduce.flags import MaybeNotNegative
-from reproduce.flags import MaybePath
-from reproduce.flags import MaybePositive
-from reproduce.flags import Rate
-from reproduce.task import Run
-from reproduce.task import Settings as CommonSettings
-from reproduce.task import Task
-from reproduce.task import recipe_of
 
 from rdrop_keras import recipes
 from reproduce.common.arms import TWO_PASSES
@@ -34,9 +23,20 @@ from reproduce.data.glue import load_glue
 from reproduce.data.languages import load_languages
 from reproduce.data.texts import Dataset
 from reproduce.data.texts import load_tables
+from reproduce.flags import Count
+from reproduce.flags import MaybeCount
+from reproduce.flags import MaybeCountOrZero
+from reproduce.flags import MaybeNotNegative
+from reproduce.flags import MaybePath
+from reproduce.flags import MaybePositive
+from reproduce.flags import Rate
 from reproduce.models.bert import encoder_of
 from reproduce.schedules import WARM_UP
 from reproduce.schedules import learning_rate
+from reproduce.task import Run
+from reproduce.task import Settings as CommonSettings
+from reproduce.task import Task
+from reproduce.task import recipe_of
 
 # The larger of the two rates that the paper fine-tunes BERT with (A.4).
 PRESET_LEARNING_RATE = 1e-5

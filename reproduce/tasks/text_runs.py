@@ -7,8 +7,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from reproduce.task import Run
-from reproduce.task import epochs_for
 
 from rdrop_keras import RDropModel
 from reproduce.common import runs
@@ -26,6 +24,9 @@ from reproduce.glue_metrics import evaluate
 from reproduce.models.bert import preset_classifier
 from reproduce.models.bert import small_classifier
 from reproduce.models.bert import tokenized
+from reproduce.task import Run
+from reproduce.task import epochs_for
+from reproduce.tasks.text import is_compiled
 from reproduce.tasks.text_classification import Settings
 from reproduce.tasks.text_classification import optimizer_of
 from reproduce.tasks.text_classification import suffixes
@@ -65,6 +66,7 @@ class _Run(Run):
             loss,
             metrics=metrics,
             rdrop=rdrop_of(settings.arm, settings.alpha),
+            jit_compile=is_compiled(),
         )
 
     def batches(self, epoch: Any) -> Batches:

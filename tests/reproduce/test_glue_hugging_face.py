@@ -14,11 +14,10 @@ import safetensors.numpy
 import tensorflow as tf
 import tensorflow_text  # noqa: F401 - registers the tokenizer's operations
 
+from reproduce.__main__ import main
 from reproduce.common import runs
 from reproduce.common.errors import InputError
 from reproduce.common.history import read_history
-
-main = None
 from reproduce.models.bert import RDropBertTextClassifier
 from reproduce.models.bert import RDropRobertaTextClassifier
 from reproduce.models.bert import preset_classifier
@@ -600,10 +599,11 @@ def test_pairs_are_learned_by_a_pretrained_roberta(
     data, output = tmp_path_factory.mktemp("rte"), tmp_path_factory.mktemp("o")
     for file in ("train.tsv", "dev.tsv"):
         (data / file).write_text(text)
-    arguments = ["--recipe=glue_rte_roberta_large", f"--data={data}"]
+    arguments = ["train", "text_classification"]
+    arguments += ["--recipe=glue_rte_roberta_large", f"--data={data}"]
     arguments += [f"--preset={directory}", f"--output={output}", "--updates=3"]
     assert main([*arguments, "--warm-up=1", "--batch-size=4"]) == 0
-    assert "dev: accuracy " in capsys.readouterr().out
+    assert "valid: accuracy " in capsys.readouterr().out
     # Three updates, of which two make an epoch.
     assert runs.read_json(output / runs.METRICS)["updates"] == 3
     history = read_history(output / runs.HISTORY)

@@ -20,15 +20,15 @@ from reproduce.data.image_directory import resized
 from reproduce.data.images import Part
 from reproduce.data.images import load_digits
 from reproduce.data.images import split
-from reproduce.image_classification.optimizers import alpha_of
-from reproduce.image_classification.optimizers import optimizer_of
-from reproduce.image_classification.settings import Settings
 from reproduce.image_reports import chosen_images
 from reproduce.image_reports import measure
 from reproduce.image_reports import probabilities_of
 from reproduce.image_reports import reliability
 from reproduce.schedules import ProportionalAlpha
 from reproduce.schedules import learning_rate
+from reproduce.tasks.image_classification import Settings
+from reproduce.tasks.image_classification import alpha_of
+from reproduce.tasks.image_classification import optimizer_of
 
 # --- measures ----------------------------------------------------------------
 

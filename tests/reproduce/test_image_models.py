@@ -9,10 +9,6 @@ import numpy as np
 import pytest
 
 from reproduce.common.errors import InputError
-from reproduce.image_classification.model import build
-from reproduce.image_classification.model import check
-from reproduce.image_classification.settings import Settings
-from reproduce.image_classification.train import compile_classifier
 from reproduce.models.resnet import resnet
 from reproduce.models.vit import SIZES
 from reproduce.models.vit import Size
@@ -21,6 +17,10 @@ from reproduce.models.vit import interpolated
 from reproduce.models.vit import pretrained_vit
 from reproduce.models.vit import vit
 from reproduce.models.vit import with_other_settings
+from reproduce.tasks.image_classification import TASK
+from reproduce.tasks.image_classification import Settings
+from reproduce.tasks.image_classification import build
+from reproduce.tasks.image_classification import compile_classifier
 
 SMALL = Size(1, 8, 16, 2, None)
 SETTINGS = Settings(
@@ -298,16 +298,17 @@ def test_preset_without_weights_is_refused(preset, tmp_path):
 
 def test_two_passes_need_dropout():
     settings = replace(SETTINGS, dropout=0.0)
-    check((8, 8, 1), settings, ("plain", "doubled"))
-    with pytest.raises(InputError, match="more than 0 for two_pass and rdrop"):
-        check((8, 8, 1), settings, ("plain", "two_pass", "rdrop"))
+    for arm in ("plain", "doubled"):
+        TASK.check(replace(settings, arm=arm))
+    for arm in ("two_pass", "rdrop"):
+        with pytest.raises(InputError, match=f"more than 0 for {arm}"):
+            TASK.check(replace(settings, arm=arm))
     with_attention = replace(settings, attention_dropout=0.1)
-    check((8, 8, 1), with_attention, ("rdrop",))
+    TASK.check(with_attention)
     with pytest.raises(InputError, match="more than 0 for rdrop"):
-        check((8, 8, 1), replace(with_attention, model="resnet"), ("rdrop",))
+        TASK.check(replace(with_attention, model="resnet"))
 
 
 def test_preset_is_for_images_in_colour(preset):
-    settings = replace(SETTINGS, preset=str(preset[0]))
     with pytest.raises(InputError, match="in colour, got 1 channel"):
-        check((8, 8, 1), settings, ("plain",))
+        TASK.load(replace(SETTINGS, preset=preset[0]))

@@ -7,10 +7,10 @@ import pytest
 import tensorflow as tf
 
 from reproduce.common.errors import InputError
-from reproduce.common.special_ids import EOS
-from reproduce.common.special_ids import PAD
-from reproduce.common.special_ids import UNK
-from reproduce.common.subwords import Subwords
+from reproduce.data.special_ids import EOS
+from reproduce.data.special_ids import PAD
+from reproduce.data.special_ids import UNK
+from reproduce.data.subwords import Subwords
 from reproduce.language_modeling import vocabulary as vocabulary_module
 from reproduce.language_modeling.blocks import scoring_blocks
 from reproduce.language_modeling.blocks import steps_per_epoch

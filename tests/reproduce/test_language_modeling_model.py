@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from rdrop_keras import RDrop
 from rdrop_keras import recipes
-from reproduce.common.special_ids import BOS
-from reproduce.common.special_ids import EOS
-from reproduce.common.special_ids import PAD
+from reproduce.data.special_ids import BOS
+from reproduce.data.special_ids import EOS
+from reproduce.data.special_ids import PAD
 from reproduce.language_modeling import perplexity
 from reproduce.language_modeling.adaptive import AdaptiveInput
 from reproduce.language_modeling.adaptive import TiedAdaptiveSoftmax

@@ -23,7 +23,7 @@ from reproduce.common.compare import run_directory
 from reproduce.common.epochs import EpochNumber
 from reproduce.common.errors import InputError
 from reproduce.common.history import read_history
-from reproduce.common.parallel_text import ParallelText
+from reproduce.data.parallel_text import ParallelText
 from reproduce.summarization import summarizer as summarizer_module
 from reproduce.summarization import train as train_module
 from reproduce.summarization.__main__ import _settings

@@ -12,7 +12,7 @@ import tensorflow as tf
 from bart import bart_tokenizer
 
 from reproduce.common.errors import InputError
-from reproduce.common.parallel_text import ParallelText
+from reproduce.data.parallel_text import ParallelText
 from reproduce.summarization import docstrings
 from reproduce.summarization.corpus import load_files
 from reproduce.summarization.corpus import load_line_files

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from reproduce.common.beam_search import SpecialIds
-from reproduce.common.beam_search import beam_search
-from reproduce.common.repetition import no_repeated_ngrams
+from reproduce.decoding.beam_search import SpecialIds
+from reproduce.decoding.beam_search import beam_search
+from reproduce.decoding.repetition import no_repeated_ngrams
 from reproduce.summarization.decoding import Decoding
 from reproduce.summarization.decoding import constraint
 from reproduce.summarization.decoding import summarize

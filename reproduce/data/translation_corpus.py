@@ -1,6 +1,6 @@
 """Parallel text: sentences and, line by line, their translations.
 
-Training files may have malformed pairs, as `reproduce.common.parallel_text`
+Training files may have malformed pairs, as `reproduce.data.parallel_text`
 calls them: they are skipped, and the report says so. Validation and test files
 may not, since a score over fewer sentences compares with nobody else's.
 """
@@ -15,11 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from reproduce.common.errors import InputError
-from reproduce.common.parallel_text import NOTHING_SKIPPED
-from reproduce.common.parallel_text import ParallelText
-from reproduce.common.parallel_text import Report
-from reproduce.common.parallel_text import read_parallel
-from reproduce.common.parallel_text import read_tsv
+from reproduce.data.parallel_text import NOTHING_SKIPPED
+from reproduce.data.parallel_text import ParallelText
+from reproduce.data.parallel_text import Report
+from reproduce.data.parallel_text import read_parallel
+from reproduce.data.parallel_text import read_tsv
 
 # What fairseq's scripts put behind every piece of a word but its last.
 BPE_CONTINUATION = re.compile(r"@@( |$)")

@@ -10,11 +10,11 @@ import keras
 import keras_hub
 
 from rdrop_keras import RDropModel
-from reproduce.common.special_ids import PAD
-from reproduce.common.transformer import KeysAndValues
-from reproduce.translation.configurations import Configuration
-from reproduce.translation.layers import DecoderLayer
-from reproduce.translation.layers import EncoderLayer
+from reproduce.data.special_ids import PAD
+from reproduce.models.transformer import KeysAndValues
+from reproduce.models.translation_layers import DecoderLayer
+from reproduce.models.translation_layers import EncoderLayer
+from reproduce.models.translation_sizes import Configuration
 
 ops = keras.ops
 

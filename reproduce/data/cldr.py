@@ -28,10 +28,10 @@ from babel import localedata
 from babel.units import UnknownUnitError
 
 from reproduce.common.errors import InputError
-from reproduce.common.parallel_text import ParallelText
-from reproduce.translation.corpus import Corpus
-from reproduce.translation.phrases import Render
-from reproduce.translation.phrases import drafts
+from reproduce.data.parallel_text import ParallelText
+from reproduce.data.phrases import Render
+from reproduce.data.phrases import drafts
+from reproduce.data.translation_corpus import Corpus
 
 # Out of ten combinations: seven for training, one for validation, two for test.
 TRAIN_TENTHS, VALID_TENTHS = 7, 1

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
 from typing import Any
 
+import keras
 import numpy as np
-import tensorflow as tf
 
-from reproduce.common.beam_search import SPECIAL_IDS
-from reproduce.common.beam_search import SpecialIds
 from reproduce.common.errors import InputError
+from reproduce.decoding.beam_search import SPECIAL_IDS
+from reproduce.decoding.beam_search import SpecialIds
 
 # Lengths are rounded up to these, at which matrix units run at full rate.
 MULTIPLE = 8
@@ -162,39 +161,36 @@ class Batching:
 
     def training_batches(
         self, pairs: EncodedPairs, seed: int, epoch: Callable[[], int]
-    ) -> tf.data.Dataset:
+    ) -> Batches:
         """Batches that hold each pair once per epoch, in a new order each.
 
         Args:
             pairs: All of which must fit, see `fitting`.
             seed: What, with the epoch, settles the order: of the pairs, and
                 so which of them meet, and of the batches.
-            epoch: Called at the beginning of each epoch for its number. A
-                resumed run reads it off the optimizer and goes on in the order
-                of a run that was never interrupted.
+            epoch: Returns the number of the epoch that runs. A resumed run
+                goes on in the order of a run that was never interrupted.
         """
         buckets = self._buckets(pairs)
 
-        def one_epoch():
-            # `Dataset.shuffle` would begin with the first epoch's order again.
-            generator = np.random.default_rng((seed, epoch()))
+        def plan(number):
+            generator = np.random.default_rng((seed, number))
             batches = self._chosen(
                 [generator.permutation(len(rows[1])) for rows in buckets]
             )
             # Else the short sentences, and the batches that are not full,
             # would all come together.
-            for index in generator.permutation(len(batches)):
-                yield batches[index]
+            return [batches[i] for i in generator.permutation(len(batches))]
 
-        return self._dataset(buckets, one_epoch)
+        return Batches(buckets, plan, epoch)
 
-    def evaluation_batches(self, pairs: EncodedPairs) -> tf.data.Dataset:
+    def evaluation_batches(self, pairs: EncodedPairs) -> Batches:
         """Batches that are always the same: short pairs first, each bucket in
         the order of `pairs`.
         """
         buckets = self._buckets(pairs)
         orders = [np.arange(len(labels)) for _, labels in buckets]
-        return self._dataset(buckets, lambda: iter(self._chosen(orders)))
+        return Batches(buckets, lambda _: self._chosen(orders))
 
     def _buckets(self, pairs: EncodedPairs) -> list[Rows]:
         bucket_of = np.searchsorted(self.boundaries, pairs.lengths)
@@ -225,28 +221,57 @@ class Batching:
             for start in range(0, len(order), size)
         ]
 
-    def _dataset(
-        self, buckets: list[Rows], plan: Callable[[], Iterator[Chosen]]
-    ) -> tf.data.Dataset:
-        def batches():
-            for bucket, chosen in plan():
-                yield tf.nest.map_structure(
-                    lambda rows, chosen=chosen: rows[chosen], buckets[bucket]
-                )
 
-        orders = [np.arange(len(labels)) for _, labels in buckets]
-        cardinality = len(self._chosen(orders))
-        return (
-            tf.data.Dataset.from_generator(
-                batches,
-                output_signature=tf.nest.map_structure(
-                    lambda _: tf.TensorSpec([None, None], tf.int32), buckets[0]
-                ),
-            )
-            .apply(tf.data.experimental.assert_cardinality(cardinality))
-            # No more than that: `epoch` is read when an epoch is begun.
-            .prefetch(2)
+class Batches(keras.utils.PyDataset):
+    """Rows of buckets, put together anew in every epoch.
+
+    Args:
+        buckets: The rows.
+        plan: Given the number of an epoch, returns its batches in order.
+        epoch: Returns the number of the epoch that runs.
+    """
+
+    def __init__(
+        self,
+        buckets: list[Rows],
+        plan: Callable[[int], list[Chosen]],
+        epoch: Callable[[], int] = lambda: 0,
+    ):
+        super().__init__()
+        self._buckets = buckets
+        self._plan = plan
+        self._epoch = epoch
+        self._planned = (0, self._varied(plan(0)))
+
+    def __len__(self) -> int:
+        return len(self._planned[1])
+
+    def __getitem__(self, index: int) -> Rows:
+        # Keras calls `on_epoch_begin` only where nobody else does.
+        if self._planned[0] != (number := self._epoch()):
+            self._planned = (number, self._varied(self._plan(number)))
+        bucket, chosen = self._planned[1][index]
+        return keras.tree.map_structure(
+            lambda rows: rows[chosen], self._buckets[bucket]
         )
+
+    def _varied(self, batches: list[Chosen]) -> list[Chosen]:
+        """Moves a batch of other lengths to the second place.
+
+        From the first two batches Keras learns which axes vary in length.
+        """
+        if len(batches) < 3:
+            return batches
+
+        def lengths(batch):
+            rows = keras.tree.flatten(self._buckets[batch[0]])
+            return np.array([x.shape[1] for x in rows])
+
+        first = lengths(batches[0])
+        differing = [np.sum(lengths(batch) != first) for batch in batches]
+        batches = list(batches)
+        batches.insert(1, batches.pop(max(int(np.argmax(differing)), 1)))
+        return batches
 
 
 def _rounded_up(length: int) -> int:

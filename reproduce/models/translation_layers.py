@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import keras
 
-from reproduce.common.transformer import NORM_EPSILON
-from reproduce.common.transformer import Attention
-from reproduce.common.transformer import FeedForward
-from reproduce.common.transformer import KeysAndValues
-from reproduce.translation.configurations import Configuration
+from reproduce.models.transformer import NORM_EPSILON
+from reproduce.models.transformer import Attention
+from reproduce.models.transformer import FeedForward
+from reproduce.models.transformer import KeysAndValues
+from reproduce.models.translation_sizes import Configuration
 
 ops = keras.ops
 

@@ -21,10 +21,12 @@ import tensorflow as tf
 import tensorflow_text
 
 from reproduce.common.errors import InputError
-from reproduce.common.special_ids import BOS
-from reproduce.common.special_ids import EOS
-from reproduce.common.special_ids import PAD
-from reproduce.common.special_ids import UNK
+from reproduce.data.batching import EncodedPairs
+from reproduce.data.parallel_text import ParallelText
+from reproduce.data.special_ids import BOS
+from reproduce.data.special_ids import EOS
+from reproduce.data.special_ids import PAD
+from reproduce.data.special_ids import UNK
 
 
 class Subwords(tf.Module):
@@ -35,7 +37,7 @@ class Subwords(tf.Module):
 
     Args:
         proto: A SentencePiece model, as `train_subwords` returns it, or any
-            other with the ids of `reproduce.common.special_ids`.
+            other with the ids of `reproduce.data.special_ids`.
 
     Raises:
         InputError: If it is no SentencePiece model, or has other ids.
@@ -43,7 +45,7 @@ class Subwords(tf.Module):
 
     def __init__(self, proto: bytes):
         super().__init__()
-        _check(proto)
+        self._processor = _checked(proto)
         self.proto = proto
         self.tokenizer = tensorflow_text.SentencepieceTokenizer(
             proto, out_type=tf.int32
@@ -69,10 +71,10 @@ class Subwords(tf.Module):
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Returns the ids of each text, without BOS and EOS."""
-        if not texts:
-            return []
-        ids = self.tokenize(tf.constant(list(texts)))
-        return np.split(ids.values.numpy(), ids.row_splits.numpy()[1:-1])
+        return [
+            np.array(ids, "int32")
+            for ids in self._processor.encode(list(texts))
+        ]
 
     def save(self, path: Path) -> None:
         """Writes the model, which SentencePiece's own programs read too."""
@@ -87,6 +89,46 @@ class Subwords(tf.Module):
             raise InputError(f"{path}: {error.strerror}.") from error
         except InputError as error:
             raise InputError(f"{path}: {error}") from error.__cause__
+
+
+def subwords_of(
+    text: ParallelText, vocabulary_size: int, joint: bool = True
+) -> tuple[Subwords, Subwords]:
+    """Trains the subwords of sources and targets.
+
+    Args:
+        text: The training part of a corpus.
+        vocabulary_size: How many ids.
+        joint: Whether both sides share one model, or have one each, of this
+            size each.
+
+    Returns:
+        Those of the sources and those of the targets; the same twice if joint.
+    """
+    sides = (text.sources, text.targets)
+    if joint:
+        sides = (text.sources + text.targets,)
+    found = [Subwords(train_subwords(side, vocabulary_size)) for side in sides]
+    return found[0], found[-1]
+
+
+def encode_pairs(
+    text: ParallelText, source: Subwords, target: Subwords
+) -> EncodedPairs:
+    """Tokenizes a part of a corpus, once for all epochs."""
+    return EncodedPairs(
+        tuple(source.encode(text.sources)), tuple(target.encode(text.targets))
+    )
+
+
+def source_ids(texts: tf.Tensor, subwords: Subwords) -> tf.Tensor:
+    """Returns the `source_ids` of texts as in batches, padded to the longest.
+
+    For use in a `tf.function` that translates.
+    """
+    ids = subwords.tokenize(texts)
+    ends = tf.fill([ids.nrows(), 1], EOS)
+    return tf.concat([ids, ends], axis=1).to_tensor(PAD)
 
 
 def train_subwords(texts: Sequence[str], vocabulary_size: int) -> bytes:
@@ -144,7 +186,7 @@ def train_subwords(texts: Sequence[str], vocabulary_size: int) -> bytes:
     return proto
 
 
-def _check(proto: bytes) -> None:
+def _checked(proto: bytes) -> sentencepiece.SentencePieceProcessor:
     try:
         processor = sentencepiece.SentencePieceProcessor(model_proto=proto)
         size = processor.get_piece_size() if proto else 0
@@ -164,3 +206,4 @@ def _check(proto: bytes) -> None:
             f"end and unknown. Got {', '.join(map(str, ids))}: train the "
             "model with them."
         )
+    return processor

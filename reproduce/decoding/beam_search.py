@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import keras
 
-from reproduce.common.special_ids import BOS
-from reproduce.common.special_ids import EOS
-from reproduce.common.special_ids import PAD
+from reproduce.data.special_ids import BOS
+from reproduce.data.special_ids import EOS
+from reproduce.data.special_ids import PAD
 
 ops = keras.ops
 

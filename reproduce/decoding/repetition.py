@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import keras
 
-from reproduce.common.beam_search import NEVER
-from reproduce.common.beam_search import Constraint
+from reproduce.decoding.beam_search import NEVER
+from reproduce.decoding.beam_search import Constraint
 
 ops = keras.ops
 

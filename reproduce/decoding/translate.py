@@ -10,12 +10,12 @@ from typing import Any
 
 import keras
 
-from reproduce.common.beam_search import Hypotheses
-from reproduce.common.beam_search import Step
-from reproduce.common.beam_search import beam_search
-from reproduce.common.beam_search import check_at_least
-from reproduce.common.special_ids import PAD
-from reproduce.translation.model import Transformer
+from reproduce.data.special_ids import PAD
+from reproduce.decoding.beam_search import Hypotheses
+from reproduce.decoding.beam_search import Step
+from reproduce.decoding.beam_search import beam_search
+from reproduce.decoding.beam_search import check_at_least
+from reproduce.models.translation import Transformer
 
 ops = keras.ops
 

@@ -14,10 +14,10 @@ import tensorflow as tf
 from reproduce.common import runs
 from reproduce.common.errors import InputError
 from reproduce.common.export import export_functions
-from reproduce.common.subwords import Subwords
-from reproduce.translation.batching import source_ids
-from reproduce.translation.decoding import translate
-from reproduce.translation.model import Transformer
+from reproduce.data.subwords import Subwords
+from reproduce.data.subwords import source_ids
+from reproduce.decoding.translate import translate
+from reproduce.models.translation import Transformer
 
 # Decoding takes no gradients, and so has room for more sentences at a time.
 SENTENCES = 64
