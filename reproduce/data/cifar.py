@@ -18,54 +18,45 @@ AGAIN = "Unpack the published archive again."
 
 
 class Layout(NamedTuple):
-    """The files of a data set.
-
-    Attributes:
-        name: The name to show.
-        train: The files of the training part.
-        test: The file of the test part.
-        label: The key of the labels in a pickle.
-        names: The pickle of the class names, and their key.
-        binary_names: The text file of the class names.
-        label_bytes: The number of label bytes before a binary image. The
-            last one is the label.
-        num_classes: The number of classes.
-        folders: The directories that the published archives unpack to.
-    """
+    """The files of a data set, as Python pickles and as binary files."""
 
     name: str
     train: tuple[str, ...]
     test: str
+    # The key of the labels, and the pickle of the class names and their key.
     label: str
     names: tuple[str, str]
+    # The file of the class names, and the label bytes before an image, of
+    # which the last is the one that counts.
     binary_names: str
     label_bytes: int
     num_classes: int
+    # What the published archives unpack to.
     folders: tuple[str, str]
 
 
 LAYOUTS = {
     "cifar10": Layout(
-        name="CIFAR-10",
-        train=tuple(f"data_batch_{number}" for number in range(1, 6)),
-        test="test_batch",
-        label="labels",
-        names=("batches.meta", "label_names"),
-        binary_names="batches.meta.txt",
-        label_bytes=1,
-        num_classes=10,
-        folders=("cifar-10-batches-py", "cifar-10-batches-bin"),
+        "CIFAR-10",
+        tuple(f"data_batch_{number}" for number in range(1, 6)),
+        "test_batch",
+        "labels",
+        ("batches.meta", "label_names"),
+        "batches.meta.txt",
+        1,
+        10,
+        ("cifar-10-batches-py", "cifar-10-batches-bin"),
     ),
     "cifar100": Layout(
-        name="CIFAR-100",
-        train=("train",),
-        test="test",
-        label="fine_labels",
-        names=("meta", "fine_label_names"),
-        binary_names="fine_label_names.txt",
-        label_bytes=2,
-        num_classes=100,
-        folders=("cifar-100-python", "cifar-100-binary"),
+        "CIFAR-100",
+        ("train",),
+        "test",
+        "fine_labels",
+        ("meta", "fine_label_names"),
+        "fine_label_names.txt",
+        2,
+        100,
+        ("cifar-100-python", "cifar-100-binary"),
     ),
 }
 
@@ -92,8 +83,7 @@ def load_cifar(
         The name, the class names, the training and the test part.
 
     Raises:
-        InputError: If a file is missing, cut short or broken. Pickles may
-            hold arrays, lists, dicts, text and numbers; nothing in them runs.
+        InputError: If a file is missing, cut short or broken.
     """
     layout = LAYOUTS[kind]
     found = find_cifar(directory)
@@ -106,51 +96,41 @@ def load_cifar(
     folder = found[1]
     binary = (folder / f"{layout.train[0]}.bin").is_file()
     suffix = ".bin" if binary else ""
-    train = [folder / f"{name}{suffix}" for name in layout.train]
-    test = folder / f"{layout.test}{suffix}"
+    paths = [folder / f"{x}{suffix}" for x in (*layout.train, layout.test)]
     names = folder / (layout.binary_names if binary else layout.names[0])
-    needed = [*train, test, names]
-    missing = [path.name for path in needed if not path.is_file()]
+    missing = [path.name for path in (*paths, names) if not path.is_file()]
     if missing:
         raise InputError(
-            f"{folder}: {len(missing)} of {len(needed)} files of "
+            f"{folder}: {len(missing)} of {len(paths) + 1} files of "
             f"{layout.name} are missing: {', '.join(missing)}. {AGAIN}"
         )
     read = _read_binary if binary else _read_pickle
-    parts = [read(layout, path) for path in train]
-    return (
-        layout.name,
-        _class_names(layout, names, binary),
-        Part(
-            np.concatenate([part.images for part in parts]),
-            np.concatenate([part.labels for part in parts]),
-        ),
-        read(layout, test),
+    *parts, test = (_part(layout, path, *read(layout, path)) for path in paths)
+    train = Part(
+        np.concatenate([part.images for part in parts]),
+        np.concatenate([part.labels for part in parts]),
     )
+    return layout.name, _class_names(layout, names, binary), train, test
 
 
-def _read_pickle(layout: Layout, path: Path) -> Part:
+def _read_pickle(layout: Layout, path: Path) -> tuple[np.ndarray, list]:
     content = _dict_of(path)
     images, labels = content.get("data"), content.get(layout.label)
-    if (
-        not isinstance(images, np.ndarray)
-        or images.dtype != np.uint8
-        or images.shape[1:] != (PIXELS,)
-        or len(images) == 0
-    ):
+    dtype, shape = getattr(images, "dtype", None), np.shape(images)
+    if dtype != np.uint8 or shape[1:] != (PIXELS,) or shape[0] == 0:
         raise InputError(
             f"{path}: expected `data` of {PIXELS} bytes an image, got "
-            f"{_describe(images)}. {AGAIN}"
+            f"{type(images).__name__} of {dtype} with shape {shape}. {AGAIN}"
         )
     if not isinstance(labels, list) or len(labels) != len(images):
         raise InputError(
             f"{path}: expected {len(images)} {layout.label}, one for each "
-            f"image, got {_describe(labels)}. {AGAIN}"
+            f"image, got {type(labels).__name__} of {np.size(labels)}. {AGAIN}"
         )
-    return _part(layout, path, images, labels)
+    return images, labels
 
 
-def _read_binary(layout: Layout, path: Path) -> Part:
+def _read_binary(layout: Layout, path: Path) -> tuple[np.ndarray, list]:
     content = path.read_bytes()
     record = layout.label_bytes + PIXELS
     if not content or len(content) % record:
@@ -161,7 +141,7 @@ def _read_binary(layout: Layout, path: Path) -> Part:
         )
     rows = np.frombuffer(content, "uint8").reshape(-1, record)
     labels = rows[:, layout.label_bytes - 1].tolist()
-    return _part(layout, path, rows[:, layout.label_bytes :], labels)
+    return rows[:, layout.label_bytes :], labels
 
 
 def _part(layout: Layout, path: Path, rows: np.ndarray, labels: list) -> Part:
@@ -183,46 +163,31 @@ def _part(layout: Layout, path: Path, rows: np.ndarray, labels: list) -> Part:
 
 def _class_names(layout: Layout, path: Path, binary: bool) -> tuple[str, ...]:
     if binary:
-        lines = path.read_text("utf-8", "replace").splitlines()
-        names = [line for line in lines if line]
+        names = path.read_text("utf-8", "replace").split("\n")
     else:
-        names = _dict_of(path).get(layout.names[1])
-        if not isinstance(names, list):
-            raise InputError(
-                f"{path}: expected a list {layout.names[1]}, got "
-                f"{_describe(names)}. {AGAIN}"
-            )
-        names = [_text(name) for name in names]
+        names = _dict_of(path).get(layout.names[1]) or []
+    names = tuple(filter(None, (_text(name).strip() for name in names)))
     if len(names) != layout.num_classes or len(set(names)) != len(names):
         raise InputError(
             f"{path}: expected {layout.num_classes} different class names, "
             f"got {len(names)}, {len(set(names))} of them different. {AGAIN}"
         )
-    return tuple(names)
+    return names
 
 
 def _dict_of(path: Path) -> dict[str, Any]:
     content = load_arrays(path)
     if not isinstance(content, dict):
         raise InputError(
-            f"{path}: expected a dict, got {_describe(content)}. {AGAIN}"
+            f"{path}: expected a dict, got {type(content).__name__}. {AGAIN}"
         )
     return {_text(key): value for key, value in content.items()}
 
 
 def _text(value: Any) -> str:
     # Python 2 wrote bytes.
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    return str(value)
-
-
-def _describe(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return f"an array of {value.dtype} with shape {value.shape}"
-    if isinstance(value, (list, dict)):
-        return f"a {type(value).__name__} of {len(value)}"
-    return "nothing" if value is None else f"a {type(value).__name__}"
+    is_bytes = isinstance(value, bytes)
+    return value.decode("utf-8", "replace") if is_bytes else str(value)
 
 
 def load_arrays(path: Path) -> Any:
@@ -261,21 +226,19 @@ def _encode(text: str, encoding: str) -> bytes:
 
 
 # NumPy's own functions, whichever module its version keeps them in.
-_reconstruct = np.zeros(0).__reduce_ex__(2)[0]
-_frombuffer = np.zeros(0).__reduce_ex__(5)[0]
 _ADMITTED = {
     "numpy.ndarray": np.ndarray,
     "numpy.dtype": np.dtype,
-    "numpy.core.multiarray._reconstruct": _reconstruct,
-    "numpy._core.multiarray._reconstruct": _reconstruct,
-    "numpy.core.numeric._frombuffer": _frombuffer,
-    "numpy._core.numeric._frombuffer": _frombuffer,
+    "multiarray._reconstruct": np.zeros(0).__reduce_ex__(2)[0],
+    "numeric._frombuffer": np.zeros(0).__reduce_ex__(5)[0],
     "_codecs.encode": _encode,
 }
 
 
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
+        for core in ("numpy.core.", "numpy._core."):
+            module = module.removeprefix(core)
         if f"{module}.{name}" not in _ADMITTED:
             raise pickle.UnpicklingError(
                 f"it names {module}.{name}, which is not needed for arrays"

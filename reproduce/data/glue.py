@@ -12,22 +12,21 @@ counted. All other faults are refused with file and line.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from reproduce.common.errors import InputError
+from reproduce.data.glue_files import Report
+from reproduce.data.glue_files import Row
+from reproduce.data.glue_files import read_lines
+from reproduce.data.glue_files import read_rows
 from reproduce.data.glue_tasks import GLUE_TASKS
-from reproduce.data.glue_tasks import Columns
 from reproduce.data.glue_tasks import GlueTask
 from reproduce.data.texts import Dataset
 from reproduce.data.texts import Part
-from reproduce.data.texts import read_text
 
 MICROSOFT_TRAIN = "msr_paraphrase_train.txt"
 MICROSOFT_TEST = "msr_paraphrase_test.txt"
@@ -35,36 +34,6 @@ MICROSOFT_TEST = "msr_paraphrase_test.txt"
 DEV_IDS = ("dev_ids.tsv", "mrpc_dev_ids.tsv")
 # The names of predictions on GLUE's server, where it has several parts.
 SERVER = {"matched": "MNLI-m", "mismatched": "MNLI-mm"}
-# A report names this many skipped lines.
-NAMED = 5
-
-
-@dataclass
-class Report:
-    """The lines that were skipped, counted by reason, and the first of them."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    first: list[str] = field(default_factory=list)
-
-    def skip(self, where: str, problem: str) -> None:
-        """Counts a skipped line."""
-        self.counts[problem] += 1
-        if len(self.first) < NAMED:
-            self.first.append(f"{where}: {problem}")
-
-    @property
-    def skipped(self) -> int:
-        """The number of skipped lines."""
-        return self.counts.total()
-
-    def __str__(self) -> str:
-        if not self.counts:
-            return "no lines skipped"
-        counts = ", ".join(f"{n}: {text}" for text, n in self.counts.items())
-        more = "; ..." if self.skipped > len(self.first) else ""
-        return f"{self.skipped} lines skipped ({counts}): " + (
-            "; ".join(self.first) + more
-        )
 
 
 @dataclass(frozen=True)
@@ -73,14 +42,6 @@ class GlueDataset(Dataset):
 
     task: GlueTask = field(kw_only=True)
     report: Report = field(kw_only=True)
-
-
-class _Row(NamedTuple):
-    where: str
-    ids: tuple[str, ...]
-    first: str
-    second: str | None
-    label: str | None
 
 
 def load_glue(name: str, directory: Path) -> GlueDataset:
@@ -129,7 +90,7 @@ def load_glue(name: str, directory: Path) -> GlueDataset:
                 f"files of GLUE's {task.folder}."
             )
         train, *parts = (
-            _part(task, path, list(_rows(task, path, task.columns, report)))
+            _part(task, path, list(read_rows(task, path, task.columns, report)))
             for path in (
                 directory / file
                 for file in ("train.tsv", *valid_files.values())
@@ -138,7 +99,9 @@ def load_glue(name: str, directory: Path) -> GlueDataset:
         valid = dict(zip(valid_files, parts))
     columns = task.test_columns or task.columns._replace(label=None)
     test = {
-        part: _part(task, path, list(_rows(task, path, columns, report)), False)
+        part: _part(
+            task, path, list(read_rows(task, path, columns, report)), False
+        )
         for part, file in test_files.items()
         if (path := directory / file).exists()
     }
@@ -187,7 +150,7 @@ def _read_microsoft(
     listed = [directory / name for name in DEV_IDS]
     ids_path = next((file for file in listed if file.is_file()), listed[0])
     dev_ids: dict[tuple[str, ...], int] = {}
-    for number, line in enumerate(_lines(ids_path), start=1):
+    for number, line in enumerate(read_lines(ids_path), start=1):
         ids = tuple(cell.strip() for cell in line.split("\t"))
         if len(ids) != 2 or ids in dev_ids:
             problem = "twice the same" if ids in dev_ids else f"{len(ids)}"
@@ -197,7 +160,7 @@ def _read_microsoft(
             )
         dev_ids[ids] = number
     train, valid = [], []
-    for row in _rows(task, path, task.columns, report):
+    for row in read_rows(task, path, task.columns, report):
         (valid if row.ids in dev_ids else train).append(row)
     unknown = dev_ids.keys() - {row.ids for row in valid}
     if unknown:
@@ -210,7 +173,7 @@ def _read_microsoft(
 
 
 def _part(
-    task: GlueTask, path: Path, rows: list[_Row], labelled: bool = True
+    task: GlueTask, path: Path, rows: list[Row], labelled: bool = True
 ) -> Part:
     if not rows:
         raise InputError(
@@ -223,7 +186,7 @@ def _part(
     )
 
 
-def _label(task: GlueTask, row: _Row) -> str | float:
+def _label(task: GlueTask, row: Row) -> str | float:
     if task.range is None:
         if row.label not in task.labels:
             raise InputError(
@@ -244,84 +207,3 @@ def _label(task: GlueTask, row: _Row) -> str | float:
             f"{row.label!r}. Correct it."
         )
     return score
-
-
-def _rows(
-    task: GlueTask, path: Path, columns: Columns, report: Report
-) -> Iterator[_Row]:
-    lines = _lines(path)
-    header, width, start = [], columns.width, 0
-    if width is None:
-        header = [name.strip() for name in lines[0].split("\t")]
-        width, start = len(header), 1
-    first, second, label, *ids = (
-        _place(path, column, header)
-        for column in (
-            columns.first,
-            columns.second,
-            columns.label,
-            *columns.ids,
-        )
-    )
-    seen: dict[tuple[str, ...], int] = {}
-    for number, line in enumerate(lines[start:], start=start + 1):
-        where = f"{path}:{number}"
-        cells = [cell.strip() for cell in line.split("\t")]
-        # A prediction is due for every line of a test file.
-        if len(cells) < width and task.broken and columns.label is not None:
-            report.skip(where, "short line")
-            continue
-        if len(cells) != width:
-            raise InputError(
-                f"{where}: expected {width} columns, got {len(cells)}. Mend "
-                "the line: a sentence holds no tab and no end of line."
-            )
-        row = _Row(
-            where,
-            tuple(cells[place] for place in ids),
-            cells[first],
-            None if second is None else cells[second],
-            None if label is None else cells[label],
-        )
-        if "" in (row.first, row.second) and not task.broken:
-            raise InputError(
-                f"{where}: expected a sentence, got an empty column. Fill it "
-                "in or remove the line."
-            )
-        if row.ids and seen.setdefault(row.ids, number) != number:
-            raise InputError(
-                f"{where}: expected a new {', '.join(columns.ids)}, got "
-                f"{', '.join(row.ids)} of line {seen[row.ids]}. Remove one of "
-                "the two lines."
-            )
-        if task.no_label is not None and row.label == task.no_label:
-            report.skip(where, f"label {row.label!r}")
-            continue
-        yield row
-
-
-def _lines(path: Path) -> list[str]:
-    # Not `splitlines`, which also splits at characters inside sentences.
-    lines = read_text(path).split("\n")
-    if lines[-1] == "":
-        lines.pop()
-    if not lines:
-        raise InputError(
-            f"{path}: expected lines of text, got an empty file. Fetch the "
-            "file again."
-        )
-    return lines
-
-
-def _place(
-    path: Path, column: str | int | None, header: list[str]
-) -> int | None:
-    if column is None or isinstance(column, int):
-        return column
-    if column not in header:
-        raise InputError(
-            f"{path}:1: expected a column {column!r}, got "
-            f"{', '.join(header)}. Check that this is the file of this task, "
-            "with its header."
-        )
-    return header.index(column)

@@ -13,9 +13,9 @@ from reproduce.common.tfds import open_prepared
 from reproduce.data.cifar import LAYOUTS
 from reproduce.data.cifar import find_cifar
 from reproduce.data.cifar import load_cifar
-from reproduce.data.image_files import has_folders
 from reproduce.data.image_files import images_of
-from reproduce.data.image_files import read_folders
+from reproduce.data.image_folders import has_folders
+from reproduce.data.image_folders import read_folders
 from reproduce.data.image_records import find_records
 from reproduce.data.image_records import read_records
 from reproduce.data.images import Dataset

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -19,7 +18,6 @@ from PIL import Image
 
 from reproduce.common.errors import InputError
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
 CHANNELS = 3
 # The first bytes of a file, by format.
 MAGIC = {"PNG": b"\x89PNG\r\n\x1a\n", "JPEG": b"\xff\xd8\xff"}
@@ -30,12 +28,6 @@ MAX_PIXELS = 8192 * 8192
 KEPT_BYTES = 2 << 30
 # An error message names this many broken images.
 NAMED = 5
-# The names that directories and files of each part have.
-PARTS = {
-    "train": ("train",),
-    "valid": ("valid", "val", "validation"),
-    "test": ("test",),
-}
 
 
 @dataclass(frozen=True)
@@ -171,107 +163,3 @@ def _pixels(image: Image.Image, side: int | None) -> np.ndarray:
     if side is not None and image.size != (side, side):
         image = image.resize((side, side), Image.Resampling.BILINEAR)
     return np.asarray(image)
-
-
-def has_folders(directory: Path) -> bool:
-    """Returns whether a directory has directories of images."""
-    return any(
-        path.suffix.lower() in SUFFIXES
-        for inner in _directories(directory)
-        for path in [*inner.iterdir(), *inner.glob("*/*")]
-    )
-
-
-def read_folders(
-    directory: Path,
-) -> tuple[
-    dict[str, tuple[list[Encoded], np.ndarray]],
-    tuple[str, ...],
-    dict[str, int],
-]:
-    """Finds the images of a directory that has a directory for each class.
-
-    These are in directories `train` and, optionally, `valid` and `test`, or
-    in the directory itself. Hidden files are ignored. Files with other
-    suffixes are left out and counted.
-
-    Returns:
-        The images and class indices of each part, or of one part "all"; the
-        class names in order; and the number of files that were left out.
-
-    Raises:
-        InputError: If a directory is empty or of an unknown class.
-    """
-    inner = {path.name: path for path in _directories(directory)}
-    roots = {
-        part: inner[name]
-        for part, names in PARTS.items()
-        for name in names
-        if name in inner
-    }
-    if "train" not in roots:
-        roots = {"all": directory}
-    else:
-        unknown = inner.keys() - {path.name for path in roots.values()}
-        if unknown:
-            raise InputError(
-                f"{directory}: expected train, valid and test, got "
-                f"{', '.join(sorted(unknown))} beside them. Move it elsewhere."
-            )
-    first = next(iter(roots.values()))
-    classes = tuple(path.name for path in _directories(first))
-    if len(classes) < 2:
-        raise InputError(
-            f"{first}: expected directories of two or more classes, got "
-            f"{', '.join(classes) or 'none'}."
-        )
-    parts, skipped = {}, 0
-    for part, root in roots.items():
-        sources, labels = [], []
-        for folder in _directories(root):
-            images, others = _images_in(folder)
-            skipped += others
-            if folder.name not in classes:
-                raise InputError(
-                    f"{folder}: expected classes that {first} has, got "
-                    f"{folder.name} with {len(images)} images. Move or rename "
-                    "it."
-                )
-            sources += images
-            labels += [classes.index(folder.name)] * len(images)
-        parts[part] = sources, np.array(labels, "int32")
-    return (
-        parts,
-        classes,
-        ({"files of other suffixes": skipped} if skipped else {}),
-    )
-
-
-def _images_in(folder: Path) -> tuple[list[Encoded], int]:
-    files = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.name.startswith(".")
-    ]
-    images = [path for path in files if path.suffix.lower() in SUFFIXES]
-    if not images:
-        raise InputError(
-            f"{folder}: expected images ({', '.join(SUFFIXES)}) of the class "
-            f"{folder.name}, got {len(files)} other files. Add some, or remove "
-            "the directory."
-        )
-    return (
-        [
-            Encoded(str(path), lambda path=path: path.open("rb"))
-            for path in images
-        ],
-        len(files) - len(images),
-    )
-
-
-def _directories(directory: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in directory.iterdir()
-        if path.is_dir() and not path.name.startswith(".")
-    )

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from reproduce.common.errors import InputError
-from reproduce.data.image_files import PARTS
 from reproduce.data.image_files import Encoded
+from reproduce.data.image_folders import PARTS
 
 # The names that the image and its label have in an example.
 FEATURES = (("image/encoded", "image/class/label"), ("image", "label"))

@@ -9,8 +9,11 @@ import keras
 import numpy as np
 
 from rdrop_keras import RDropModel
+from rdrop_keras import recipes
 from reproduce.common import runs
+from reproduce.common.arms import TWO_PASSES
 from reproduce.common.arms import rdrop_of
+from reproduce.common.errors import InputError
 from reproduce.data.batches import Batches
 from reproduce.data.batches import Rows
 from reproduce.data.diabetes import Diabetes
@@ -24,14 +27,15 @@ from reproduce.glue_metrics import evaluate
 from reproduce.models.bert import preset_classifier
 from reproduce.models.bert import small_classifier
 from reproduce.models.bert import tokenized
+from reproduce.schedules import WARM_UP
+from reproduce.schedules import learning_rate
 from reproduce.task import Run
 from reproduce.task import epochs_for
 from reproduce.tasks.text import is_compiled
-from reproduce.tasks.text_classification import Settings
-from reproduce.tasks.text_classification import optimizer_of
-from reproduce.tasks.text_classification import suffixes
+from reproduce.tasks.text_settings import Settings
 
 PREDICTIONS = "predictions"
+WEIGHT_DECAY = 0.01
 WIDTHS = (64, 64)
 
 
@@ -200,3 +204,50 @@ class DiabetesRun(_Run):
                 ("test", self.data.test),
             )
         }
+
+
+def suffixes(parts: dict[str, Any]) -> dict[str, str]:
+    """Returns the endings of the names of metrics, by part."""
+    return {part: f"_{part}" if len(parts) > 1 else "" for part in parts}
+
+
+def optimizer_of(
+    settings: Settings, updates: int
+) -> keras.optimizers.Optimizer:
+    """Returns a new optimizer for a number of updates.
+
+    Args:
+        settings: The settings. A recipe gives the optimizer, its clipping and
+            weight decay; learning rate, warm-up and updates are those of the
+            settings.
+        updates: The number of updates.
+
+    Raises:
+        InputError: If the warm-up leaves no update to the decay.
+    """
+    warm_up = settings.warm_up
+    if warm_up is not None and warm_up >= updates:
+        raise InputError(
+            f"--warm-up {warm_up}: expected fewer than the {updates} updates "
+            "of the run. Lower it, or train for longer."
+        )
+    if settings.recipe is not None:
+        if warm_up is None:
+            warm_up = int(WARM_UP * updates)
+        recipe = recipes.get(settings.recipe).replace(
+            schedule={
+                "learning_rate": settings.learning_rate,
+                "warmup_updates": warm_up,
+                "total_updates": updates,
+            }
+        )
+        # The paper sums over two passes, which these arms average.
+        return recipe.optimizer(summed_loss=settings.arm in TWO_PASSES)
+    optimizer = keras.optimizers.AdamW(
+        learning_rate(
+            settings.schedule, settings.learning_rate, updates, warm_up
+        ),
+        weight_decay=WEIGHT_DECAY,
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer

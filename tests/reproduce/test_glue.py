@@ -9,9 +9,9 @@ import sklearn.datasets
 from rdrop_keras import recipes
 from reproduce.common.errors import InputError
 from reproduce.data.diabetes import load_diabetes
-from reproduce.data.glue import NAMED
-from reproduce.data.glue import Report
 from reproduce.data.glue import load_glue
+from reproduce.data.glue_files import NAMED
+from reproduce.data.glue_files import Report
 from reproduce.data.glue_tasks import GLUE_TASKS
 
 MNLI_START = (

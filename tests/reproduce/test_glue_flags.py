@@ -13,8 +13,8 @@ from reproduce.__main__ import parse as parse_flags
 from reproduce.common.errors import InputError
 from reproduce.data.glue import GlueDataset
 from reproduce.tasks import text_classification as task_module
-from reproduce.tasks.text_classification import Settings
-from reproduce.tasks.text_classification import optimizer_of
+from reproduce.tasks.text_runs import optimizer_of
+from reproduce.tasks.text_settings import Settings
 
 
 def main(arguments):

@@ -8,7 +8,7 @@ import pytest
 from rdrop_keras import recipes
 from reproduce.__main__ import parse
 from reproduce.data.glue import GlueDataset
-from reproduce.data.glue import Report
+from reproduce.data.glue_files import Report
 from reproduce.data.glue_tasks import GLUE_TASKS
 from reproduce.data.texts import Part
 from reproduce.models import bert

@@ -26,9 +26,9 @@ from reproduce.image_reports import probabilities_of
 from reproduce.image_reports import reliability
 from reproduce.schedules import ProportionalAlpha
 from reproduce.schedules import learning_rate
-from reproduce.tasks.image_classification import Settings
-from reproduce.tasks.image_classification import alpha_of
-from reproduce.tasks.image_classification import optimizer_of
+from reproduce.tasks.image_runs import alpha_of
+from reproduce.tasks.image_runs import optimizer_of
+from reproduce.tasks.image_settings import Settings
 
 # --- measures ----------------------------------------------------------------
 

@@ -26,14 +26,14 @@ from reproduce.data import image_files as decoding
 from reproduce.data.images import load_digits
 from reproduce.models.vit import SIZES
 from reproduce.models.vit import Size
-from reproduce.tasks import image_classification as task_module
-from reproduce.tasks.image_classification import LOGITS
-from reproduce.tasks.image_classification import PREDICTIONS
-from reproduce.tasks.image_classification import RELIABILITY
+from reproduce.tasks import image_runs as task_module
 from reproduce.tasks.image_classification import TASK
-from reproduce.tasks.image_classification import Settings
-from reproduce.tasks.image_classification import build
-from reproduce.tasks.image_classification import compile_classifier
+from reproduce.tasks.image_runs import LOGITS
+from reproduce.tasks.image_runs import PREDICTIONS
+from reproduce.tasks.image_runs import RELIABILITY
+from reproduce.tasks.image_runs import build
+from reproduce.tasks.image_runs import compile_classifier
+from reproduce.tasks.image_settings import Settings
 
 
 def main(arguments):

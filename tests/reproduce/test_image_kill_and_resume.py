@@ -10,9 +10,9 @@ from killing import run_and_kill
 
 from reproduce.__main__ import main
 from reproduce.common import runs
-from reproduce.tasks.image_classification import LOGITS
-from reproduce.tasks.image_classification import PREDICTIONS
-from reproduce.tasks.image_classification import RELIABILITY
+from reproduce.tasks.image_runs import LOGITS
+from reproduce.tasks.image_runs import PREDICTIONS
+from reproduce.tasks.image_runs import RELIABILITY
 
 FLAGS = (
     "train image_classification --train-images=40 --epochs=3 --batch-size=16 "

@@ -18,9 +18,9 @@ from reproduce.models.vit import pretrained_vit
 from reproduce.models.vit import vit
 from reproduce.models.vit import with_other_settings
 from reproduce.tasks.image_classification import TASK
-from reproduce.tasks.image_classification import Settings
-from reproduce.tasks.image_classification import build
-from reproduce.tasks.image_classification import compile_classifier
+from reproduce.tasks.image_runs import build
+from reproduce.tasks.image_runs import compile_classifier
+from reproduce.tasks.image_settings import Settings
 
 SMALL = Size(1, 8, 16, 2, None)
 SETTINGS = Settings(

@@ -31,7 +31,7 @@ from reproduce.models.bert import RDropBertTextClassifier
 from reproduce.models.bert import preset_classifier
 from reproduce.tasks import text_runs
 from reproduce.tasks.text_classification import TASK
-from reproduce.tasks.text_classification import Settings
+from reproduce.tasks.text_settings import Settings
 
 
 def main(arguments):
