@@ -15,26 +15,26 @@ import tensorflow as tf
 from reproduce.common import runs
 from reproduce.common.compare import run_directory
 from reproduce.common.errors import InputError
+from reproduce.data.language_corpus import Corpus
+from reproduce.data.language_corpus import LineFile
+from reproduce.data.language_corpus import checked
+from reproduce.data.language_corpus import load_files
+from reproduce.data.language_corpus import load_wikitext
+from reproduce.data.topics import load_topics
+from reproduce.data.vocabulary import encode_lines
+from reproduce.decoding.generator import Generator
+from reproduce.decoding.generator import Sampling
 from reproduce.language_modeling.compare import compare
-from reproduce.language_modeling.configurations import CONFIGURATIONS
-from reproduce.language_modeling.corpus import Corpus
-from reproduce.language_modeling.corpus import LineFile
-from reproduce.language_modeling.corpus import checked
-from reproduce.language_modeling.corpus import load_files
-from reproduce.language_modeling.corpus import load_wikitext
 from reproduce.language_modeling.flags import DEFAULTS
 from reproduce.language_modeling.flags import RATES
 from reproduce.language_modeling.flags import parse
-from reproduce.language_modeling.generator import Generator
-from reproduce.language_modeling.generator import Sampling
-from reproduce.language_modeling.perplexity import Measure
-from reproduce.language_modeling.perplexity import Perplexity
 from reproduce.language_modeling.settings import Settings
-from reproduce.language_modeling.topics import load_topics
 from reproduce.language_modeling.train import prepare
 from reproduce.language_modeling.train import train
 from reproduce.language_modeling.train import updates_per_epoch
-from reproduce.language_modeling.vocabulary import encode_lines
+from reproduce.models.language_sizes import CONFIGURATIONS
+from reproduce.scores.perplexity import Measure
+from reproduce.scores.perplexity import Perplexity
 
 # By optimizer: what a tiny model reaches without a search.
 LEARNING_RATES = {"adam": 2e-3, "nesterov": 0.1}

@@ -7,7 +7,7 @@ from typing import Any
 
 from reproduce.common.compare import compare_settings
 from reproduce.common.comparison import Measure
-from reproduce.language_modeling.corpus import Corpus
+from reproduce.data.language_corpus import Corpus
 from reproduce.language_modeling.settings import Settings
 from reproduce.language_modeling.train import PERPLEXITY
 from reproduce.language_modeling.train import PROGRAM

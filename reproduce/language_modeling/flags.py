@@ -12,8 +12,8 @@ from reproduce.common.flags import rate
 from reproduce.common.text_flags import add_computation_flags
 from reproduce.common.text_flags import add_recipe
 from reproduce.common.text_flags import add_update_flags
-from reproduce.language_modeling.configurations import CONFIGURATIONS
-from reproduce.language_modeling.corpus import PARTS
+from reproduce.data.language_corpus import PARTS
+from reproduce.data.vocabulary import KINDS
 from reproduce.language_modeling.recipe import recipe_flags
 from reproduce.language_modeling.run_flags import add_evaluate
 from reproduce.language_modeling.run_flags import add_generate
@@ -21,7 +21,7 @@ from reproduce.language_modeling.run_flags import add_sampling_flags
 from reproduce.language_modeling.settings import OPTIMIZERS
 from reproduce.language_modeling.settings import POLICIES
 from reproduce.language_modeling.settings import SCHEDULES
-from reproduce.language_modeling.vocabulary import KINDS
+from reproduce.models.language_sizes import CONFIGURATIONS
 
 DEFAULTS = Defaults(
     alpha=1.0,

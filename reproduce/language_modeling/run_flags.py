@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reproduce.common.flags import at_least
-from reproduce.language_modeling.corpus import PARTS
+from reproduce.data.language_corpus import PARTS
 
 
 def add_evaluate(commands: Any) -> None:

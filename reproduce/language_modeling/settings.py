@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from dataclasses import field
 
-from reproduce.language_modeling.configurations import CONFIGURATIONS
-from reproduce.language_modeling.configurations import Configuration
-from reproduce.language_modeling.generator import Sampling
+from reproduce.decoding.generator import Sampling
+from reproduce.models.language_sizes import CONFIGURATIONS
+from reproduce.models.language_sizes import Configuration
 
 POLICIES = {"bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 OPTIMIZERS = ("adam", "nesterov")

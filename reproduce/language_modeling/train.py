@@ -26,22 +26,22 @@ from reproduce.common.diverged import StopDiverged
 from reproduce.common.epochs import EpochNumber
 from reproduce.common.errors import InputError
 from reproduce.common.history import read_history
-from reproduce.language_modeling.blocks import Blocks
-from reproduce.language_modeling.blocks import steps_per_epoch
-from reproduce.language_modeling.blocks import training_batches
-from reproduce.language_modeling.blocks import training_blocks
-from reproduce.language_modeling.corpus import Corpus
-from reproduce.language_modeling.generator import Generator
-from reproduce.language_modeling.model import LanguageModel
+from reproduce.data.blocks import Blocks
+from reproduce.data.blocks import steps_per_epoch
+from reproduce.data.blocks import training_batches
+from reproduce.data.blocks import training_blocks
+from reproduce.data.language_corpus import Corpus
+from reproduce.data.vocabulary import Stream
+from reproduce.data.vocabulary import Vocabulary
+from reproduce.data.vocabulary import encode_lines
+from reproduce.data.vocabulary import learn_vocabulary
+from reproduce.decoding.generator import Generator
 from reproduce.language_modeling.optimizers import optimizer_of
-from reproduce.language_modeling.perplexity import Measure
 from reproduce.language_modeling.settings import POLICIES
 from reproduce.language_modeling.settings import Settings
 from reproduce.language_modeling.validation import Validate
-from reproduce.language_modeling.vocabulary import Stream
-from reproduce.language_modeling.vocabulary import Vocabulary
-from reproduce.language_modeling.vocabulary import encode_lines
-from reproduce.language_modeling.vocabulary import learn_vocabulary
+from reproduce.models.language_model import LanguageModel
+from reproduce.scores.perplexity import Measure
 
 PROGRAM = "reproduce.language_modeling"
 PERPLEXITY = Score("token_perplexity", "validation perplexity by token")

@@ -6,8 +6,8 @@ from typing import Any
 
 import keras
 
-from reproduce.language_modeling.perplexity import Measure
-from reproduce.language_modeling.vocabulary import Stream
+from reproduce.data.vocabulary import Stream
+from reproduce.scores.perplexity import Measure
 
 
 class Validate(keras.callbacks.Callback):

@@ -14,23 +14,23 @@ from reproduce.common import runs
 from reproduce.common.compare import run_directory
 from reproduce.common.errors import InputError
 from reproduce.common.history import read_history
-from reproduce.language_modeling import generator as generator_module
+from reproduce.data.blocks import training_blocks
+from reproduce.data.language_corpus import Corpus
+from reproduce.data.topics import load_topics
+from reproduce.data.vocabulary import encode_lines
+from reproduce.decoding import generator as generator_module
+from reproduce.decoding.generator import Generator
+from reproduce.decoding.generator import Sampling
 from reproduce.language_modeling import train as train_module
 from reproduce.language_modeling.__main__ import _settings
 from reproduce.language_modeling.__main__ import main
-from reproduce.language_modeling.blocks import training_blocks
 from reproduce.language_modeling.compare import compare
-from reproduce.language_modeling.configurations import CONFIGURATIONS
-from reproduce.language_modeling.corpus import Corpus
 from reproduce.language_modeling.flags import parse
-from reproduce.language_modeling.generator import Generator
-from reproduce.language_modeling.generator import Sampling
 from reproduce.language_modeling.optimizers import optimizer_of
 from reproduce.language_modeling.settings import Settings
-from reproduce.language_modeling.topics import load_topics
 from reproduce.language_modeling.train import compile_model
 from reproduce.language_modeling.train import train
-from reproduce.language_modeling.vocabulary import encode_lines
+from reproduce.models.language_sizes import CONFIGURATIONS
 
 SMALL = {"num_layers": 1, "width": 16, "feed_forward": 16, "num_heads": 2}
 SETTINGS = Settings(

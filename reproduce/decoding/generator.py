@@ -14,14 +14,14 @@ import tensorflow as tf
 from reproduce.common import runs
 from reproduce.common.errors import InputError
 from reproduce.common.export import export_functions
-from reproduce.language_modeling.generation import generate
-from reproduce.language_modeling.model import LanguageModel
-from reproduce.language_modeling.perplexity import token_log_probabilities
-from reproduce.language_modeling.vocabulary import Vocabulary
-from reproduce.language_modeling.vocabulary import load_vocabulary
-from reproduce.language_modeling.vocabulary import prompt_ids
-from reproduce.language_modeling.vocabulary import save_vocabulary
-from reproduce.language_modeling.vocabulary import text_of
+from reproduce.data.vocabulary import Vocabulary
+from reproduce.data.vocabulary import load_vocabulary
+from reproduce.data.vocabulary import prompt_ids
+from reproduce.data.vocabulary import save_vocabulary
+from reproduce.data.vocabulary import text_of
+from reproduce.decoding.sampling import generate
+from reproduce.models.language_model import LanguageModel
+from reproduce.scores.perplexity import token_log_probabilities
 
 SAMPLING = "sampling.json"
 
