@@ -22,7 +22,11 @@ from reproduce.flags import Seeds
 from reproduce.flags import check_values
 
 # By name on the command line: the modules of the tasks, imported when used.
-TASKS = {"translation": "reproduce.tasks.translation"}
+TASKS = {
+    "translation": "reproduce.tasks.translation",
+    "language_modeling": "reproduce.tasks.language_modeling",
+    "summarization": "reproduce.tasks.summarization",
+}
 SERVE = "serve"
 VERBS = {
     "train": "train, measure, save and export one arm on one seed",

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from reproduce.common import runs
-from reproduce.common.errors import InputError
 from reproduce.common.export import export_functions
 from reproduce.data.vocabulary import Vocabulary
 from reproduce.data.vocabulary import load_vocabulary
@@ -20,6 +18,7 @@ from reproduce.data.vocabulary import prompt_ids
 from reproduce.data.vocabulary import save_vocabulary
 from reproduce.data.vocabulary import text_of
 from reproduce.decoding.sampling import generate
+from reproduce.decoding.text_to_text import load_model
 from reproduce.models.language_model import LanguageModel
 from reproduce.scores.perplexity import token_log_probabilities
 
@@ -109,25 +108,8 @@ class Generator(tf.Module):
         Raises:
             InputError: If there is no finished run.
         """
-        for name in (runs.MODEL, SAMPLING):
-            if not (directory / name).is_file():
-                raise InputError(
-                    f"--model {directory}: no {name}. Expected the output of a "
-                    "finished training."
-                )
-        vocabulary = load_vocabulary(directory)
-        try:
-            model = keras.saving.load_model(
-                directory / runs.MODEL, compile=False
-            )
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"--model {directory}: {runs.MODEL} cannot be read ({error})."
-            ) from error
-        settings = runs.read_json(directory / SAMPLING) | {
-            name: value for name, value in sampling.items() if value is not None
-        }
-        return cls(model, vocabulary, Sampling(**settings))
+        model, settings = load_model(directory, SAMPLING, **sampling)
+        return cls(model, load_vocabulary(directory), Sampling(**settings))
 
     def _options(self):
         options = asdict(self.sampling)

@@ -13,7 +13,6 @@ from typing import Literal
 import keras
 
 from rdrop_keras import RDrop
-from rdrop_keras import recipes
 from reproduce.common.arms import rdrop_of
 from reproduce.common.errors import InputError
 from reproduce.data.parallel_text import read_sentences
@@ -127,15 +126,6 @@ class PairSettings(TextSettings):
             raise InputError("--test-source needs --train-source.")
         if any(needed) and self.data:
             raise InputError("Give parallel files, or --data, not both.")
-
-
-def accumulation(recipe: recipes.Recipe) -> int:
-    """Returns how many batches make an update on one device.
-
-    The paper spread over several what one does in turn.
-    """
-    batch = recipe.batch
-    return (batch.gradient_accumulation_steps or 1) * (batch.devices or 1)
 
 
 def stated(settings: dict[str, Any]) -> dict[str, Any]:
