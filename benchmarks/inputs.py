@@ -33,8 +33,8 @@ CACHED, FED = "cached", "fed"
 # By name, the program and how it is called, but for the arm and the output.
 PROGRAMS = {
     "translation": ("reproduce", ["train", "translation"]),
-    "summarization": ("reproduce.summarization", ["train"]),
-    "language modeling": ("reproduce.language_modeling", ["train"]),
+    "summarization": ("reproduce", ["train", "summarization"]),
+    "language modeling": ("reproduce", ["train", "language_modeling"]),
     "text classification": ("reproduce.text_classification", []),
     "image classification": (
         "reproduce.image_classification",

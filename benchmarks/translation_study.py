@@ -2,13 +2,13 @@
 
     python -m benchmarks.translation_study --output runs/translation_study
 
-The study of docs/results/translation.md: `reproduce train translation` on its
-default corpus, every arm with settings of its own, several seeds, until
-validation BLEU rises no more. Twenty runs take hours on two cores; `--resume` goes on where it
-was cut off. Three tables and a plot come of it: the runs converged, after
-equal numbers of epochs, and after the epochs that each arm makes in the time
-of so many plain ones, for which `--seconds` says how long a step of each takes
-(`python -m benchmarks.inputs --programs translation` measures it).
+The study of docs/results/translation.md: `train translation` on its default
+corpus, every arm with settings of its own, several seeds, until validation
+BLEU rises no more. Twenty runs take hours on two cores; `--resume` goes on
+where it was cut off. Three tables and a plot come of it: the runs converged,
+after equal numbers of epochs, and after the epochs that each arm makes in the
+time of so many plain ones, for which `--seconds` says how long a step of each
+takes (`python -m benchmarks.inputs --programs translation` measures it).
 """
 
 from __future__ import annotations

@@ -16,11 +16,9 @@ from typing import Protocol
 
 import keras
 
-from rdrop_keras import recipes
 from reproduce.common.comparison import Measure
 from reproduce.common.curves import Score
 from reproduce.common.epochs import EpochNumber
-from reproduce.common.errors import InputError
 from reproduce.common.history import Curve
 from reproduce.flags import Arm
 from reproduce.flags import Count
@@ -192,20 +190,6 @@ class Task:
             settings: Those of the comparison.
             runs: By arm and seed, the directories of its runs.
         """
-
-
-def recipe_of(task: str, name: str) -> recipes.Recipe:
-    """Returns a recipe of a task.
-
-    Raises:
-        InputError: If the task has no recipe of that name.
-    """
-    names = recipes.names(task)
-    if name not in names:
-        raise InputError(
-            f"--recipe {name}: expected one of {', '.join(names)}."
-        )
-    return recipes.get(name)
 
 
 def epochs_for(settings: Settings, updates_per_epoch: int) -> int:

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from rdrop_keras import RDrop
+from reproduce.data.batching import Mapped
 
 ARMS = {
     "plain": "plain Keras training",
@@ -21,29 +22,6 @@ ARMS = {
     "rdrop": "R-Drop",
 }
 TWO_PASSES = ("two_pass", "rdrop")
-
-
-class Doubled(keras.utils.PyDataset):
-    """Batches in which every row comes twice.
-
-    Args:
-        batches: The plain batches, of NumPy arrays.
-    """
-
-    def __init__(self, batches: keras.utils.PyDataset):
-        super().__init__()
-        self._batches = batches
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def on_epoch_begin(self) -> None:
-        self._batches.on_epoch_begin()
-
-    def __getitem__(self, index: int) -> Any:
-        return keras.tree.map_structure(
-            lambda x: np.concatenate([x, x]), self._batches[index]
-        )
 
 
 def rdrop_of(arm: str, alpha: float, **settings: Any) -> RDrop | None:
@@ -71,13 +49,17 @@ def batches_of(arm: str, batches: Any) -> Any:
     if arm != "doubled":
         return batches
     if isinstance(batches, keras.utils.PyDataset):
-        return Doubled(batches)
+        return Mapped(batches, _twice)
     import tensorflow as tf
 
     def twice(*batch):
         return tf.nest.map_structure(lambda x: tf.concat([x, x], axis=0), batch)
 
     return batches.map(twice)
+
+
+def _twice(*batch: Any) -> Any:
+    return keras.tree.map_structure(lambda x: np.concatenate([x, x]), batch)
 
 
 def _check(arm: str) -> None:

@@ -233,7 +233,7 @@ class Batches(keras.utils.PyDataset):
 
     def __init__(
         self,
-        buckets: list[Rows],
+        buckets: list[Any],
         plan: Callable[[int], list[Chosen]],
         epoch: Callable[[], int] = lambda: 0,
     ):
@@ -246,7 +246,7 @@ class Batches(keras.utils.PyDataset):
     def __len__(self) -> int:
         return len(self._planned[1])
 
-    def __getitem__(self, index: int) -> Rows:
+    def __getitem__(self, index: int) -> Any:
         # Keras calls `on_epoch_begin` only where nobody else does.
         if self._planned[0] != (number := self._epoch()):
             self._planned = (number, self._varied(self._plan(number)))
@@ -272,6 +272,31 @@ class Batches(keras.utils.PyDataset):
         batches = list(batches)
         batches.insert(1, batches.pop(max(int(np.argmax(differing)), 1)))
         return batches
+
+
+class Mapped(keras.utils.PyDataset):
+    """Batches, each given to a function.
+
+    Args:
+        batches: The batches.
+        function: Given inputs and labels, returns what the batch becomes.
+    """
+
+    def __init__(
+        self, batches: keras.utils.PyDataset, function: Callable[..., Any]
+    ):
+        super().__init__()
+        self._batches = batches
+        self._function = function
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def on_epoch_begin(self) -> None:
+        self._batches.on_epoch_begin()
+
+    def __getitem__(self, index: int) -> Any:
+        return self._function(*self._batches[index])
 
 
 def _rounded_up(length: int) -> int:

@@ -13,6 +13,8 @@ from reproduce.common.arms import TWO_PASSES
 from reproduce.common.comparison import Measure
 from reproduce.common.curves import ACCURACY
 from reproduce.common.errors import InputError
+from reproduce.common.recipes import accumulation
+from reproduce.common.recipes import recipe_of
 from reproduce.data.image_directory import load_directory
 from reproduce.data.images import TRAIN_DIGITS
 from reproduce.data.images import Dataset
@@ -22,12 +24,10 @@ from reproduce.models.vit import SIZES
 from reproduce.models.vit import check_side
 from reproduce.models.vit import patch_size_of
 from reproduce.task import Task
-from reproduce.task import recipe_of
 from reproduce.tasks.image_runs import LOGITS
 from reproduce.tasks.image_runs import ImageRun
 from reproduce.tasks.image_runs import draw
 from reproduce.tasks.image_settings import Settings
-from reproduce.tasks.text import accumulation
 from reproduce.tasks.text import stated
 
 # The images that `compare --demo` writes and classifies.

@@ -13,7 +13,6 @@ from typing import Literal
 import keras
 
 from rdrop_keras import RDrop
-from rdrop_keras import recipes
 from reproduce.common.arms import rdrop_of
 from reproduce.common.errors import InputError
 from reproduce.data.parallel_text import read_sentences
@@ -132,15 +131,6 @@ def is_compiled() -> bool:
     """Returns whether XLA compiles the training step by default."""
     # On a CPU it gains little and compiles every shape of batch.
     return bool(keras.distribution.list_devices("gpu"))
-
-
-def accumulation(recipe: recipes.Recipe) -> int:
-    """Returns how many batches make an update on one device.
-
-    The paper spread over several what one does in turn.
-    """
-    batch = recipe.batch
-    return (batch.gradient_accumulation_steps or 1) * (batch.devices or 1)
 
 
 def stated(settings: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from reproduce.common.comparison import Measure
 from reproduce.common.curves import ACCURACY
 from reproduce.common.curves import Score
 from reproduce.common.errors import InputError
+from reproduce.common.recipes import recipe_of
 from reproduce.data.diabetes import Diabetes
 from reproduce.data.diabetes import load_diabetes
 from reproduce.data.glue import GlueDataset
@@ -19,7 +20,6 @@ from reproduce.data.texts import load_tables
 from reproduce.models.bert import encoder_of
 from reproduce.task import Run
 from reproduce.task import Task
-from reproduce.task import recipe_of
 from reproduce.tasks.text_runs import DiabetesRun
 from reproduce.tasks.text_runs import TextRun
 from reproduce.tasks.text_runs import suffixes

@@ -20,6 +20,8 @@ from reproduce.common.checkpoints import Checkpoints
 from reproduce.common.comparison import Measure
 from reproduce.common.curves import Score
 from reproduce.common.errors import InputError
+from reproduce.common.recipes import accumulation
+from reproduce.common.recipes import recipe_of
 from reproduce.data.batching import Batches
 from reproduce.data.batching import Batching
 from reproduce.data.cldr import load_cldr
@@ -50,9 +52,7 @@ from reproduce.scores.bleu import score
 from reproduce.task import Run
 from reproduce.task import Task
 from reproduce.task import epochs_for
-from reproduce.task import recipe_of
 from reproduce.tasks.text import PairSettings
-from reproduce.tasks.text import accumulation
 from reproduce.tasks.text import evenly
 from reproduce.tasks.text import generate_lines
 from reproduce.tasks.text import stated
@@ -203,7 +203,7 @@ class TranslationRun(Run):
         return self.batching.reaching(longest).evaluation_batches(pairs)
 
     def _score(self, translator: Translator, text: ParallelText) -> Scores:
-        translations = translator.translate(text.sources)
+        translations = translator.generate(text.sources)
         language = self.corpus.target_language
         return score(translations, text.targets, language)
 
@@ -261,7 +261,7 @@ class Generate(_Use):
 
     def run(self) -> None:
         """Prints the translations."""
-        generate_lines(self.load().translate, self.source, SENTENCES)
+        generate_lines(self.load().generate, self.source, SENTENCES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,7 +278,7 @@ class ScoreFile(_Use):
         text, _ = read_parallel(self.source, self.reference)
         translator = self.load()
         facts = outputs.read_metrics(self.model)["data"]
-        translations = translator.translate(text.sources)
+        translations = translator.generate(text.sources)
         print(score(translations, text.targets, facts["target_language"]))
 
 

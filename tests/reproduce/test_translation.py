@@ -25,7 +25,7 @@ from reproduce.common.history import read_history
 from reproduce.comparison import compare
 from reproduce.comparison import run_directory
 from reproduce.data.cldr import load_cldr
-from reproduce.decoding import translator as translator_module
+from reproduce.decoding import text_to_text
 from reproduce.decoding.translator import Translator
 from reproduce.models.translation_sizes import CONFIGURATIONS
 from reproduce.runner import train
@@ -68,7 +68,7 @@ def corpus():
 @pytest.fixture(scope="module")
 def compared(corpus, tmp_path_factory):
     output = tmp_path_factory.mktemp("compared")
-    export = translator_module.export_functions
+    export = text_to_text.export_functions
 
     def export_one(path, *args):
         # An export takes seconds, and the tests look at this one alone.
@@ -76,7 +76,7 @@ def compared(corpus, tmp_path_factory):
             export(path, *args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(translator_module, "export_functions", export_one)
+        patch.setattr(text_to_text, "export_functions", export_one)
         settings = dataclasses.replace(SETTINGS, output=output)
         result = compare(TASK, corpus, settings, COMPARED, (3,))
     return output, result
@@ -84,7 +84,7 @@ def compared(corpus, tmp_path_factory):
 
 @pytest.fixture
 def no_export(monkeypatch):
-    monkeypatch.setattr(translator_module, "export_functions", lambda *_: None)
+    monkeypatch.setattr(text_to_text, "export_functions", lambda *_: None)
 
 
 def test_arms_differ_by_their_arm_alone(compared):
@@ -115,7 +115,7 @@ def test_metrics_are_those_of_the_files_written(compared, corpus):
     translator = Translator.load(directory)
     assert translator.decoding == SETTINGS.decoding
     assert metrics["parameters"] == translator.model.count_params()
-    translations = translator.translate(corpus.test.sources)
+    translations = translator.generate(corpus.test.sources)
     references = [list(corpus.test.targets)]
     expected = sacrebleu.corpus_bleu(translations, references).score
     np.testing.assert_allclose(metrics["test"]["bleu"], expected)
@@ -181,7 +181,7 @@ def test_saved_model_translates_without_rdrop_and_keras_hub(compared, corpus):
     ]
     np.testing.assert_allclose(result["score"], expected["score"], rtol=1e-4)
     # And the order of the texts, by which they are batched, changes nothing.
-    assert translator.translate(texts) == result["translation"]
+    assert translator.generate(texts) == result["translation"]
 
 
 # Keras's CSVLogger leaves its file open when an exception ends `fit`.
@@ -373,7 +373,7 @@ def test_settings_reach_the_model(corpus, tmp_path, monkeypatch, no_export):
     translator = Translator.load(tmp_path, beam_size=1)
     assert translator.source is not translator.target
     assert translator.decoding.beam_size == 1
-    assert len(translator.translate(corpus.test.sources)) == 12
+    assert len(translator.generate(corpus.test.sources)) == 12
 
 
 def test_updates_take_the_place_of_epochs(corpus):

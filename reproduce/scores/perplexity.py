@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from reproduce.data.blocks import scoring_blocks
 from reproduce.data.special_ids import PAD
-from reproduce.language_modeling.blocks import scoring_blocks
-from reproduce.language_modeling.model import LanguageModel
-from reproduce.language_modeling.vocabulary import Stream
+from reproduce.data.vocabulary import Stream
+from reproduce.models.language_model import LanguageModel
 
 # How many log-probabilities are held at a time, 128 MiB of them.
 HELD = 2**25

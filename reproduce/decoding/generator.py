@@ -8,20 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from reproduce.common import runs
-from reproduce.common.errors import InputError
 from reproduce.common.export import export_functions
-from reproduce.language_modeling.generation import generate
-from reproduce.language_modeling.model import LanguageModel
-from reproduce.language_modeling.perplexity import token_log_probabilities
-from reproduce.language_modeling.vocabulary import Vocabulary
-from reproduce.language_modeling.vocabulary import load_vocabulary
-from reproduce.language_modeling.vocabulary import prompt_ids
-from reproduce.language_modeling.vocabulary import save_vocabulary
-from reproduce.language_modeling.vocabulary import text_of
+from reproduce.data.vocabulary import Vocabulary
+from reproduce.data.vocabulary import load_vocabulary
+from reproduce.data.vocabulary import prompt_ids
+from reproduce.data.vocabulary import save_vocabulary
+from reproduce.data.vocabulary import text_of
+from reproduce.decoding.sampling import generate
+from reproduce.decoding.text_to_text import load_model
+from reproduce.models.language_model import LanguageModel
+from reproduce.scores.perplexity import token_log_probabilities
 
 SAMPLING = "sampling.json"
 
@@ -109,25 +108,8 @@ class Generator(tf.Module):
         Raises:
             InputError: If there is no finished run.
         """
-        for name in (runs.MODEL, SAMPLING):
-            if not (directory / name).is_file():
-                raise InputError(
-                    f"--model {directory}: no {name}. Expected the output of a "
-                    "finished training."
-                )
-        vocabulary = load_vocabulary(directory)
-        try:
-            model = keras.saving.load_model(
-                directory / runs.MODEL, compile=False
-            )
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"--model {directory}: {runs.MODEL} cannot be read ({error})."
-            ) from error
-        settings = runs.read_json(directory / SAMPLING) | {
-            name: value for name, value in sampling.items() if value is not None
-        }
-        return cls(model, vocabulary, Sampling(**settings))
+        model, settings = load_model(directory, SAMPLING, **sampling)
+        return cls(model, load_vocabulary(directory), Sampling(**settings))
 
     def _options(self):
         options = asdict(self.sampling)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from reproduce.data.special_ids import BOS
 from reproduce.data.special_ids import PAD
-from reproduce.language_modeling.model import LanguageModel
+from reproduce.models.language_model import LanguageModel
 
 NEVER = float("-inf")
 # The logarithm of 0 is to be drawn never.

@@ -24,9 +24,9 @@ from reproduce.data.parallel_text import Report
 from reproduce.data.parallel_text import clean_text
 from reproduce.data.parallel_text import collect_pairs
 from reproduce.data.parallel_text import read_sentences
-from reproduce.summarization.corpus import PARTS
-from reproduce.summarization.corpus import Corpus
-from reproduce.summarization.corpus import corpus_of
+from reproduce.data.summarization_corpus import PARTS
+from reproduce.data.summarization_corpus import Corpus
+from reproduce.data.summarization_corpus import corpus_of
 
 HIGHLIGHT = "@highlight"
 LIST = "all_{}.txt"

@@ -18,7 +18,7 @@ from reproduce.decoding.beam_search import Step
 from reproduce.decoding.beam_search import beam_search
 from reproduce.decoding.beam_search import check_at_least
 from reproduce.decoding.repetition import no_repeated_ngrams
-from reproduce.summarization.model import RDropBartSeq2SeqLM
+from reproduce.models.bart import RDropBartSeq2SeqLM
 
 ops = keras.ops
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from reproduce.language_modeling.configurations import Configuration
+from reproduce.models.language_sizes import Configuration
 from reproduce.models.transformer import NORM_EPSILON
 from reproduce.models.transformer import Attention
 from reproduce.models.transformer import FeedForward

@@ -10,11 +10,11 @@ import keras_hub
 
 from rdrop_keras import RDropModel
 from reproduce.data.special_ids import PAD
-from reproduce.language_modeling.adaptive import AdaptiveInput
-from reproduce.language_modeling.adaptive import TiedAdaptiveSoftmax
-from reproduce.language_modeling.configurations import Configuration
-from reproduce.language_modeling.layers import CausalLayer
-from reproduce.language_modeling.layers import normalization
+from reproduce.models.adaptive import AdaptiveInput
+from reproduce.models.adaptive import TiedAdaptiveSoftmax
+from reproduce.models.language_layers import CausalLayer
+from reproduce.models.language_layers import normalization
+from reproduce.models.language_sizes import Configuration
 from reproduce.models.transformer import KeysAndValues
 
 ops = keras.ops

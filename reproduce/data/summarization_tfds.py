@@ -11,8 +11,8 @@ from reproduce.data.parallel_text import ParallelText
 from reproduce.data.parallel_text import Report
 from reproduce.data.parallel_text import clean_text
 from reproduce.data.parallel_text import collect_pairs
-from reproduce.summarization.corpus import Corpus
-from reproduce.summarization.corpus import corpus_of
+from reproduce.data.summarization_corpus import Corpus
+from reproduce.data.summarization_corpus import corpus_of
 
 # What the two texts of an example are called in data sets of tensorflow.
 FEATURES = {

@@ -9,11 +9,12 @@ from typing import Any
 
 import keras
 import keras_hub
-import tensorflow as tf
+import numpy as np
 
 from rdrop_keras import RDropMixin
 from reproduce.common.errors import InputError
-from reproduce.summarization.tokenizers import BytePairTokenizer
+from reproduce.data.bart_tokenizers import BytePairTokenizer
+from reproduce.models.prepared import PreparedBatches
 
 ops = keras.ops
 
@@ -22,7 +23,9 @@ BART_WIDTH = 1024
 
 
 @keras.saving.register_keras_serializable("rdrop_keras_examples")
-class RDropBartSeq2SeqLM(RDropMixin, keras_hub.models.BartSeq2SeqLM):
+class RDropBartSeq2SeqLM(
+    PreparedBatches, RDropMixin, keras_hub.models.BartSeq2SeqLM
+):
     """`BartSeq2SeqLM`, trained with R-Drop.
 
     Its logits carry a Keras mask, by which losses, metrics and R-Drop's
@@ -135,13 +138,14 @@ def preset_bart(
     return model, BytePairTokenizer(tokenizer)
 
 
-def bart_inputs(inputs: dict[str, Any], pad: int) -> dict[str, tf.Tensor]:
+def bart_inputs(inputs: dict[str, Any], pad: int) -> dict[str, np.ndarray]:
     """Returns what the model takes for `source_ids` and `target_ids`."""
     names = {"encoder": "source_ids", "decoder": "target_ids"}
     batch = {}
     for part, name in names.items():
-        batch[f"{part}_token_ids"] = inputs[name]
-        batch[f"{part}_padding_mask"] = tf.cast(inputs[name] != pad, tf.int32)
+        ids = np.asarray(inputs[name])
+        batch[f"{part}_token_ids"] = ids
+        batch[f"{part}_padding_mask"] = (ids != pad).astype("int32")
     return batch
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from reproduce.summarization.scoring import SENTENCE_END
+from reproduce.scores.rouge import SENTENCE_END
 
 
 def lead(articles: Sequence[str], sentences: int = 3) -> list[str]:

@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterator
 from pydoc_data.topics import topics
 
-from reproduce.language_modeling.corpus import Corpus
-from reproduce.language_modeling.corpus import count_words
+from reproduce.data.language_corpus import Corpus
+from reproduce.data.language_corpus import count_words
 
 NAME = "Python reference topics"
 # Of ten topics, by the hash of their name.

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 from reproduce.common.errors import InputError
 from reproduce.data.parallel_text import ParallelText
-from reproduce.summarization.corpus import Corpus
+from reproduce.data.summarization_corpus import Corpus
 
 PACKAGES = ("numpy", "keras", "tensorflow")
 # Whole folders that some distributions ship apart, that hold copies of what

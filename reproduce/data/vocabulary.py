@@ -11,14 +11,14 @@ import numpy as np
 import tensorflow as tf
 
 from reproduce.common.errors import InputError
+from reproduce.data.language_corpus import count_words
 from reproduce.data.special_ids import EOS
 from reproduce.data.special_ids import PAD
 from reproduce.data.special_ids import UNK
 from reproduce.data.subwords import Subwords
 from reproduce.data.subwords import train_subwords
-from reproduce.language_modeling.corpus import count_words
-from reproduce.language_modeling.words import Words
-from reproduce.language_modeling.words import learn_words
+from reproduce.data.words import Words
+from reproduce.data.words import learn_words
 
 Vocabulary = Subwords | Words
 

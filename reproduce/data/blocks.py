@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
+from reproduce.data.batching import Batches
 from reproduce.data.special_ids import EOS
 from reproduce.data.special_ids import PAD
 
@@ -80,35 +80,23 @@ def scoring_blocks(ids: np.ndarray, size: int, context: int) -> Blocks:
 
 def training_batches(
     blocks: Blocks, batch_size: int, seed: int, epoch: Callable[[], int]
-) -> tf.data.Dataset:
+) -> Batches:
     """Batches that hold each block once per epoch, in a new order each.
 
     Args:
         blocks: What `training_blocks` returned.
         batch_size: How many make a batch.
         seed: What, with the epoch, settles the order.
-        epoch: Called at the beginning of each epoch for its number. A resumed
-            run goes on in the order of one that was never interrupted.
+        epoch: Returns the number of the epoch that runs. A resumed run goes
+            on in the order of one that was never interrupted.
     """
 
-    def one_epoch():
-        # `Dataset.shuffle` would begin with the first epoch's order again.
-        order = np.random.default_rng((seed, epoch())).permutation(len(blocks))
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            yield blocks.inputs[chosen], blocks.labels[chosen]
+    def plan(number):
+        order = np.random.default_rng((seed, number)).permutation(len(blocks))
+        starts = range(0, len(order), batch_size)
+        return [(0, order[start : start + batch_size]) for start in starts]
 
-    spec = tf.TensorSpec([None, blocks.labels.shape[1]], tf.int32)
-    return (
-        tf.data.Dataset.from_generator(one_epoch, output_signature=(spec, spec))
-        .apply(
-            tf.data.experimental.assert_cardinality(
-                steps_per_epoch(blocks, batch_size)
-            )
-        )
-        # No more than that: `epoch` is read when an epoch is begun.
-        .prefetch(2)
-    )
+    return Batches([tuple(blocks)], plan, epoch)
 
 
 def steps_per_epoch(blocks: Blocks, batch_size: int) -> int:
