@@ -57,7 +57,7 @@ docs-check: install
 	RDROP_KERAS_INSTALLED=1 $(BIN)/pytest tests/test_docs.py
 
 demo: $(READY)
-	$(BIN)/python -m reproduce.translation train --demo --epochs 50 \
+	$(BIN)/python -m reproduce compare translation --demo --epochs 50 \
 	  --output runs/demo
 
 clean:

@@ -26,12 +26,12 @@ from benchmarks.harness import parse
 from benchmarks.harness import parser_of
 from benchmarks.harness import take_turns
 from benchmarks.report import Report
-from reproduce.common.special_ids import EOS
-from reproduce.common.special_ids import UNK
-from reproduce.translation import decoding
-from reproduce.translation.configurations import CONFIGURATIONS
-from reproduce.translation.configurations import Configuration
-from reproduce.translation.model import Transformer
+from reproduce.data.special_ids import EOS
+from reproduce.data.special_ids import UNK
+from reproduce.decoding import translate as decoding
+from reproduce.models.translation import Transformer
+from reproduce.models.translation_sizes import CONFIGURATIONS
+from reproduce.models.translation_sizes import Configuration
 
 CACHED, UNCACHED = "cached", "uncached"
 SEED = 0

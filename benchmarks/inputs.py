@@ -32,20 +32,20 @@ from benchmarks.report import Report
 CACHED, FED = "cached", "fed"
 # By name, the program and how it is called, but for the arm and the output.
 PROGRAMS = {
-    "translation": ("translation", ["train"]),
-    "summarization": ("summarization", ["train"]),
-    "language modeling": ("language_modeling", ["train"]),
-    "text classification": ("text_classification", []),
+    "translation": ("reproduce", ["train", "translation"]),
+    "summarization": ("reproduce", ["train", "summarization"]),
+    "language modeling": ("reproduce", ["train", "language_modeling"]),
+    "text classification": ("reproduce.text_classification", []),
     "image classification": (
-        "image_classification",
+        "reproduce.image_classification",
         ["--train-images", "800"],
     ),
     "image classification, shifted": (
-        "image_classification",
+        "reproduce.image_classification",
         ["--train-images", "800", "--augment", "shift"],
     ),
     "image classification, cropped": (
-        "image_classification",
+        "reproduce.image_classification",
         ["--train-images", "800", "--augment", "crop"],
     ),
 }
@@ -61,7 +61,7 @@ QUICK = {
 class _Begun(BaseException):
     """Training that has got as far as `fit`."""
 
-    def __init__(self, model: keras.Model, batches: tf.data.Dataset):
+    def __init__(self, model: keras.Model, batches: Any):
         super().__init__()
         self.model = model
         self.batches = batches
@@ -86,7 +86,27 @@ class _EpochSeconds(keras.callbacks.Callback):
         self.seconds = time.perf_counter() - self._started
 
 
-def prepared(name: str, arm: str) -> tuple[keras.Model, tf.data.Dataset]:
+class _First(keras.utils.PyDataset):
+    """The first steps of an epoch.
+
+    Args:
+        batches: Those of the epoch, by index.
+        steps: How many.
+    """
+
+    def __init__(self, batches: Any, steps: int):
+        super().__init__()
+        self._batches = batches
+        self._steps = steps
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, index: int) -> Any:
+        return self._batches[index]
+
+
+def prepared(name: str, arm: str) -> tuple[keras.Model, Any]:
     """Returns what a program trains, compiled, and its batches.
 
     Args:
@@ -98,7 +118,7 @@ def prepared(name: str, arm: str) -> tuple[keras.Model, tf.data.Dataset]:
         raise _Begun(model, x)
 
     program, arguments = PROGRAMS[name]
-    main = importlib.import_module(f"reproduce.{program}.__main__").main
+    main = importlib.import_module(f"{program}.__main__").main
     with (
         tempfile.TemporaryDirectory() as directory,
         mock.patch.object(keras.Model, "fit", fit),
@@ -111,17 +131,16 @@ def prepared(name: str, arm: str) -> tuple[keras.Model, tf.data.Dataset]:
 
 
 def epochs_of(
-    model: keras.Model, batches: tf.data.Dataset, steps: int
+    model: keras.Model, batches: Any, steps: int
 ) -> dict[str, Callable[[], float]]:
     """Returns what makes an epoch and returns the seconds of a step of it.
 
     Args:
         model: A compiled model.
-        batches: Those of an epoch.
+        batches: Those of an epoch, a `PyDataset` or a `tf.data.Dataset`.
         steps: The most steps of an epoch.
     """
     steps = min(steps, len(batches))
-    fed = batches.take(steps)
 
     def epoch(data):
         def run():
@@ -131,7 +150,13 @@ def epochs_of(
 
         return run
 
-    return {CACHED: epoch(fed.cache().prefetch(2)), FED: epoch(fed)}
+    if isinstance(batches, tf.data.Dataset):
+        fed = batches.take(steps)
+        cached = fed.cache().prefetch(2)
+    else:
+        fed = _First(batches, steps)
+        cached = _First([fed[index] for index in range(steps)], steps)
+    return {CACHED: epoch(cached), FED: epoch(fed)}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

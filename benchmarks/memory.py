@@ -31,8 +31,8 @@ from benchmarks.report import Report
 from benchmarks.vocabulary import SMALL
 from benchmarks.vocabulary import add_head
 from benchmarks.vocabulary import head_of
-from reproduce.translation.configurations import CONFIGURATIONS
-from reproduce.translation.configurations import Configuration
+from reproduce.models.translation_sizes import CONFIGURATIONS
+from reproduce.models.translation_sizes import Configuration
 
 LENGTH = 32
 # A compiled PyTorch step has run by the time that it counts.

@@ -11,8 +11,8 @@ import keras_hub
 import numpy as np
 
 from rdrop_keras import RDropModel
-from reproduce.translation.configurations import Configuration
-from reproduce.translation.model import Transformer
+from reproduce.models.translation import Transformer
+from reproduce.models.translation_sizes import Configuration
 
 RATE = 0.1
 

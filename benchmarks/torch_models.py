@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from reproduce.translation.configurations import Configuration
+from reproduce.models.translation_sizes import Configuration
 
 Arrays = Iterator[np.ndarray]
 

@@ -2,13 +2,13 @@
 
     python -m benchmarks.translation_study --output runs/translation_study
 
-The study of docs/results/translation.md: `reproduce.translation` on its default
-corpus, every arm with settings of its own, several seeds, until validation BLEU
-rises no more. Twenty runs take hours on two cores; `--resume` goes on where it
-was cut off. Three tables and a plot come of it: the runs converged, after
-equal numbers of epochs, and after the epochs that each arm makes in the time
-of so many plain ones, for which `--seconds` says how long a step of each takes
-(`python -m benchmarks.inputs --programs translation` measures it).
+The study of docs/results/translation.md: `train translation` on its default
+corpus, every arm with settings of its own, several seeds, until validation
+BLEU rises no more. Twenty runs take hours on two cores; `--resume` goes on
+where it was cut off. Three tables and a plot come of it: the runs converged,
+after equal numbers of epochs, and after the epochs that each arm makes in the
+time of so many plain ones, for which `--seconds` says how long a step of each
+takes (`python -m benchmarks.inputs --programs translation` measures it).
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import in_fresh_process
+from reproduce.__main__ import main as reproduce
 from reproduce.common import runs
-from reproduce.common.compare import compare_arms
-from reproduce.common.compare import run_directory
 from reproduce.common.comparison import Measure
 from reproduce.common.comparison import print_summary
 from reproduce.common.comparison import summarize
 from reproduce.common.history import read_history
-from reproduce.translation.__main__ import main as translate
-from reproduce.translation.compare import MEASURES
-from reproduce.translation.train import BLEU
+from reproduce.comparison import compare_arms
+from reproduce.comparison import run_directory
+from reproduce.outputs import claimed
+from reproduce.tasks.translation import MEASURES
+from reproduce.tasks.translation import TASK
 
 # What the search on seed 11 chose: learning rate, dropout.
 CHOSEN = {
@@ -44,10 +45,10 @@ EPOCHS = (60, 100, 200)
 def train(arm: str, seed: int, directory: Path, more: list[str]) -> Any:
     """Makes one run by its command line, and returns its metrics."""
     learning_rate, dropout = CHOSEN[arm]
-    arguments = ["train", "--arm", arm, "--seed", str(seed)]
+    arguments = ["train", "translation", "--arm", arm, "--seed", str(seed)]
     arguments += ["--learning-rate", learning_rate, "--dropout", dropout]
     arguments += ["--output", str(directory), "--resume", *more]
-    if in_fresh_process(translate, arguments):
+    if in_fresh_process(reproduce, arguments):
         raise RuntimeError(f"{arm}, seed {seed}: no run came of it.")
     return runs.read_json(directory / runs.METRICS)
 
@@ -122,18 +123,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     more += ["--validate-every", str(every)]
     more += ["--train-pairs", str(flags.train_pairs)]
     arms, seeds = tuple(flags.arms), tuple(flags.seeds)
-    compare_arms(
-        lambda arm, seed, directory: train(arm, seed, directory, more),
-        "benchmarks.translation_study",
-        {"chosen": CHOSEN, "more": more},
-        arms,
-        seeds,
-        flags.output,
-        MEASURES,
-        "each arm with its own learning rate and dropout",
-        BLEU,
-        flags.resume,
-    )
+    settings = {"chosen": CHOSEN, "more": more}
+    asked = settings | {"arm": arms, "seed": seeds}
+    program = "benchmarks.translation_study"
+    with claimed(flags.output, program, asked, flags.resume):
+        compare_arms(
+            lambda arm, seed, directory: train(arm, seed, directory, more),
+            settings,
+            arms,
+            seeds,
+            flags.output,
+            MEASURES,
+            "each arm with its own learning rate and dropout",
+            TASK.score,
+        )
     seconds = dict(zip(arms, flags.seconds, strict=True))
     equal = {last: dict.fromkeys(arms, last) for last in flags.epochs}
     show(flags.output, seeds, equal, "equal epochs")

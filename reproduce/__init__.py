@@ -1,1 +1,1 @@
-"""Runnable examples of R-Drop, a package each."""
+"""The paper's runs: python -m reproduce VERB TASK."""

@@ -18,7 +18,8 @@ from reproduce.common.backup import BackupAndRestore
 
 request = json.load(sys.stdin)
 command = importlib.import_module(request["program"] + ".__main__")
-train = importlib.import_module(request["program"] + ".train")
+runner = "runner" if request["program"] == "reproduce" else "train"
+train = importlib.import_module(request["program"] + "." + runner)
 exec(request["shrink"])
 
 def die():
@@ -90,7 +91,7 @@ def run_and_kill(program, shrink, flags, undisturbed, killed, kills):
     """Runs a program in peace, and once more with interruptions.
 
     Args:
-        program: The package of the program.
+        program: `reproduce`, or the package of a task that has its own.
         shrink: Python code that makes its model small.
         flags: Its command line, but for `--output` and `--resume`.
         undisturbed: Where the run writes that is left in peace.

@@ -1,4 +1,4 @@
-"""The four ways of training that every example compares.
+"""The four ways of training that every task compares.
 
 All make the same number of optimizer updates on the same batches, and all but
 `plain` run every row through the network twice per update, so that a
@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import tensorflow as tf
+import keras
+import numpy as np
 
 from rdrop_keras import RDrop
+from reproduce.data.batching import Mapped
 
 ARMS = {
     "plain": "plain Keras training",
@@ -19,24 +21,45 @@ ARMS = {
     "two_pass": "two passes averaged, alpha 0",
     "rdrop": "R-Drop",
 }
+TWO_PASSES = ("two_pass", "rdrop")
 
 
-def rdrop_of(arm: str, alpha: float) -> RDrop | None:
-    """Returns what `compile(rdrop=...)` takes for an arm."""
+def rdrop_of(arm: str, alpha: float, **settings: Any) -> RDrop | None:
+    """Returns what `compile(rdrop=...)` takes for an arm.
+
+    Args:
+        arm: A key of `ARMS`.
+        alpha: The weight of the consistency, for the arm `rdrop`.
+        **settings: As for `RDrop`, for both arms with two passes.
+    """
     _check(arm)
-    if arm == "rdrop":
-        return RDrop(alpha=alpha)
-    return RDrop(alpha=0.0) if arm == "two_pass" else None
+    if arm not in TWO_PASSES:
+        return None
+    return RDrop(alpha=alpha if arm == "rdrop" else 0.0, **settings)
 
 
-def batches_of(arm: str, batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Returns what `fit` takes for an arm, from its plain batches."""
+def batches_of(arm: str, batches: Any) -> Any:
+    """Returns what `fit` takes for an arm, from its plain batches.
+
+    Args:
+        arm: A key of `ARMS`.
+        batches: A `PyDataset`, or a `tf.data.Dataset`.
+    """
     _check(arm)
-    return batches.map(_twice) if arm == "doubled" else batches
+    if arm != "doubled":
+        return batches
+    if isinstance(batches, keras.utils.PyDataset):
+        return Mapped(batches, _twice)
+    import tensorflow as tf
+
+    def twice(*batch):
+        return tf.nest.map_structure(lambda x: tf.concat([x, x], axis=0), batch)
+
+    return batches.map(twice)
 
 
 def _twice(*batch: Any) -> Any:
-    return tf.nest.map_structure(lambda x: tf.concat([x, x], axis=0), batch)
+    return keras.tree.map_structure(lambda x: np.concatenate([x, x]), batch)
 
 
 def _check(arm: str) -> None:

@@ -54,7 +54,11 @@ class Checkpoints(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         index = self.directory / INDEX
-        self.scored = runs.read_json(index) if index.exists() else []
+        try:
+            self.scored = runs.read_json(index) if index.exists() else []
+            self.scored = [{**e, "epoch": int(e["epoch"])} for e in self.scored]
+        except (ValueError, TypeError, KeyError) as error:
+            raise _damaged(index, "the scores that a run writes") from error
 
     def on_epoch_begin(
         self, epoch: int, logs: dict[str, Any] | None = None
@@ -66,6 +70,12 @@ class Checkpoints(keras.callbacks.Callback):
         wanted = {self._path(entry) for entry in self.last(self.keep)}
         if self.scored:
             wanted.add(self._path(self.best()))
+        elif epoch:
+            # The first epoch is always scored.
+            raise _damaged(self.directory / INDEX, f"scores of {epoch} epochs")
+        for path in wanted:
+            if not path.is_file():
+                raise _damaged(path, "the weights of a scored epoch")
         for path in self.directory.glob("*.weights.h5"):
             if path not in wanted:
                 path.unlink()
@@ -103,6 +113,21 @@ class Checkpoints(keras.callbacks.Callback):
         """Returns numbers and scores of the last scored epochs."""
         return self.scored[-count:] if count else []
 
+    def choose(self, average: int) -> list[int]:
+        """Loads the mean of the last scored epochs, or the best of all.
+
+        Args:
+            average: How many of the last; 0 is the best.
+
+        Returns:
+            The numbers of the epochs whose weights the model has then.
+        """
+        if not self.scored:
+            raise _damaged(self.directory / INDEX, "scores of the epochs")
+        chosen = self.last(average) or [self.best()]
+        self.load(chosen)
+        return [entry["epoch"] for entry in chosen]
+
     def load(self, entries: Sequence[dict[str, Any]]) -> None:
         """Gives the model the mean of the weights of epochs that are kept."""
         average_weights(self.model, [self._path(entry) for entry in entries])
@@ -115,6 +140,13 @@ class Checkpoints(keras.callbacks.Callback):
             return False
         since = len(self.scored) - 1 - self.scored.index(self.best())
         return since >= self.patience
+
+
+def _damaged(path: Path, expected: str) -> InputError:
+    return InputError(
+        f"{path}: missing or damaged, expected {expected}. Restore it, or "
+        "start over with --overwrite."
+    )
 
 
 def average_weights(model: keras.Model, paths: Sequence[Path]) -> None:

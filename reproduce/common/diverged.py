@@ -39,7 +39,9 @@ class StopDiverged(keras.callbacks.Callback):
                 self._stop("finite weights", f"nan or inf in {variable.path}")
 
     def _stop(self, expected: str, received: str) -> None:
-        update = int(self.model.optimizer.iterations.numpy())
+        update = int(
+            keras.ops.convert_to_numpy(self.model.optimizer.iterations)
+        )
         raise InputError(
             f"Expected {expected}. Received: {received}, after update "
             f"{update}. Nothing was written of this epoch. Start over with a "

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from reproduce.common.errors import InputError
+
 Curve = list[tuple[int, float]]
 
 
@@ -16,7 +18,22 @@ def read_history(path: Path) -> dict[str, Curve]:
 
     Returns:
         For each quantity its values, each with the number of epochs trained.
+
+    Raises:
+        InputError: If the file is missing or damaged.
     """
+    try:
+        return _read(path)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise InputError(
+            f"{path}: damaged, expected the table that a run writes. Restore "
+            "it, or start over with --overwrite."
+        ) from error
+
+
+def _read(path: Path) -> dict[str, Curve]:
     epochs = {}
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):

@@ -9,7 +9,7 @@ from benchmarks import translation_study
 from benchmarks.translation_study import best_until
 from benchmarks.translation_study import in_equal_time
 from reproduce.common import runs
-from reproduce.common.compare import run_directory
+from reproduce.comparison import run_directory
 
 CURVES = {
     ("plain", 1): {5: 10.0, 10: 30.0, 15: 20.0},
@@ -58,7 +58,8 @@ def test_every_arm_has_its_own_settings(tmp_path, monkeypatch, capsys):
     commands = []
 
     def run(function, arguments):
-        assert function is translation_study.translate
+        assert function is translation_study.reproduce
+        assert arguments[:2] == ["train", "translation"]
         given = dict(itertools.pairwise(arguments))
         commands.append(given)
         directory = (

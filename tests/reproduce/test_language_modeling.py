@@ -10,27 +10,28 @@ import numpy as np
 import pytest
 
 from rdrop_keras import recipes
+from reproduce.__main__ import main
+from reproduce.__main__ import parse
 from reproduce.common import runs
-from reproduce.common.compare import run_directory
 from reproduce.common.errors import InputError
 from reproduce.common.history import read_history
-from reproduce.language_modeling import generator as generator_module
-from reproduce.language_modeling import train as train_module
-from reproduce.language_modeling.__main__ import _settings
-from reproduce.language_modeling.__main__ import main
-from reproduce.language_modeling.blocks import training_blocks
-from reproduce.language_modeling.compare import compare
-from reproduce.language_modeling.configurations import CONFIGURATIONS
-from reproduce.language_modeling.corpus import Corpus
-from reproduce.language_modeling.flags import parse
-from reproduce.language_modeling.generator import Generator
-from reproduce.language_modeling.generator import Sampling
-from reproduce.language_modeling.optimizers import optimizer_of
-from reproduce.language_modeling.settings import Settings
-from reproduce.language_modeling.topics import load_topics
-from reproduce.language_modeling.train import compile_model
-from reproduce.language_modeling.train import train
-from reproduce.language_modeling.vocabulary import encode_lines
+from reproduce.comparison import compare
+from reproduce.comparison import run_directory
+from reproduce.data.blocks import training_blocks
+from reproduce.data.language_corpus import Corpus
+from reproduce.data.topics import load_topics
+from reproduce.data.vocabulary import encode_lines
+from reproduce.decoding import generator as generator_module
+from reproduce.decoding.generator import Generator
+from reproduce.models.language_model import LanguageModel
+from reproduce.models.language_sizes import CONFIGURATIONS
+from reproduce.outputs import is_finished
+from reproduce.runner import train
+from reproduce.tasks import language_modeling
+from reproduce.tasks.language_modeling import TASK
+from reproduce.tasks.language_modeling import Settings
+from reproduce.tasks.language_modeling import compile_model
+from reproduce.tasks.language_modeling import optimizer_of
 
 SMALL = {"num_layers": 1, "width": 16, "feed_forward": 16, "num_heads": 2}
 SETTINGS = Settings(
@@ -38,23 +39,30 @@ SETTINGS = Settings(
     alpha=2.0,
     seed=3,
     epochs=3,
-    configuration=dataclasses.replace(CONFIGURATIONS["tiny"], **SMALL),
     vocabulary_size=200,
     block_size=16,
     context_window=4,
     warm_up=4,
-    sampling=Sampling(new_tokens=5),
+    new_tokens=5,
 )
 ADAPTIVE = dataclasses.replace(
     SETTINGS,
-    configuration=dataclasses.replace(
-        CONFIGURATIONS["tiny_adaptive"], **SMALL, cutoffs=(40, 90)
-    ),
+    configuration="tiny_adaptive",
+    cutoffs=(40, 90),
     vocabulary="words",
-    vocabulary_size=None,
+    vocabulary_size=0,
     vocabulary_chunk=64,
     epochs=1,
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_models():
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("tiny", "tiny_adaptive"):
+            small = dataclasses.replace(CONFIGURATIONS[name], **SMALL)
+            patch.setitem(CONFIGURATIONS, name, small)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +88,8 @@ def compared(corpus, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(generator_module, "export_functions", export_one)
-        result = compare(corpus, SETTINGS, ("doubled", "rdrop"), (3,), output)
+        settings = dataclasses.replace(SETTINGS, output=output)
+        result = compare(TASK, corpus, settings, ("doubled", "rdrop"), (3,))
     return output, result
 
 
@@ -187,9 +196,12 @@ def test_the_saved_model_needs_tensorflow_alone(compared):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_killed_and_resumed(corpus, tmp_path, monkeypatch, no_export):
     settings = dataclasses.replace(SETTINGS, patience=2)
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    train(corpus, settings, whole)
-    validate = train_module.Validate.on_epoch_end
+    whole, cut = (
+        dataclasses.replace(settings, output=tmp_path / name)
+        for name in ("whole", "cut")
+    )
+    train(TASK, corpus, whole)
+    validate = language_modeling.Validate.on_epoch_end
 
     def die(self, epoch, logs=None):
         if epoch == 1:
@@ -197,29 +209,32 @@ def test_killed_and_resumed(corpus, tmp_path, monkeypatch, no_export):
         validate(self, epoch, logs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_module.Validate, "on_epoch_end", die)
+        patch.setattr(language_modeling.Validate, "on_epoch_end", die)
         with pytest.raises(KeyboardInterrupt):
-            train(corpus, settings, cut)
-    assert not runs.is_finished(cut)
-    metrics = train(corpus, settings, cut, resume=True)
-    expected = runs.read_json(whole / runs.METRICS)
+            train(TASK, corpus, cut)
+    assert not is_finished(cut.output)
+    cut = dataclasses.replace(cut, resume=True)
+    metrics = train(TASK, corpus, cut)
+    expected = runs.read_json(whole.output / runs.METRICS)
     for part in ("valid", "test", "chosen", "updates"):
         assert metrics[part] == expected[part]
-    assert read_history(cut / runs.HISTORY) == read_history(
-        whole / runs.HISTORY
+    assert read_history(cut.output / runs.HISTORY) == read_history(
+        whole.output / runs.HISTORY
     )
-    for ours, theirs in zip(weights_of(cut), weights_of(whole), strict=True):
+    for ours, theirs in zip(
+        weights_of(cut.output), weights_of(whole.output), strict=True
+    ):
         np.testing.assert_array_equal(ours, theirs)
     # A finished run is read.
-    monkeypatch.setattr(train_module, "prepare", None)
-    found = train(corpus, settings, cut, resume=True)
-    assert found == json.loads(json.dumps(metrics))
+    monkeypatch.setattr(TASK, "begin", None)
+    assert train(TASK, corpus, cut) == metrics
 
 
 @pytest.mark.parametrize("arm", ["plain", "rdrop"])
 def test_adaptive_words(arm, corpus, tmp_path, no_export):
-    settings = dataclasses.replace(ADAPTIVE, arm=arm)
-    metrics = train(corpus, settings, tmp_path / "run")
+    output = tmp_path / "run"
+    settings = dataclasses.replace(ADAPTIVE, arm=arm, output=output)
+    metrics = train(TASK, corpus, settings)
     # A word a token, so that the two perplexities are one.
     assert metrics["test"]["token_perplexity"] == pytest.approx(
         metrics["test"]["word_perplexity"]
@@ -243,10 +258,10 @@ def wikitext(tmp_path):
 def test_recipes_step(name, wikitext, rng):
     """With sizes made small, and all else as published."""
     recipe = recipes.get(name)
-    flags = parse(["train", "--recipe", name, "--data", str(wikitext)])
-    settings = _settings(flags)
-    sizes = settings.configuration
-    assert settings.vocabulary_size is None and settings.vocabulary == "words"
+    flags = ["--recipe", name, "--data", str(wikitext)]
+    settings = parse("train", "language_modeling", flags)
+    sizes = settings.sizes
+    assert settings.vocabulary_size == 0 and settings.vocabulary == "words"
     assert settings.block_size == recipe.batch.sequence_length
     assert (
         settings.accumulate
@@ -256,7 +271,7 @@ def test_recipes_step(name, wikitext, rng):
         recipe.batch.tokens, settings.block_size
     )
     assert settings.context_window == 400
-    assert flags.updates == recipe.schedule.total_updates
+    assert settings.updates == recipe.schedule.total_updates
     assert sizes.cutoffs == recipe.vocabulary.adaptive_cutoffs
     dropout = recipe.dropout
     assert (
@@ -291,18 +306,12 @@ def test_recipes_step(name, wikitext, rng):
             assert rates[0] == pytest.approx(rates[1], rel=1e-6)
     if sizes.cutoffs is not None:
         sizes = dataclasses.replace(sizes, cutoffs=(8, 20))
-    settings = dataclasses.replace(
-        settings,
-        configuration=dataclasses.replace(sizes, **SMALL),
-        accumulate=2,
-        epochs=1,
-    )
+    settings = dataclasses.replace(settings, accumulate=2)
     words = 40
-    model = train_module.LanguageModel(
-        words, **dataclasses.asdict(settings.configuration)
-    )
+    sizes = dataclasses.replace(sizes, **SMALL)
+    model = LanguageModel(words, **dataclasses.asdict(sizes))
     blocks = training_blocks(rng.integers(2, words, 40).astype("int32"), 20)
-    compile_model(model, blocks, settings)
+    compile_model(model, settings, 1)
     assert model.rdrop.alpha == recipe.alpha
     assert model.rdrop.vocabulary_chunk == "auto"
     assert type(model.loss) is keras.losses.SparseCategoricalCrossentropy
@@ -319,24 +328,23 @@ def test_commands(compared, wikitext, capsys, monkeypatch):
     output, _ = compared
     directory = str(run_directory(output, "rdrop", 3))
     text = str(wikitext / "wiki.test.tokens")
-    assert main(["evaluate", "--model", directory, "--text", text]) == 0
+    evaluate = ["evaluate", "language_modeling", "--model", directory]
+    assert main([*evaluate, "--text", text]) == 0
     first = capsys.readouterr().out
     assert "blocks of 16 tokens, 4 of them context" in first
     options = ["--data", str(wikitext), "--part", "valid"]
-    assert main(["evaluate", "--model", directory, *options]) == 0
+    assert main([*evaluate, *options]) == 0
     # The same text.
     assert capsys.readouterr().out == first
-    assert (
-        main(["evaluate", "--model", directory, *options, "--context-window=0"])
-        == 0
-    )
+    assert main([*evaluate, *options, "--context-window=0"]) == 0
     assert capsys.readouterr().out.split()[1] != first.split()[1]
-    options = ["--prompt", "The", "--prompt", "a", "--temperature", "0"]
-    assert main(["generate", "--model", directory, *options]) == 0
+    generate = ["generate", "language_modeling", "--model", directory]
+    generate += ["--temperature", "0"]
+    assert main([*generate, "--prompt", "The", "--prompt", "a"]) == 0
     lines = capsys.readouterr().out
     assert lines.startswith("The [...] ") and "\na [...] " in lines
     monkeypatch.setattr("sys.stdin", iter(["The\n"]))
-    assert main(["generate", "--model", directory, "--temperature=0"]) == 0
+    assert main(generate) == 0
     assert lines.startswith(capsys.readouterr().out)
 
 
@@ -351,38 +359,31 @@ def test_commands(compared, wikitext, capsys, monkeypatch):
             ["train", "--configuration=tiny_adaptive", "--vocabulary-size=300"],
             "last of the --cutoffs, 600",
         ),
+        (["train", "--train", "a"], "come together"),
+        (["train", "--test", "a"], "--test needs --train"),
+        (["train", "--train=a", "--valid=b", "--data=c"], "or --data"),
+        (["train", "--recipe=wikitext103_adaptive"], "needs --data"),
+        (["train", "--context-window=64"], "less than --block-size"),
+        (["train", "--cutoffs=5,9"], "adaptive softmax"),
+        (["train", "--cutoffs=9,5"], "ascending"),
+        (["train", "--top-p=nan"], "at least"),
+        (["evaluate", "--model=a", "--text=b", "--data=c"], "or --data"),
     ],
 )
 def test_what_the_user_can_put_right(
     arguments, message, capsys, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    assert main(arguments) == 2
-    assert message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (["--train", "a"], "come together"),
-        (["--test", "a"], "--test needs --train"),
-        (["--train=a", "--valid=b", "--data=c"], "or --data"),
-        (["--recipe=wikitext103_adaptive"], "needs --data"),
-        (["--context-window=64"], "less than --block-size"),
-        (["--cutoffs=5,9"], "adaptive softmax"),
-        (["--cutoffs=9,5"], "ascending"),
-        (["--top-p=nan"], "at least"),
-    ],
-)
-def test_flags_that_contradict(arguments, message, capsys):
-    with pytest.raises(SystemExit):
-        parse(["train", *arguments])
+    verb, *flags = arguments
+    assert main([verb, "language_modeling", *flags]) == 2
     assert message in capsys.readouterr().err
 
 
 def test_a_run_of_other_settings_is_not_resumed(compared, corpus):
     output, _ = compared
     directory = run_directory(output, "rdrop", 3)
-    other = dataclasses.replace(SETTINGS, block_size=8)
+    other = dataclasses.replace(
+        SETTINGS, block_size=8, output=directory, resume=True
+    )
     with pytest.raises(InputError, match="block_size was 16, now 8"):
-        train(corpus, other, directory, resume=True)
+        train(TASK, corpus, other)

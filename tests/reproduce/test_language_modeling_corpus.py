@@ -7,28 +7,28 @@ import pytest
 import tensorflow as tf
 
 from reproduce.common.errors import InputError
-from reproduce.common.special_ids import EOS
-from reproduce.common.special_ids import PAD
-from reproduce.common.special_ids import UNK
-from reproduce.common.subwords import Subwords
-from reproduce.language_modeling import vocabulary as vocabulary_module
-from reproduce.language_modeling.blocks import scoring_blocks
-from reproduce.language_modeling.blocks import steps_per_epoch
-from reproduce.language_modeling.blocks import training_batches
-from reproduce.language_modeling.blocks import training_blocks
-from reproduce.language_modeling.corpus import LineFile
-from reproduce.language_modeling.corpus import checked
-from reproduce.language_modeling.corpus import load_files
-from reproduce.language_modeling.corpus import load_wikitext
-from reproduce.language_modeling.topics import load_topics
-from reproduce.language_modeling.vocabulary import encode_lines
-from reproduce.language_modeling.vocabulary import learn_vocabulary
-from reproduce.language_modeling.vocabulary import load_vocabulary
-from reproduce.language_modeling.vocabulary import prompt_ids
-from reproduce.language_modeling.vocabulary import save_vocabulary
-from reproduce.language_modeling.vocabulary import text_of
-from reproduce.language_modeling.words import Words
-from reproduce.language_modeling.words import learn_words
+from reproduce.data import vocabulary as vocabulary_module
+from reproduce.data.blocks import scoring_blocks
+from reproduce.data.blocks import steps_per_epoch
+from reproduce.data.blocks import training_batches
+from reproduce.data.blocks import training_blocks
+from reproduce.data.language_corpus import LineFile
+from reproduce.data.language_corpus import checked
+from reproduce.data.language_corpus import load_files
+from reproduce.data.language_corpus import load_wikitext
+from reproduce.data.special_ids import EOS
+from reproduce.data.special_ids import PAD
+from reproduce.data.special_ids import UNK
+from reproduce.data.subwords import Subwords
+from reproduce.data.topics import load_topics
+from reproduce.data.vocabulary import encode_lines
+from reproduce.data.vocabulary import learn_vocabulary
+from reproduce.data.vocabulary import load_vocabulary
+from reproduce.data.vocabulary import prompt_ids
+from reproduce.data.vocabulary import save_vocabulary
+from reproduce.data.vocabulary import text_of
+from reproduce.data.words import Words
+from reproduce.data.words import learn_words
 
 # As the published files are: a space at both ends, empty lines with one.
 WIKI = {
@@ -241,11 +241,11 @@ def test_batches_hold_each_block_once_an_epoch():
     blocks = training_blocks(np.arange(10, 10 + 50, dtype="int32"), 5)
     epoch = [0]
     data = training_batches(blocks, 4, 3, lambda: epoch[0])
-    assert data.cardinality() == steps_per_epoch(blocks, 4) == 3
+    assert len(data) == steps_per_epoch(blocks, 4) == 3
     orders = []
     for number in (0, 1, 1):
         epoch[0] = number
-        labels = np.concatenate([y for _, y in data.as_numpy_iterator()])
+        labels = np.concatenate([data[i][1] for i in range(3)])
         orders.append(labels[:, 0].tolist())
         np.testing.assert_array_equal(
             labels[labels[:, 0].argsort()], blocks.labels

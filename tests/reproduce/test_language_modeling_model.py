@@ -9,19 +9,19 @@ import tensorflow as tf
 
 from rdrop_keras import RDrop
 from rdrop_keras import recipes
-from reproduce.common.special_ids import BOS
-from reproduce.common.special_ids import EOS
-from reproduce.common.special_ids import PAD
-from reproduce.language_modeling import perplexity
-from reproduce.language_modeling.adaptive import AdaptiveInput
-from reproduce.language_modeling.adaptive import TiedAdaptiveSoftmax
-from reproduce.language_modeling.blocks import training_blocks
-from reproduce.language_modeling.configurations import CONFIGURATIONS
-from reproduce.language_modeling.generation import generate
-from reproduce.language_modeling.generation import sample
-from reproduce.language_modeling.model import LanguageModel
-from reproduce.language_modeling.perplexity import Measure
-from reproduce.language_modeling.vocabulary import Stream
+from reproduce.data.blocks import training_blocks
+from reproduce.data.special_ids import BOS
+from reproduce.data.special_ids import EOS
+from reproduce.data.special_ids import PAD
+from reproduce.data.vocabulary import Stream
+from reproduce.decoding.sampling import generate
+from reproduce.decoding.sampling import sample
+from reproduce.models.adaptive import AdaptiveInput
+from reproduce.models.adaptive import TiedAdaptiveSoftmax
+from reproduce.models.language_model import LanguageModel
+from reproduce.models.language_sizes import CONFIGURATIONS
+from reproduce.scores import perplexity
+from reproduce.scores.perplexity import Measure
 
 WORDS = 30
 KINDS = ("tiny", "tiny_adaptive")

@@ -18,28 +18,26 @@ from rouge_score import rouge_scorer
 from rdrop_keras import RDrop
 from rdrop_keras import recipes
 from rdrop_keras.losses import LabelSmoothedCrossentropy
+from reproduce import runner
+from reproduce.__main__ import main
+from reproduce.__main__ import parse
 from reproduce.common import runs
-from reproduce.common.compare import run_directory
 from reproduce.common.epochs import EpochNumber
 from reproduce.common.errors import InputError
 from reproduce.common.history import read_history
-from reproduce.common.parallel_text import ParallelText
-from reproduce.summarization import summarizer as summarizer_module
-from reproduce.summarization import train as train_module
-from reproduce.summarization.__main__ import _settings
-from reproduce.summarization.__main__ import main
-from reproduce.summarization.compare import compare
-from reproduce.summarization.corpus import Corpus
-from reproduce.summarization.data import prepare
-from reproduce.summarization.decoding import Decoding
-from reproduce.summarization.flags import parse
-from reproduce.summarization.model import CONFIGURATIONS
-from reproduce.summarization.model import bart_inputs
-from reproduce.summarization.optimizers import optimizer_of
-from reproduce.summarization.recipe import recipe_flags
-from reproduce.summarization.settings import Settings
-from reproduce.summarization.summarizer import Summarizer
-from reproduce.summarization.train import train
+from reproduce.comparison import compare
+from reproduce.comparison import run_directory
+from reproduce.data.parallel_text import ParallelText
+from reproduce.data.summarization_corpus import Corpus
+from reproduce.decoding import text_to_text
+from reproduce.decoding.summarizer import Summarizer
+from reproduce.models.bart import CONFIGURATIONS
+from reproduce.models.bart import bart_inputs
+from reproduce.runner import train
+from reproduce.tasks.summarization import TASK
+from reproduce.tasks.summarization import Settings
+from reproduce.tasks.summarization import SummarizationRun
+from reproduce.tasks.summarization import optimizer_of
 
 WORDS = ["cat", "dog", "sun", "sea", "red", "big", "old", "new", "hat", "map"]
 SETTINGS = Settings(
@@ -47,16 +45,14 @@ SETTINGS = Settings(
     alpha=0.7,
     seed=3,
     epochs=3,
-    configuration=dataclasses.replace(
-        CONFIGURATIONS["tiny"], num_layers=1, width=16, feed_forward=16
-    ),
     vocabulary_size=60,
     max_source_length=24,
     max_target_length=12,
     max_tokens=256,
     warm_up=2,
     validate_every=2,
-    decoding=Decoding(beam_size=2, max_length=8),
+    beam_size=2,
+    max_length=8,
 )
 COMPARED = ("doubled", "rdrop")
 
@@ -74,6 +70,16 @@ def texts(count, seed):
     )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_model():
+    small = dataclasses.replace(
+        CONFIGURATIONS["tiny"], num_layers=1, width=16, feed_forward=16
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(CONFIGURATIONS, "tiny", small)
+        yield
+
+
 @pytest.fixture(scope="module")
 def corpus():
     return Corpus("words", texts(40, 1), texts(6, 2), texts(8, 3))
@@ -82,7 +88,7 @@ def corpus():
 @pytest.fixture(scope="module")
 def compared(corpus, tmp_path_factory):
     output = tmp_path_factory.mktemp("compared")
-    export = summarizer_module.export_functions
+    export = text_to_text.export_functions
 
     def export_one(path, *args):
         # An export takes seconds, and the tests look at this one alone.
@@ -90,14 +96,15 @@ def compared(corpus, tmp_path_factory):
             export(path, *args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(summarizer_module, "export_functions", export_one)
-        result = compare(corpus, SETTINGS, COMPARED, (3,), output)
+        patch.setattr(text_to_text, "export_functions", export_one)
+        settings = dataclasses.replace(SETTINGS, output=output)
+        result = compare(TASK, corpus, settings, COMPARED, (3,))
     return output, result
 
 
 @pytest.fixture
 def no_export(monkeypatch):
-    monkeypatch.setattr(summarizer_module, "export_functions", lambda *_: None)
+    monkeypatch.setattr(text_to_text, "export_functions", lambda *_: None)
 
 
 def test_arms_differ_by_their_arm_alone(compared):
@@ -126,7 +133,7 @@ def test_metrics_are_those_of_the_files_written(compared, corpus):
     assert summarizer.decoding == SETTINGS.decoding
     assert summarizer.longest == SETTINGS.max_source_length
     assert metrics["parameters"] == summarizer.model.count_params()
-    summaries = summarizer.summarize(corpus.test.sources)
+    summaries = summarizer.generate(corpus.test.sources)
     scorer = rouge_scorer.RougeScorer(["rouge1", "rougeL"], use_stemmer=True)
     for kind in ("rouge1", "rougeL"):
         expected = np.mean(
@@ -146,6 +153,7 @@ def test_run_writes_everything(compared):
     directory = run_directory(compared[0], "rdrop", 3)
     assert {path.name for path in directory.iterdir()} == {
         "run.json",
+        "run.lock",
         "metrics.json",
         "history.csv",
         "curves.png",
@@ -198,19 +206,20 @@ def test_saved_model_summarizes_without_rdrop_and_keras_hub(compared, corpus):
     ]
     np.testing.assert_allclose(result["score"], expected["score"], rtol=1e-4)
     # And the order of the texts, by which they are batched, changes nothing.
-    assert summarizer.summarize(articles) == result["summary"]
+    assert summarizer.generate(articles) == result["summary"]
 
 
 def test_a_finished_run_is_read_and_another_refused(
     compared, corpus, monkeypatch
 ):
     directory = run_directory(compared[0], "rdrop", 3)
-    monkeypatch.setattr(train_module, "prepare", None)
+    monkeypatch.setattr(TASK, "begin", None)
     metrics = runs.read_json(directory / runs.METRICS)
-    assert train(corpus, SETTINGS, directory, resume=True) == metrics
-    other = dataclasses.replace(SETTINGS, alpha=3.0)
+    settings = dataclasses.replace(SETTINGS, output=directory, resume=True)
+    assert train(TASK, corpus, settings) == metrics
+    other = dataclasses.replace(settings, alpha=3.0)
     with pytest.raises(InputError, match="alpha was 0.7, now 3.0"):
-        train(corpus, other, directory, resume=True)
+        train(TASK, corpus, other)
 
 
 # --- loss --------------------------------------------------------------------
@@ -232,7 +241,7 @@ ROWS = [[1, 5, 6, 7, 2], [1, 8, 2], [1, 9, 9, 2]]
 
 @pytest.fixture
 def model(corpus):
-    return prepare(corpus, SETTINGS).model
+    return SummarizationRun(corpus, SETTINGS).model
 
 
 def test_padding_changes_no_items_loss(model):
@@ -253,9 +262,8 @@ def test_padding_changes_no_items_loss(model):
 @pytest.mark.parametrize("chunk", [None, 4])
 def test_training_loss_leaves_out_padding(corpus, chunk):
     # Dropout draws by place: with it, padding changes what is drawn.
-    configuration = dataclasses.replace(SETTINGS.configuration, dropout=0.0)
-    settings = dataclasses.replace(SETTINGS, configuration=configuration)
-    model = prepare(corpus, settings).model
+    settings = dataclasses.replace(SETTINGS, dropout=0.0, arm="plain")
+    model = SummarizationRun(corpus, settings).model
     model.compile(
         "sgd",
         LabelSmoothedCrossentropy(0.1),
@@ -281,7 +289,7 @@ def test_labels_of_padding_change_neither_loss_nor_consistency(corpus, chunk):
     for label in (0, 9):
         keras.utils.clear_session()
         keras.utils.set_random_seed(1)
-        model = prepare(corpus, SETTINGS).model
+        model = SummarizationRun(corpus, SETTINGS).model
         model.compile(
             "sgd",
             LabelSmoothedCrossentropy(0.1),
@@ -332,27 +340,22 @@ def write_data(corpus, directory):
 
 def test_recipe_is_the_papers_in_every_setting(tmp_path, preset):
     recipe = recipes.get("cnn_dailymail_bart_large")
-    flags = parse(
-        [
-            *("train", "--recipe", "cnn_dailymail_bart_large"),
-            *("--data", str(tmp_path), "--preset", str(preset)),
-        ]
-    )
-    settings = _settings(flags)
+    flags = ["--recipe", "cnn_dailymail_bart_large", "--data", str(tmp_path)]
+    flags += ["--preset", str(preset)]
+    settings = parse("train", "summarization", flags)
     assert settings.preset == str(preset)
     assert settings.alpha == recipe.alpha == 0.7
     assert settings.dropout == recipe.dropout.rate == 0.1
     assert settings.label_smoothing == recipe.label_smoothing == 0.1
     assert settings.max_tokens == recipe.batch.tokens
     assert settings.accumulate == 16 * 4
-    assert flags.updates == recipe.schedule.total_updates == 20_000
+    assert settings.updates == recipe.schedule.total_updates == 20_000
     decoding = dataclasses.asdict(recipe.decoding)
     for name in (
         *("beam_size", "length_penalty", "min_length", "max_length"),
         "no_repeat_ngram_size",
     ):
         assert getattr(settings.decoding, name) == decoding[name], name
-    settings = dataclasses.replace(settings, updates=flags.updates)
     for arm, summed in (("plain", False), ("doubled", False), ("rdrop", True)):
         found = optimizer_of(dataclasses.replace(settings, arm=arm), 1)
         expected = recipe.replace(
@@ -364,15 +367,10 @@ def test_recipe_is_the_papers_in_every_setting(tmp_path, preset):
         assert ours.pop("name")[:4] == theirs.pop("name")[:4] == "adam"
         assert ours == theirs, arm
     # Another flag changes what it names.
-    flags = parse(
-        [
-            *("train", "--recipe", "cnn_dailymail_bart_large", "--alpha=2"),
-            *("--data", str(tmp_path), "--preset", str(preset)),
-        ]
-    )
-    assert flags.alpha == 2 and flags.beam_size == 4
+    changed = parse("train", "summarization", [*flags, "--alpha=2"])
+    assert changed.alpha == 2 and changed.beam_size == 4
     with pytest.raises(InputError, match="expected one of cnn_dailymail_bart"):
-        recipe_flags("cnn")
+        TASK.recipe_settings("cnn")
 
 
 def test_recipe_trains_a_small_preset(
@@ -387,14 +385,13 @@ def test_recipe_trains_a_small_preset(
         def on_train_begin(self, logs=None):
             seen.append(self.model)
 
-    monkeypatch.setattr(train_module, "StopDiverged", Seen)
-    monkeypatch.setattr(
-        train_module.Summarizer, "summarize", lambda self, texts: list(texts)
-    )
+    monkeypatch.setattr(runner, "StopDiverged", Seen)
+    monkeypatch.setattr(Summarizer, "generate", lambda self, texts: list(texts))
     # All but the sizes: two updates of a batch, summaries that are short.
     status = main(
         [
-            *("train", "--recipe", "cnn_dailymail_bart_large"),
+            *("train", "summarization"),
+            *("--recipe", "cnn_dailymail_bart_large"),
             *("--data", str(data), "--preset", str(preset)),
             *("--output", str(output), "--updates=2", "--warm-up=1"),
             *("--accumulate=2", "--min-length=5", "--max-length=12"),
@@ -430,10 +427,7 @@ def test_preset_is_exported_with_its_tokenizer(preset, tmp_path):
         SETTINGS, preset=str(preset), max_source_length=40
     )
     corpus = Corpus("words", texts(3, 1), texts(3, 2))
-    prepared = prepare(corpus, settings)
-    summarizer = Summarizer(
-        prepared.model, prepared.tokenizer, 40, settings.decoding
-    )
+    summarizer = SummarizationRun(corpus, settings).summarizer()
     summarizer.save(tmp_path)
     articles = ["the cat sat on the mat", "", "naïve Käse </s>!"]
     found = served(tmp_path / runs.SAVED_MODEL, articles)
@@ -460,7 +454,7 @@ def test_what_is_no_bart_is_refused(changes, message, corpus, preset):
         settings["preset"] = str(preset / "gone")
         message = message.replace("gone:", f"{settings['preset']}:")
     with pytest.raises(InputError, match=message):
-        prepare(corpus, dataclasses.replace(SETTINGS, **settings))
+        SummarizationRun(corpus, dataclasses.replace(SETTINGS, **settings))
 
 
 # --- optimizer and batches ---------------------------------------------------
@@ -479,10 +473,10 @@ def test_learning_rate_rises_and_falls_to_zero():
 
 
 def test_batches_are_barts(corpus):
-    prepared = prepare(corpus, SETTINGS)
-    epoch = EpochNumber()
+    batches = SummarizationRun(corpus, SETTINGS).batches(EpochNumber())
     seen = []
-    for x, y in prepared.training_batches(3, epoch).as_numpy_iterator():
+    for index in range(len(batches)):
+        x, y = batches[index]
         source, target = x["encoder_token_ids"], x["decoder_token_ids"]
         # Far shorter than the articles, and padded to no more than theirs.
         assert target.shape[1] == 8 and source.shape[1] in (8, 16)
@@ -512,16 +506,19 @@ def test_command_line_summarizes_and_scores(
     write_data(corpus, tmp_path)
     source = tmp_path / "val.source"
     model = f"--model={directory}"
-    assert main(["summarize", model, f"--source={source}"]) == 0
+    assert main(["generate", "summarization", model, f"--source={source}"]) == 0
     summarized = capsys.readouterr().out.splitlines()
     assert len(summarized) == len(corpus.valid)
     monkeypatch.setattr(
         sys, "stdin", io.StringIO("\r\n".join(corpus.valid.sources))
     )
-    assert main(["summarize", model]) == 0
+    assert main(["generate", "summarization", model]) == 0
     assert capsys.readouterr().out.splitlines() == summarized
     reference = f"--reference={tmp_path / 'val.target'}"
-    assert main(["score", model, f"--source={source}", reference]) == 0
+    assert (
+        main(["score", "summarization", model, f"--source={source}", reference])
+        == 0
+    )
     scorer = rouge_scorer.RougeScorer(["rouge2"], use_stemmer=True)
     expected = 100 * np.mean(
         [
@@ -531,7 +528,7 @@ def test_command_line_summarizes_and_scores(
     )
     assert f"ROUGE-2    {expected:.2f}" in capsys.readouterr().out
     # More than the model has positions for.
-    assert main(["summarize", model, "--max-length=99"]) == 2
+    assert main(["generate", "summarization", model, "--max-length=99"]) == 2
     assert "--max-length: expected at most" in capsys.readouterr().err
 
 
@@ -557,18 +554,23 @@ def test_command_line_summarizes_and_scores(
     ],
 )
 def test_flags_that_do_not_fit_are_refused(arguments, message, capsys):
-    with pytest.raises(SystemExit):
-        parse(["train", *arguments.split()])
+    assert main(["train", "summarization", *arguments.split()]) == 2
     assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("train --data gone", "--data gone: not a directory."),
-        ("train --data .", "no train.source, train.target"),
-        ("summarize --model gone", "--model gone: no model.keras. Expected"),
-        ("train --recipe nope --data .", "expected one of cnn_dailymail"),
+        ("train summarization --data gone", "--data gone: not a directory."),
+        ("train summarization --data .", "no train.source, train.target"),
+        (
+            "generate summarization --model gone",
+            "--model gone: no model.keras. Expected",
+        ),
+        (
+            "train summarization --recipe nope --data .",
+            "expected one of cnn_dailymail",
+        ),
     ],
 )
 def test_errors_are_one_line(arguments, message, tmp_path, capsys, monkeypatch):

@@ -12,20 +12,20 @@ import tensorflow as tf
 from bart import bart_tokenizer
 
 from reproduce.common.errors import InputError
-from reproduce.common.parallel_text import ParallelText
-from reproduce.summarization import docstrings
-from reproduce.summarization.corpus import load_files
-from reproduce.summarization.corpus import load_line_files
-from reproduce.summarization.docstrings import load_docstrings
-from reproduce.summarization.stories import is_stories
-from reproduce.summarization.stories import load_stories
-from reproduce.summarization.tfds import load_tfds
-from reproduce.summarization.tokenizers import BytePairTokenizer
-from reproduce.summarization.tokenizers import encode
-from reproduce.summarization.tokenizers import load_tokenizer
-from reproduce.summarization.tokenizers import source_ids
-from reproduce.summarization.tokenizers import summary_texts
-from reproduce.summarization.tokenizers import train_tokenizer
+from reproduce.data import docstrings
+from reproduce.data.bart_tokenizers import BytePairTokenizer
+from reproduce.data.bart_tokenizers import encode
+from reproduce.data.bart_tokenizers import load_tokenizer
+from reproduce.data.bart_tokenizers import source_ids
+from reproduce.data.bart_tokenizers import summary_texts
+from reproduce.data.bart_tokenizers import train_tokenizer
+from reproduce.data.docstrings import load_docstrings
+from reproduce.data.parallel_text import ParallelText
+from reproduce.data.stories import is_stories
+from reproduce.data.stories import load_stories
+from reproduce.data.summarization_corpus import load_files
+from reproduce.data.summarization_corpus import load_line_files
+from reproduce.data.summarization_tfds import load_tfds
 
 # --- line files --------------------------------------------------------------
 
@@ -353,7 +353,7 @@ def test_docstrings_are_the_same_in_another_process(monkeypatch):
     # One package: reading all takes seconds.
     code = (
         "import hashlib\n"
-        "from reproduce.summarization import docstrings\n"
+        "from reproduce.data import docstrings\n"
         "roots = docstrings._roots()\n"
         "docstrings._roots = lambda: {'numpy': roots['numpy']}\n"
         "c = docstrings.load_docstrings(100, 20, 20)\n"

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from reproduce.common.beam_search import SpecialIds
-from reproduce.common.beam_search import beam_search
-from reproduce.common.repetition import no_repeated_ngrams
-from reproduce.summarization.decoding import Decoding
-from reproduce.summarization.decoding import constraint
-from reproduce.summarization.decoding import summarize
-from reproduce.summarization.model import Configuration
-from reproduce.summarization.model import bart_inputs
-from reproduce.summarization.model import small_bart
+from reproduce.decoding.beam_search import SpecialIds
+from reproduce.decoding.beam_search import beam_search
+from reproduce.decoding.repetition import no_repeated_ngrams
+from reproduce.decoding.summarize import Decoding
+from reproduce.decoding.summarize import constraint
+from reproduce.decoding.summarize import summarize
+from reproduce.models.bart import Configuration
+from reproduce.models.bart import bart_inputs
+from reproduce.models.bart import small_bart
 
 ops = keras.ops
 

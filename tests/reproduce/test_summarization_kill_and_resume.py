@@ -11,7 +11,8 @@ from killing import run_and_kill
 from reproduce.common import runs
 
 FLAGS = (
-    "train --epochs=3 --max-tokens=256 --vocabulary-size=40 --dropout=0.2 "
+    "train summarization --epochs=3 --max-tokens=256 --vocabulary-size=40 "
+    "--dropout=0.2 "
     "--max-source-length=24 --max-target-length=8 --max-length=6 "
     "--beam-size=1 --warm-up=2 --validate-every=1 --average=1 --accumulate=2 "
     "--seed=4"
@@ -19,14 +20,15 @@ FLAGS = (
 
 SHRINK = """
 import dataclasses
-from reproduce.summarization import __main__ as program
-from reproduce.summarization import summarizer
+from reproduce.decoding import summarizer
+from reproduce.decoding import text_to_text
+from reproduce.models.bart import CONFIGURATIONS
 # These take seconds, and are not what is looked at.
-summarizer.export_functions = lambda *arguments: None
-summarizer.Summarizer.summarize = lambda self, texts: list(texts)
-tiny = program.CONFIGURATIONS["tiny"]
-program.CONFIGURATIONS["tiny"] = dataclasses.replace(
-    tiny, num_layers=1, width=8, feed_forward=8, num_heads=2
+text_to_text.export_functions = lambda *arguments: None
+summarizer.Summarizer.generate = lambda self, texts: list(texts)
+CONFIGURATIONS["tiny"] = dataclasses.replace(
+    CONFIGURATIONS["tiny"],
+    num_layers=1, width=8, feed_forward=8, num_heads=2,
 )
 """
 
@@ -43,7 +45,7 @@ def outputs(tmp_path_factory):
     undisturbed = tmp_path_factory.mktemp("undisturbed")
     killed = tmp_path_factory.mktemp("killed")
     run_and_kill(
-        "reproduce.summarization",
+        "reproduce",
         SHRINK,
         [*FLAGS.split(), f"--data={data}"],
         undisturbed,

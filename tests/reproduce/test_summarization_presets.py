@@ -9,8 +9,8 @@ import tensorflow as tf
 from bart import bart_tokenizer
 
 from reproduce.common.errors import InputError
-from reproduce.summarization.model import bart_inputs
-from reproduce.summarization.model import preset_bart
+from reproduce.models.bart import bart_inputs
+from reproduce.models.bart import preset_bart
 
 safetensors = pytest.importorskip("safetensors.numpy")
 

@@ -8,10 +8,10 @@ from rouge_score import rouge_scorer
 from rouge_score import scoring
 
 from reproduce.common.errors import InputError
-from reproduce.summarization.baselines import lead
-from reproduce.summarization.baselines import names
-from reproduce.summarization.scoring import KINDS
-from reproduce.summarization.scoring import score
+from reproduce.scores.baselines import lead
+from reproduce.scores.baselines import names
+from reproduce.scores.rouge import KINDS
+from reproduce.scores.rouge import score
 
 REFERENCES = [
     "The cats are running home. Dogs stay!",

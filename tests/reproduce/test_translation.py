@@ -13,42 +13,51 @@ import sacrebleu
 import tensorflow as tf
 
 from rdrop_keras import recipes
+from reproduce import outputs
+from reproduce import runner
+from reproduce.__main__ import main
+from reproduce.__main__ import parse
 from reproduce.common import runs
 from reproduce.common.checkpoints import Checkpoints
 from reproduce.common.checkpoints import average_weights
-from reproduce.common.compare import run_directory
 from reproduce.common.errors import InputError
 from reproduce.common.history import read_history
-from reproduce.translation import train as train_module
-from reproduce.translation import translator as translator_module
-from reproduce.translation.__main__ import main
-from reproduce.translation.cldr import load_cldr
-from reproduce.translation.compare import compare
-from reproduce.translation.configurations import CONFIGURATIONS
-from reproduce.translation.flags import parse
-from reproduce.translation.recipe import recipe_flags
-from reproduce.translation.scoring import score
-from reproduce.translation.train import Settings
-from reproduce.translation.train import train
-from reproduce.translation.translator import Decoding
-from reproduce.translation.translator import Translator
+from reproduce.comparison import compare
+from reproduce.comparison import run_directory
+from reproduce.data.cldr import load_cldr
+from reproduce.decoding import text_to_text
+from reproduce.decoding.translator import Translator
+from reproduce.models.translation_sizes import CONFIGURATIONS
+from reproduce.runner import train
+from reproduce.scores.bleu import score
+from reproduce.tasks import translation
+from reproduce.tasks.translation import TASK
+from reproduce.tasks.translation import Settings
 
 SETTINGS = Settings(
     arm="rdrop",
     alpha=2.0,
     seed=3,
     epochs=3,
-    configuration=dataclasses.replace(
-        CONFIGURATIONS["tiny"], num_layers=1, width=16, feed_forward=16
-    ),
     vocabulary_size=150,
     max_tokens=512,
+    validate_every=1,
     warm_up=2,
-    decoding=Decoding(beam_size=2),
+    beam_size=2,
 )
 
 # The other two go the same ways.
 COMPARED = ("doubled", "rdrop")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_model():
+    small = dataclasses.replace(
+        CONFIGURATIONS["tiny"], num_layers=1, width=16, feed_forward=16
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(CONFIGURATIONS, "tiny", small)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +68,7 @@ def corpus():
 @pytest.fixture(scope="module")
 def compared(corpus, tmp_path_factory):
     output = tmp_path_factory.mktemp("compared")
-    export = translator_module.export_functions
+    export = text_to_text.export_functions
 
     def export_one(path, *args):
         # An export takes seconds, and the tests look at this one alone.
@@ -67,14 +76,15 @@ def compared(corpus, tmp_path_factory):
             export(path, *args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(translator_module, "export_functions", export_one)
-        result = compare(corpus, SETTINGS, COMPARED, (3,), output)
+        patch.setattr(text_to_text, "export_functions", export_one)
+        settings = dataclasses.replace(SETTINGS, output=output)
+        result = compare(TASK, corpus, settings, COMPARED, (3,))
     return output, result
 
 
 @pytest.fixture
 def no_export(monkeypatch):
-    monkeypatch.setattr(translator_module, "export_functions", lambda *_: None)
+    monkeypatch.setattr(text_to_text, "export_functions", lambda *_: None)
 
 
 def test_arms_differ_by_their_arm_alone(compared):
@@ -93,6 +103,7 @@ def test_arms_differ_by_their_arm_alone(compared):
         history = read_history(directory / runs.HISTORY)
         assert len(history["val_loss"]) == SETTINGS.epochs
         assert len(history["val_bleu"]) == SETTINGS.epochs
+        assert metrics["versions"]["sacrebleu"] == sacrebleu.__version__
         assert ("consistency_loss" in history) == (arm == "rdrop")
         final.add(history["val_loss"][-1])
     assert len(final) == len(COMPARED)
@@ -104,7 +115,7 @@ def test_metrics_are_those_of_the_files_written(compared, corpus):
     translator = Translator.load(directory)
     assert translator.decoding == SETTINGS.decoding
     assert metrics["parameters"] == translator.model.count_params()
-    translations = translator.translate(corpus.test.sources)
+    translations = translator.generate(corpus.test.sources)
     references = [list(corpus.test.targets)]
     expected = sacrebleu.corpus_bleu(translations, references).score
     np.testing.assert_allclose(metrics["test"]["bleu"], expected)
@@ -121,6 +132,7 @@ def test_run_writes_everything(compared):
     directory = run_directory(compared[0], "rdrop", 3)
     assert {path.name for path in directory.iterdir()} == {
         "run.json",
+        "run.lock",
         "metrics.json",
         "history.csv",
         "curves.png",
@@ -169,7 +181,7 @@ def test_saved_model_translates_without_rdrop_and_keras_hub(compared, corpus):
     ]
     np.testing.assert_allclose(result["score"], expected["score"], rtol=1e-4)
     # And the order of the texts, by which they are batched, changes nothing.
-    assert translator.translate(texts) == result["translation"]
+    assert translator.generate(texts) == result["translation"]
 
 
 # Keras's CSVLogger leaves its file open when an exception ends `fit`.
@@ -180,7 +192,7 @@ def test_interrupted_run_resumes_to_the_same_end(
     monkeypatch = pytest.MonkeyPatch()
     undisturbed = run_directory(compared[0], "rdrop", 3)
 
-    class Cut(train_module.BackupAndRestore):
+    class Cut(runner.BackupAndRestore):
         """After the checkpoint of the second epoch, before its backup."""
 
         def on_epoch_end(self, epoch, logs=None):
@@ -188,16 +200,19 @@ def test_interrupted_run_resumes_to_the_same_end(
                 raise KeyboardInterrupt
             super().on_epoch_end(epoch, logs)
 
-    monkeypatch.setattr(train_module, "BackupAndRestore", Cut)
+    monkeypatch.setattr(runner, "BackupAndRestore", Cut)
+    settings = dataclasses.replace(SETTINGS, output=tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        train(corpus, SETTINGS, tmp_path)
+        train(TASK, corpus, settings)
     monkeypatch.undo()
-    assert not runs.is_finished(tmp_path)
+    assert not outputs.is_finished(tmp_path)
 
+    with pytest.raises(InputError, match="an interrupted run. Give --resume"):
+        train(TASK, corpus, settings)
+    settings = dataclasses.replace(settings, resume=True)
     with pytest.raises(InputError, match="alpha was 2.0, now 3.0"):
-        other = dataclasses.replace(SETTINGS, alpha=3.0)
-        train(corpus, other, tmp_path, resume=True)
-    metrics = train(corpus, SETTINGS, tmp_path, resume=True)
+        train(TASK, corpus, dataclasses.replace(settings, alpha=3.0))
+    metrics = train(TASK, corpus, settings)
     expected = runs.read_json(undisturbed / runs.METRICS)
     for part in ("valid", "test"):
         for name in ("loss", "accuracy", "bleu", "chrf"):
@@ -211,8 +226,8 @@ def test_interrupted_run_resumes_to_the_same_end(
         np.testing.assert_allclose(found[name], curve, rtol=1e-5)
     # A finished run is read, not trained again.
     with monkeypatch.context() as patch:
-        patch.setattr(train_module, "_build", None)
-        assert train(corpus, SETTINGS, tmp_path, resume=True) == metrics
+        patch.setattr(TASK, "begin", None)
+        assert train(TASK, corpus, settings) == metrics
 
 
 # --- choice of weights -------------------------------------------------------
@@ -324,8 +339,9 @@ def test_average_names_a_file_that_cannot_be_read(tmp_path):
 def test_settings_reach_the_model(corpus, tmp_path, monkeypatch, no_export):
     settings = dataclasses.replace(
         SETTINGS,
+        output=tmp_path,
         epochs=2,
-        joint=False,
+        separate_vocabularies=True,
         accumulate=3,
         vocabulary_chunk=7,
         weight_decay=1e-3,
@@ -334,15 +350,14 @@ def test_settings_reach_the_model(corpus, tmp_path, monkeypatch, no_export):
         label_smoothing=0.2,
     )
     seen = []
-    compile_model = train_module._compile
 
-    def spy(model, settings):
-        compile_model(model, settings)
-        seen.append(model)
+    def spy(data, settings):
+        seen.append(translation.TranslationRun(data, settings))
+        return seen[0]
 
-    monkeypatch.setattr(train_module, "_compile", spy)
-    metrics = train(corpus, settings, tmp_path)
-    (model,) = seen
+    monkeypatch.setattr(TASK, "begin", spy)
+    metrics = train(TASK, corpus, settings)
+    model = seen[0].model
     optimizer = model.optimizer
     assert optimizer.gradient_accumulation_steps == 3
     assert optimizer.weight_decay == 1e-3
@@ -358,15 +373,27 @@ def test_settings_reach_the_model(corpus, tmp_path, monkeypatch, no_export):
     translator = Translator.load(tmp_path, beam_size=1)
     assert translator.source is not translator.target
     assert translator.decoding.beam_size == 1
-    assert len(translator.translate(corpus.test.sources)) == 12
+    assert len(translator.generate(corpus.test.sources)) == 12
+
+
+def test_updates_take_the_place_of_epochs(corpus):
+    run = translation.TranslationRun(corpus, SETTINGS)
+    steps = run.batching.steps_per_epoch(run.pairs)
+    for updates, epochs in ((1, 1), (steps, 1), (steps + 1, 2)):
+        settings = dataclasses.replace(SETTINGS, updates=updates)
+        assert translation.TranslationRun(corpus, settings).epochs == epochs
+
+
+def _parse(*arguments):
+    return parse("train", "translation", arguments)
 
 
 @pytest.mark.parametrize("name", recipes.names("translation"))
 def test_recipe_is_the_configuration_that_runs(name, tmp_path):
     recipe = recipes.get(name)
-    flags = parse(["train", "--recipe", name, "--data", str(tmp_path)])
+    flags = _parse("--recipe", name, "--data", str(tmp_path))
     # What nobody states keeps the program's own default.
-    own = parse(["train"])
+    own = _parse()
     for flag, value in (
         ("alpha", recipe.alpha),
         ("dropout", recipe.dropout.rate),
@@ -395,9 +422,9 @@ def test_recipe_is_the_configuration_that_runs(name, tmp_path):
 
 
 def test_flags_change_a_recipe(tmp_path):
-    flags = parse(
-        ["train", "--recipe", "iwslt14_de_en", "--data", str(tmp_path)]
-        + ["--alpha", "3", "--updates", "10"]
+    flags = _parse(
+        *("--recipe", "iwslt14_de_en", "--data", str(tmp_path)),
+        *("--alpha", "3", "--updates", "10"),
     )
     assert (flags.alpha, flags.updates) == (3.0, 10)
     assert flags.warm_up == 4000
@@ -405,8 +432,15 @@ def test_flags_change_a_recipe(tmp_path):
 
 def test_unknown_recipe_is_named(capsys, tmp_path):
     with pytest.raises(InputError, match="expected one of"):
-        recipe_flags("glue_mrpc_bert_base")
-    arguments = ["train", "--recipe", "iwslt", "--data", str(tmp_path)]
+        TASK.recipe_settings("glue_mrpc_bert_base")
+    arguments = [
+        "train",
+        "translation",
+        "--recipe",
+        "iwslt",
+        "--data",
+        str(tmp_path),
+    ]
     assert main(arguments) == 2
     assert "error: --recipe iwslt: expected one of" in capsys.readouterr().err
 
@@ -420,16 +454,16 @@ def test_unknown_recipe_is_named(capsys, tmp_path):
         (["--test-tsv", "a"], "--test-tsv needs --train-tsv"),
         (
             ["--data", "d", "--train-tsv", "a", "--valid-tsv", "b"],
-            "give parallel files, or",
+            "Give parallel files, or",
         ),
         (["--dropout", "1.0"], "less than 1"),
         (["--max-ratio", "0.5"], "at least 1"),
     ],
 )
 def test_contradicting_flags_are_refused(arguments, message, capsys):
-    with pytest.raises(SystemExit):
-        parse(["train", *arguments])
-    assert message in capsys.readouterr().err
+    assert main(["train", "translation", *arguments]) == 2
+    printed = capsys.readouterr().err
+    assert message in printed and printed.count("\n") == 1
 
 
 # --- scores ------------------------------------------------------------------
@@ -462,31 +496,33 @@ def test_commands(corpus, tmp_path, monkeypatch, capsys, no_export):
             path.write_text("\n".join(lines) + "\n", encoding="utf-8")
             files[f"--{part}-{side}"] = str(path)
     output = tmp_path / "run"
-    arguments = ["train", "--arm", "plain", "--epochs", "1"]
+    arguments = ["train", "translation", "--arm", "plain", "--epochs", "1"]
     arguments += [item for pair in files.items() for item in pair]
     arguments += ["--vocabulary-size", "150", "--output", str(output)]
-    monkeypatch.setitem(CONFIGURATIONS, "tiny", SETTINGS.configuration)
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     assert "valid: BLEU" in printed and f"written to {output}" in printed
 
+    generate = ["generate", "translation"]
     source, target = files["--valid-source"], files["--valid-target"]
-    assert main(["translate", "--model", str(output), "--source", source]) == 0
+    assert main([*generate, "--model", str(output), "--source", source]) == 0
     translated = capsys.readouterr().out.splitlines()
     assert len(translated) == len(corpus.valid)
     monkeypatch.setattr(
         sys, "stdin", io.StringIO("\r\n".join(corpus.valid.sources))
     )
-    assert main(["translate", "--model", str(output)]) == 0
+    assert main([*generate, "--model", str(output)]) == 0
     assert capsys.readouterr().out.splitlines() == translated
 
     arguments = ["--source", source, "--reference", target]
-    assert main(["score", "--model", str(output), *arguments]) == 0
+    assert (
+        main(["score", "translation", "--model", str(output), *arguments]) == 0
+    )
     expected = sacrebleu.corpus_bleu(translated, [list(corpus.valid.targets)])
     assert capsys.readouterr().out.startswith(f"BLEU {expected.score:.2f}")
 
-    assert main(["translate", "--model", str(tmp_path / "none")]) == 2
+    assert main([*generate, "--model", str(tmp_path / "none")]) == 2
     assert "no model.keras" in capsys.readouterr().err
     (output / runs.MODEL).write_bytes(b"broken")
-    assert main(["translate", "--model", str(output)]) == 2
+    assert main([*generate, "--model", str(output)]) == 2
     assert "model.keras cannot be read" in capsys.readouterr().err

@@ -2,22 +2,24 @@
 
 from collections import Counter
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from reproduce.common.arms import batches_of
-from reproduce.common.batching import Batching
-from reproduce.common.batching import EncodedPairs
+from reproduce.common.epochs import EpochNumber
 from reproduce.common.errors import InputError
-from reproduce.common.parallel_text import ParallelText
-from reproduce.common.special_ids import BOS
-from reproduce.common.special_ids import EOS
-from reproduce.common.special_ids import PAD
-from reproduce.translation.batching import encode_pairs
-from reproduce.translation.batching import source_ids
-from reproduce.translation.subwords import Subwords
-from reproduce.translation.subwords import train_subwords
+from reproduce.data.batching import Batching
+from reproduce.data.batching import EncodedPairs
+from reproduce.data.parallel_text import ParallelText
+from reproduce.data.special_ids import BOS
+from reproduce.data.special_ids import EOS
+from reproduce.data.special_ids import PAD
+from reproduce.data.subwords import Subwords
+from reproduce.data.subwords import encode_pairs
+from reproduce.data.subwords import source_ids
+from reproduce.data.subwords import train_subwords
 
 # For 39 subwords and EOS at most.
 BATCHING = Batching((8, 16, 24, 40), max_tokens=96)
@@ -37,7 +39,7 @@ def _pairs(count=200, seed=0, longest=39):
 
 
 def _batches(dataset):
-    return list(dataset.as_numpy_iterator())
+    return [dataset[index] for index in range(len(dataset))]
 
 
 def _epoch(pairs, batching=BATCHING, seed=1, epoch=0):
@@ -204,19 +206,39 @@ def test_evaluation_batches_are_always_the_same():
     assert _in(batches)[: len(shortest)] == shortest
 
 
-def test_number_of_batches_is_known_to_keras():
-    pairs = _pairs()
-    steps = BATCHING.steps_per_epoch(pairs)
-    training = BATCHING.training_batches(pairs, 1, lambda: 0)
-    for dataset in (training, BATCHING.evaluation_batches(pairs)):
-        assert int(dataset.cardinality()) == steps
-        assert dataset.element_spec == (
-            {
-                "source_ids": tf.TensorSpec([None, None], tf.int32),
-                "target_ids": tf.TensorSpec([None, None], tf.int32),
-            },
-            tf.TensorSpec([None, None], tf.int32),
-        )
+@pytest.mark.parametrize("short_targets", [False, True])
+def test_keras_sees_that_lengths_vary(short_targets):
+    # Keras looks at two batches; each length may be that of both.
+    pairs = _pairs(2000)
+    batching = Batching((8, 16, 40), 96, short_targets=short_targets)
+    for epoch in range(20):
+        batches = batching.training_batches(pairs, 1, lambda e=epoch: e)
+        assert len(batches) == batching.steps_per_epoch(pairs)
+        (first, second), labels = zip(batches[0], batches[1])
+        assert first["source_ids"].shape[1] != second["source_ids"].shape[1]
+        if len({len(rows[0]) for _, rows in _batches(batches)}) > 1:
+            assert labels[0].shape[1] != labels[1].shape[1]
+
+
+def test_fit_goes_through_batches_in_the_order_of_each_epoch():
+    pairs = _pairs(100)
+    epoch = EpochNumber()
+    batches = BATCHING.training_batches(pairs, 1, epoch)
+    ids = keras.Input((None,), dtype="int32", name="source_ids")
+    others = keras.Input((None,), dtype="int32", name="target_ids")
+    outputs = keras.ops.cast(others[..., None], "float32") * 0.0
+    model = keras.Model({"source_ids": ids, "target_ids": others}, outputs)
+    seen = []
+
+    def record(y_true, y_pred):
+        seen.append(np.array(y_true))
+        return keras.ops.mean(y_pred)
+
+    model.compile(loss=record, run_eagerly=True)
+    model.fit(batches, epochs=4, initial_epoch=2, verbose=0, callbacks=[epoch])
+    expected = [y for e in (2, 3) for _, y in _epoch(pairs, epoch=e)]
+    assert all(map(np.array_equal, seen, expected))
+    assert len(seen) == len(expected)
 
 
 def test_doubled_arm_has_every_row_twice():

@@ -11,24 +11,24 @@ import sentencepiece
 import tensorflow as tf
 
 from reproduce.common.errors import InputError
-from reproduce.common.parallel_text import ParallelText
-from reproduce.common.parallel_text import Report
-from reproduce.common.parallel_text import read_parallel
-from reproduce.common.parallel_text import read_sentences
-from reproduce.common.parallel_text import read_tsv
-from reproduce.common.special_ids import EOS
-from reproduce.common.special_ids import UNK
-from reproduce.translation import cldr
-from reproduce.translation.cldr import languages
-from reproduce.translation.cldr import load_cldr
-from reproduce.translation.cldr import phrases
-from reproduce.translation.corpus import filter_pairs
-from reproduce.translation.corpus import load_files
-from reproduce.translation.corpus import load_iwslt14
-from reproduce.translation.corpus import load_tsv
-from reproduce.translation.subwords import Subwords
-from reproduce.translation.subwords import subwords_of
-from reproduce.translation.subwords import train_subwords
+from reproduce.data import cldr
+from reproduce.data.cldr import languages
+from reproduce.data.cldr import load_cldr
+from reproduce.data.cldr import phrases
+from reproduce.data.parallel_text import ParallelText
+from reproduce.data.parallel_text import Report
+from reproduce.data.parallel_text import read_parallel
+from reproduce.data.parallel_text import read_sentences
+from reproduce.data.parallel_text import read_tsv
+from reproduce.data.special_ids import EOS
+from reproduce.data.special_ids import UNK
+from reproduce.data.subwords import Subwords
+from reproduce.data.subwords import subwords_of
+from reproduce.data.subwords import train_subwords
+from reproduce.data.translation_corpus import filter_pairs
+from reproduce.data.translation_corpus import load_files
+from reproduce.data.translation_corpus import load_iwslt14
+from reproduce.data.translation_corpus import load_tsv
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -369,7 +369,7 @@ def test_cldr_knows_its_languages():
 def test_cldr_is_the_same_in_every_process(corpus):
     code = (
         "import hashlib\n"
-        "from reproduce.translation.cldr import load_cldr\n"
+        "from reproduce.data.cldr import load_cldr\n"
         "print(hashlib.sha256(repr(load_cldr()).encode()).hexdigest())"
     )
     digests = {

@@ -9,11 +9,11 @@ import reference
 import tensorflow as tf
 
 from reproduce.common.export import export_functions
-from reproduce.common.special_ids import BOS
-from reproduce.common.special_ids import EOS
-from reproduce.common.special_ids import PAD
-from reproduce.translation import decoding
-from reproduce.translation.model import Transformer
+from reproduce.data.special_ids import BOS
+from reproduce.data.special_ids import EOS
+from reproduce.data.special_ids import PAD
+from reproduce.decoding import translate as decoding
+from reproduce.models.translation import Transformer
 
 ops = keras.ops
 VOCABULARY, STATES = 6, 7

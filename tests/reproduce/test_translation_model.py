@@ -10,11 +10,11 @@ import tensorflow as tf
 
 from rdrop_keras import RDrop
 from rdrop_keras.losses import LabelSmoothedCrossentropy
-from reproduce.common.special_ids import BOS
-from reproduce.common.special_ids import PAD
-from reproduce.translation import layers
-from reproduce.translation.configurations import CONFIGURATIONS
-from reproduce.translation.model import Transformer
+from reproduce.data.special_ids import BOS
+from reproduce.data.special_ids import PAD
+from reproduce.models import translation_layers as layers
+from reproduce.models.translation import Transformer
+from reproduce.models.translation_sizes import CONFIGURATIONS
 
 ops = keras.ops
 VOCABULARY = 13

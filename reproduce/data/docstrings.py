@@ -1,0 +1,263 @@
+"""Docstrings to summarize: their bodies are articles, their first lines
+summaries.
+
+Those of the standard library, NumPy, Keras and TensorFlow, as they are
+installed. The sources are parsed and never imported, so that reading them runs
+nothing. An article is the name of a function or class, in words, the names of
+the parameters, and what its docstring says after the summary line:
+
+    "nan max (a, axis, out): Parameters ---------- a : array_like Array ..."
+
+What pairs there are depends on the versions of Python and of the three
+packages, and on nothing else of the machine.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import os
+import re
+import sysconfig
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from reproduce.common.errors import InputError
+from reproduce.data.parallel_text import ParallelText
+from reproduce.data.summarization_corpus import Corpus
+
+PACKAGES = ("numpy", "keras", "tensorflow")
+# Whole folders that some distributions ship apart, that hold copies of what
+# is read elsewhere, or that machines wrote.
+LEFT_OUT = {
+    "python": (
+        *("__pycache__", "site-packages", "dist-packages", "test", "tests"),
+        *("idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3"),
+        *("distutils", "pydoc_data", "encodings"),
+    ),
+    "numpy": ("tests", "testing", "f2py", "distutils"),
+    "keras": ("legacy", "testing"),
+    "tensorflow": (
+        *("keras", "lite", "compiler", "tools", "tpu", "debug", "core"),
+        *("include", "_api", "tsl", "dtensor", "autograph", "profiler"),
+    ),
+}
+# A docstring that goes on after an empty line, or something that looks so.
+PARAGRAPHS = re.compile(rb'"""[^"]+\n[ \t]*\r?\n')
+# How many parts of a path name a package: `numpy/linalg`, `keras/src/layers`.
+DEPTHS = {"python": 1, "numpy": 1, "keras": 2, "tensorflow": 2}
+SUMMARY_WORDS = (3, 24)
+BODY_WORDS = 8
+# A pair keeps so many words of its body; more would be cut by the model.
+ARTICLE_WORDS = 80
+# Packages with more pairs are for training whatever their hash.
+LARGEST_HELD_OUT = 150
+# So many words in a row are in one part alone.
+SHARED_WORDS = 12
+
+
+Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+# Where words meet within a name: `get_HTMLParser`, `getHTMLParser`.
+WORD_ENDS = re.compile(r"_+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+class Docstring(NamedTuple):
+    """An article, its summary, and the package that both are from."""
+
+    package: str
+    article: str
+    summary: str
+
+
+def load_docstrings(
+    train_pairs: int = 4000, valid_pairs: int = 200, test_pairs: int = 400
+) -> Corpus:
+    """Returns the docstrings of the installed packages as a corpus.
+
+    Whole packages are for validation, for the test or for training: which,
+    hashes of their names settle. No summary and no body is there twice. Nor is
+    there a run of twelve words that a validation or test pair shares with a
+    training pair.
+
+    Args:
+        train_pairs: How many training pairs to use, chosen by their hashes.
+        valid_pairs: How many validation pairs.
+        test_pairs: How many test pairs.
+
+    Raises:
+        InputError: If there are not as many docstrings.
+    """
+    packages: dict[str, list[Docstring]] = {}
+    for docstring in _distinct(read_docstrings()):
+        packages.setdefault(docstring.package, []).append(docstring)
+    held_out = {"test": test_pairs, "valid": valid_pairs}
+    parts: dict[str, list[Docstring]] = {"test": [], "valid": [], "train": []}
+    for package in sorted(packages, key=_hash):
+        found = packages[package]
+        short = [
+            part
+            # Twice as many, since some share words with training pairs.
+            for part, wanted in held_out.items()
+            if len(parts[part]) < 2 * wanted
+        ]
+        if short and len(found) <= LARGEST_HELD_OUT:
+            # By turns, so that both get packages of every kind.
+            part = min(short, key=lambda part: len(parts[part]))
+            parts[part] += found
+        else:
+            parts["train"] += found
+    train = _first(parts["train"], train_pairs, "train")
+    known = set().union(*map(_runs, train))
+    texts = {"train": _text(train)}
+    for part, wanted in held_out.items():
+        fresh = [d for d in parts[part] if known.isdisjoint(_runs(d))]
+        chosen = _first(fresh, wanted, part)
+        known = known.union(*map(_runs, chosen))
+        texts[part] = _text(chosen)
+    return Corpus("docstrings", **texts)
+
+
+def read_docstrings() -> Iterator[Docstring]:
+    """Reads all that have a summary line and a body, package by package.
+
+    Duplicates are among them.
+    """
+    for root_name, root in _roots().items():
+        for path in _modules(root, frozenset(LEFT_OUT[root_name])):
+            parts = path.relative_to(root).with_suffix("").parts
+            # A module of no folder is a package of its own in the standard
+            # library, and belongs to the package elsewhere.
+            folders = parts if root_name == "python" else parts[:-1]
+            package = ".".join((root_name, *folders[: DEPTHS[root_name]]))
+            for article, summary in _docstrings_of(path):
+                yield Docstring(package, article, summary)
+
+
+def _modules(root: Path, left_out: frozenset[str]) -> Iterator[Path]:
+    for folder, folders, files in os.walk(root):
+        # In place, which keeps the walk out of what was taken away.
+        folders[:] = sorted(set(folders) - left_out)
+        for name in sorted(files):
+            if name.endswith(".py") and not (
+                name.startswith(("gen_", "_sysconfigdata", "test_"))
+                or name.endswith("_test.py")
+            ):
+                yield Path(folder, name)
+
+
+def _roots() -> dict[str, Path]:
+    roots = {"python": Path(sysconfig.get_path("stdlib"))}
+    for package in PACKAGES:
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            raise InputError(
+                f"Expected the package {package}, to read its docstrings. "
+                "Install it, or give files by --train-source and its like."
+            )
+        roots[package] = Path(spec.origin).parent
+    return roots
+
+
+def _docstrings_of(path: Path) -> Iterator[tuple[str, str]]:
+    content = path.read_bytes()
+    # Parsing takes long, and most files have no docstring of two paragraphs.
+    if not PARAGRAPHS.search(content):
+        return
+    try:
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError):
+        # Templates, and files for other versions of Python.
+        return
+    for node in _definitions(tree):
+        summary, _, body = (ast.get_docstring(node) or "").partition("\n\n")
+        # Some summaries are several lines long.
+        summary, body = " ".join(summary.split()), body.split()
+        least, most = SUMMARY_WORDS
+        if (
+            least <= len(summary.split()) <= most
+            and len(body) >= BODY_WORDS
+            and summary.endswith(".")
+            and summary.isascii()
+        ):
+            article = " ".join(body[:ARTICLE_WORDS])
+            if article.isascii():
+                yield f"{_title(node)}: {article}", summary
+
+
+def _definitions(tree: ast.AST) -> Iterator[Definition]:
+    for node in ast.iter_child_nodes(tree):
+        # Not `ast.walk`, which goes through every expression.
+        if isinstance(node, (ast.stmt, ast.ExceptHandler)):
+            if isinstance(node, Definition):
+                yield node
+            yield from _definitions(node)
+
+
+def _title(node: Definition) -> str:
+    name = " ".join(filter(None, WORD_ENDS.split(node.name)))
+    if isinstance(node, ast.ClassDef):
+        return f"class {name}"
+    arguments = node.args
+    names = [
+        argument.arg
+        for argument in (
+            *arguments.posonlyargs,
+            *arguments.args,
+            *arguments.kwonlyargs,
+        )
+        if argument.arg not in ("self", "cls")
+    ]
+    return f"{name} ({', '.join(names)})"
+
+
+def _distinct(docstrings: Iterator[Docstring]) -> Iterator[Docstring]:
+    """Leaves out every docstring whose summary or body was there before."""
+    known: Counter[str] = Counter()
+    for docstring in docstrings:
+        _, _, body = docstring.article.partition(": ")
+        keys = [_key(docstring.summary), _key(body)]
+        if not any(known[key] for key in keys):
+            yield docstring
+        known.update(keys)
+
+
+def _key(text: str) -> str:
+    return "".join(filter(str.isalnum, text.lower()))
+
+
+def _runs(docstring: Docstring) -> set[tuple[str, ...]]:
+    runs = set()
+    for text in (docstring.article, docstring.summary):
+        words = text.lower().split()
+        runs |= {
+            tuple(words[start : start + SHARED_WORDS])
+            for start in range(len(words) - SHARED_WORDS + 1)
+        }
+    return runs
+
+
+def _first(
+    docstrings: list[Docstring], wanted: int, part: str
+) -> list[Docstring]:
+    if len(docstrings) < wanted:
+        raise InputError(
+            f"Expected {wanted} docstrings for the part {part}, got "
+            f"{len(docstrings)}: ask for fewer."
+        )
+    return sorted(docstrings, key=lambda d: _hash(d.article))[:wanted]
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def _text(docstrings: list[Docstring]) -> ParallelText:
+    return ParallelText(
+        tuple(docstring.article for docstring in docstrings),
+        tuple(docstring.summary for docstring in docstrings),
+    )

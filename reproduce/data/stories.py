@@ -1,0 +1,155 @@
+"""CNN/DailyMail as it is published: a file for each story.
+
+    cnn/stories/*.story  dailymail/stories/*.story
+    url_lists/all_train.txt  url_lists/all_val.txt  url_lists/all_test.txt
+
+A story is an article and, behind lines that say `@highlight`, its summary,
+sentence by sentence. A list has the address of a story a line, and the story's
+file is named by the address's SHA-1. Read here as BART's authors prepared it:
+cased, not tokenized, a paragraph or highlight that ends with no full stop given
+one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from reproduce.common.errors import InputError
+from reproduce.data.parallel_text import Malformed
+from reproduce.data.parallel_text import ParallelText
+from reproduce.data.parallel_text import Report
+from reproduce.data.parallel_text import clean_text
+from reproduce.data.parallel_text import collect_pairs
+from reproduce.data.parallel_text import read_sentences
+from reproduce.data.summarization_corpus import PARTS
+from reproduce.data.summarization_corpus import Corpus
+from reproduce.data.summarization_corpus import corpus_of
+
+HIGHLIGHT = "@highlight"
+LIST = "all_{}.txt"
+# As the published preparation has them.
+SENTENCE_ENDS = (
+    *(".", "!", "?", "...", "'", "`", '"', "''", "``"),
+    *("\u2019", "\u201d", ")"),
+)
+
+
+def is_stories(directory: Path) -> bool:
+    """Whether a directory has the lists that say which story is where."""
+    return _list_of(directory, "train") is not None
+
+
+def load_stories(directory: Path) -> Corpus:
+    """Reads the stories of a directory, as its lists divide them.
+
+    Stories that are missing, empty or not UTF-8, and those without article or
+    highlights, are skipped and reported.
+
+    Args:
+        directory: Where the lists are, or a folder `url_lists` with them, and
+            the stories, in any folders.
+
+    Raises:
+        InputError: If a list is missing or has a story twice or that another
+            list has, or there is not a story left in a part.
+    """
+    lists = {part: _list_of(directory, part) for part in PARTS}
+    missing = [LIST.format(PARTS[p]) for p, path in lists.items() if not path]
+    if missing:
+        raise InputError(
+            f"--data {directory}: no {', '.join(missing)} in it or in its "
+            "url_lists. Expected the lists of addresses that go with the "
+            "stories."
+        )
+    names = {part: _story_names(path) for part, path in lists.items()}
+    _check_distinct(directory, names)
+    # One walk, not a look for every story in every folder.
+    paths = {path.name: path for path in directory.rglob("*.story")}
+    if not paths:
+        raise InputError(
+            f"--data {directory}: no *.story files in it. Expected "
+            "cnn/stories and dailymail/stories."
+        )
+    return corpus_of(
+        directory.name,
+        {
+            part: _read_part(lists[part], found, paths)
+            for part, found in names.items()
+        },
+    )
+
+
+def read_story(content: bytes, where: str) -> tuple[str, str]:
+    """Returns the article and the summary of a story.
+
+    Args:
+        content: What the file holds.
+        where: What to call it.
+
+    Raises:
+        Malformed: If it is not UTF-8, or lacks article or summary.
+    """
+    lines = [line.strip() for line in clean_text(content, where).splitlines()]
+    article, highlights = [], []
+    for line in filter(None, lines):
+        if line == HIGHLIGHT:
+            highlights.append([])
+        else:
+            (highlights[-1] if highlights else article).append(_ended(line))
+    summary = [line for highlight in highlights for line in highlight]
+    if not article:
+        raise Malformed(where, "no article")
+    if not summary:
+        raise Malformed(where, "no highlights")
+    return " ".join(article), " ".join(summary)
+
+
+def _list_of(directory: Path, part: str) -> Path | None:
+    name = LIST.format(PARTS[part])
+    for path in (directory / "url_lists" / name, directory / name):
+        if path.is_file():
+            return path
+    return None
+
+
+def _story_names(path: Path) -> list[str]:
+    addresses = (line.strip() for line in read_sentences(path))
+    return [
+        hashlib.sha1(address.encode(), usedforsecurity=False).hexdigest()
+        + ".story"
+        for address in addresses
+        if address
+    ]
+
+
+def _check_distinct(directory: Path, names: dict[str, list[str]]) -> None:
+    counts = Counter(name for found in names.values() for name in found)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise InputError(
+            f"--data {directory}: {len(twice)} stories are in the lists more "
+            f"than once, {twice[0]} first. Expected each in one list, or the "
+            "test would be trained on."
+        )
+
+
+def _read_part(
+    path: Path, names: Iterable[str], paths: dict[str, Path]
+) -> tuple[ParallelText, Report]:
+    def parse(number: int, name: str) -> tuple[str, str]:
+        if name not in paths:
+            raise Malformed(f"{path}:{number}: {name}", "no such story")
+        try:
+            content = paths[name].read_bytes()
+        except OSError as error:
+            raise Malformed(str(paths[name]), str(error.strerror)) from error
+        return read_story(content, str(paths[name]))
+
+    return collect_pairs(parse, list(names), path, skip=True)
+
+
+def _ended(line: str) -> str:
+    return line if line.endswith(SENTENCE_ENDS) else f"{line}."

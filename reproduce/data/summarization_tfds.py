@@ -1,0 +1,67 @@
+"""CNN/DailyMail, or another data set of articles, from tensorflow-datasets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from reproduce.common.errors import InputError
+from reproduce.common.tfds import open_prepared
+from reproduce.data.parallel_text import ParallelText
+from reproduce.data.parallel_text import Report
+from reproduce.data.parallel_text import clean_text
+from reproduce.data.parallel_text import collect_pairs
+from reproduce.data.summarization_corpus import Corpus
+from reproduce.data.summarization_corpus import corpus_of
+
+# What the two texts of an example are called in data sets of tensorflow.
+FEATURES = {
+    "cnn_dailymail": ("article", "highlights"),
+    "xsum": ("document", "summary"),
+    "gigaword": ("document", "summary"),
+}
+DEFAULT = ("article", "highlights")
+
+
+def load_tfds(name: str, directory: Path) -> Corpus:
+    """Reads a data set from the directory where it was prepared.
+
+    Examples without text are skipped and reported.
+
+    Args:
+        name: What tensorflow-datasets calls it, `cnn_dailymail` for instance.
+        directory: Its `data_dir`.
+
+    Raises:
+        InputError: If the package or the data set is not there, has other
+            features, or no training or validation part.
+    """
+    features = FEATURES.get(name.split(":")[0].split("/")[0], DEFAULT)
+    builder, splits = open_prepared(name, directory, features)
+    missing = {"train", "valid"} - splits.keys()
+    if missing:
+        raise InputError(
+            f"--tfds {name}: expected a training and a validation part, got "
+            f"{', '.join(splits.values())}."
+        )
+    parts = {
+        part: _read(builder.as_dataset(split=split), features, name, split)
+        for part, split in splits.items()
+    }
+    return corpus_of(name, parts)
+
+
+def _read(
+    examples: Any, features: tuple[str, str], name: str, split: str
+) -> tuple[ParallelText, Report]:
+    def parse(number: int, example: dict[str, bytes]) -> tuple[str, str]:
+        where = f"{name} {split}:{number}"
+        article, summary = (
+            # Highlights are lines there.
+            " ".join(clean_text(example[feature], where).split())
+            for feature in features
+        )
+        return article, summary
+
+    rows = list(examples.as_numpy_iterator())
+    return collect_pairs(parse, rows, Path(f"{name} {split}"), skip=True)

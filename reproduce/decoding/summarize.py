@@ -1,0 +1,214 @@
+"""Summaries by beam search, as fairseq generates them with BART.
+
+All of it is graph code, as `reproduce.decoding.beam_search` is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from reproduce.decoding.beam_search import NEVER
+from reproduce.decoding.beam_search import Constraint
+from reproduce.decoding.beam_search import Hypotheses
+from reproduce.decoding.beam_search import SpecialIds
+from reproduce.decoding.beam_search import Step
+from reproduce.decoding.beam_search import beam_search
+from reproduce.decoding.beam_search import check_at_least
+from reproduce.decoding.repetition import no_repeated_ngrams
+from reproduce.models.bart import RDropBartSeq2SeqLM
+
+ops = keras.ops
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How summaries are searched for.
+
+    Lengths are in ids with `<s>`, which is generated first, and without
+    `</s>`: fairseq's `max-len-b` and `min-len`.
+
+    Attributes:
+        beam_size: As in `beam_search`; 1 is greedy.
+        length_penalty: As in `beam_search`.
+        min_length: The least length.
+        max_length: The greatest length.
+        no_repeat_ngram_size: No run of so many ids is in a summary twice; 0
+            for no such rule.
+        early_stopping: As in `beam_search`. With a length penalty above 1 a
+            search without it hardly ever ends before `max_length`.
+    """
+
+    beam_size: int = 4
+    length_penalty: float = 1.0
+    min_length: int = 2
+    max_length: int = 40
+    no_repeat_ngram_size: int = 3
+    early_stopping: bool = True
+
+
+def summarize(
+    model: RDropBartSeq2SeqLM,
+    source_ids: Any,
+    bos: int,
+    special: SpecialIds,
+    decoding: Decoding,
+    cached: bool = True,
+) -> Hypotheses:
+    """Summarizes articles by beam search.
+
+    Args:
+        model: The model.
+        source_ids: `<s> article </s>`, padded on the right, `(batch, time)`.
+        bos: The id of `<s>`.
+        special: The ids of padding, and of `</s>` as start and end.
+        decoding: How to search.
+        cached: Whether keys and values of earlier positions are kept. If not,
+            each step runs the decoder on all positions, which is slower and
+            comes to the same.
+
+    Returns:
+        `Hypotheses`, each beginning with `<s>`.
+
+    Raises:
+        ValueError: If a setting is out of range.
+    """
+    check_at_least("max_length", decoding.max_length, 1)
+    check_at_least("no_repeat_ngram_size", decoding.no_repeat_ngram_size, 0)
+    source_ids = ops.convert_to_tensor(source_ids, "int32")
+    time = decoding.max_length
+    make = cached_step if cached else uncached_step
+    step, state = make(
+        model, source_ids, special.pad, decoding.beam_size, time + 1
+    )
+    batch_size = ops.shape(source_ids)[0]
+    return beam_search(
+        step,
+        state,
+        ops.full((batch_size,), time, "int32"),
+        time,
+        decoding.beam_size,
+        decoding.length_penalty,
+        decoding.min_length,
+        decoding.early_stopping,
+        special,
+        constraint(bos, decoding.no_repeat_ngram_size),
+    )
+
+
+def constraint(bos: int, no_repeat_ngram_size: int) -> Constraint:
+    """Returns one that wants `<s>` first and never again, and no repetition.
+
+    Args:
+        bos: The id of `<s>`.
+        no_repeat_ngram_size: As in `Decoding`.
+    """
+    no_repetition = no_repeated_ngrams(no_repeat_ngram_size)
+
+    def constrain(log_probabilities, ids, index):
+        is_bos = ops.arange(log_probabilities.shape[-1]) == bos
+        allowed = ops.where(index == 0, is_bos, ops.logical_not(is_bos))
+        log_probabilities = no_repetition(log_probabilities, ids, index)
+        return ops.where(allowed, log_probabilities, NEVER)
+
+    return constrain
+
+
+def cached_step(
+    model: RDropBartSeq2SeqLM,
+    source_ids: Any,
+    pad: int,
+    beam_size: int,
+    time: int,
+) -> tuple[Step, Any]:
+    """Returns a step for `beam_search`, and its first state.
+
+    The state holds keys and values of all positions so far, `time` at most.
+    Those of the article are computed once, and repeated for its beams, since
+    KerasHub's decoder takes them only so.
+    """
+    visible = ops.cast(source_ids != pad, "int32")
+    memory = model.call_encoder(source_ids, visible)
+    backbone = model.backbone
+    heads = backbone.num_heads
+    sizes = (heads, backbone.hidden_dim // heads)
+
+    def empty(*shape):
+        return ops.zeros((*shape, *sizes), model.compute_dtype)
+
+    batch_size, source_time = ops.shape(source_ids)
+    layers = backbone.num_layers
+    # Two positions, thrown away, for which the decoder projects the memory:
+    # of one alone Keras warns that its softmax is 1.
+    *_, article = model.call_decoder_with_cache(
+        memory,
+        visible,
+        ops.full((batch_size, 2), pad, "int32"),
+        empty(batch_size, layers, 2, 2),
+        0,
+        empty(batch_size, layers, 2, source_time),
+        0,
+    )
+
+    def beams(x):
+        return x if beam_size == 1 else ops.repeat(x, beam_size, axis=0)
+
+    memory, visible, article = beams(memory), beams(visible), beams(article)
+
+    def step(ids, index, cache):
+        shape = ops.shape(cache)
+        logits, _, cache, _ = model.call_decoder_with_cache(
+            memory,
+            visible,
+            ops.reshape(ids, (-1, 1)),
+            ops.reshape(cache, (-1, *shape[2:])),
+            index,
+            article,
+            None,
+        )
+        logits = ops.reshape(logits, (-1, beam_size, logits.shape[-1]))
+        return _log_probabilities(logits), ops.reshape(cache, shape)
+
+    return step, empty(batch_size, beam_size, layers, 2, time)
+
+
+def uncached_step(
+    model: RDropBartSeq2SeqLM,
+    source_ids: Any,
+    pad: int,
+    beam_size: int,
+    time: int,
+) -> tuple[Step, Any]:
+    """Returns what `cached_step` does, of training's own computation.
+
+    The state holds the ids so far. Each step runs the whole model on them.
+    """
+    source_ids = ops.repeat(source_ids, beam_size, axis=0)
+    visible = ops.cast(source_ids != pad, "int32")
+
+    def step(ids, index, past):
+        places = ops.arange(time)
+        past = ops.where(places == index, ids[:, :, None], past)
+        flat = ops.reshape(past, (-1, time))
+        logits = model(
+            {
+                "encoder_token_ids": source_ids,
+                "encoder_padding_mask": visible,
+                "decoder_token_ids": flat,
+                # Padding is on the right, where no real position looks.
+                "decoder_padding_mask": ops.ones_like(flat),
+            },
+            training=False,
+        )
+        logits = ops.take(logits, index, axis=1)
+        logits = ops.reshape(logits, (-1, beam_size, logits.shape[-1]))
+        return _log_probabilities(logits), past
+
+    shape = (ops.shape(source_ids)[0] // beam_size, beam_size, time)
+    return step, ops.full(shape, pad, "int32")
+
+
+def _log_probabilities(logits):
+    return ops.log_softmax(ops.cast(logits, "float32"))

@@ -1,0 +1,119 @@
+"""From articles to summaries: tokens, beam search and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from reproduce.common.errors import InputError
+from reproduce.data.bart_tokenizers import Tokenizer
+from reproduce.data.bart_tokenizers import load_tokenizer
+from reproduce.data.bart_tokenizers import source_ids
+from reproduce.data.bart_tokenizers import summary_texts
+from reproduce.decoding.summarize import Decoding
+from reproduce.decoding.summarize import summarize
+from reproduce.decoding.text_to_text import DECODING
+from reproduce.decoding.text_to_text import TextToText
+from reproduce.decoding.text_to_text import load_model
+from reproduce.models.bart import RDropBartSeq2SeqLM
+
+ARTICLES = 32
+
+
+class Summarizer(TextToText):
+    """Summarizes articles.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        longest: The most ids of an article; the rest of it is not read.
+        decoding: How to search.
+        batch_size: How many articles to summarize at a time.
+    """
+
+    output = "summary"
+
+    def __init__(
+        self,
+        model: RDropBartSeq2SeqLM,
+        tokenizer: Tokenizer,
+        longest: int,
+        decoding: Decoding,
+        batch_size: int = ARTICLES,
+    ):
+        _check(model, tokenizer, longest, decoding)
+        super().__init__(model, decoding, [tokenizer.resource], batch_size)
+        self.tokenizer = tokenizer
+        self.longest = longest
+
+    @classmethod
+    def load(
+        cls, directory: Path, batch_size: int = ARTICLES, **decoding: Any
+    ) -> Summarizer:
+        """Reads what `save` wrote.
+
+        Args:
+            directory: Where a run was written.
+            batch_size: How many articles to summarize at a time.
+            **decoding: What to search with instead of what the run did, by the
+                names in `Decoding`.
+
+        Raises:
+            InputError: If there is no finished run.
+        """
+        model, settings = load_model(directory, DECODING, **decoding)
+        longest = settings.pop("longest")
+        tokenizer = load_tokenizer(directory)
+        return cls(model, tokenizer, longest, Decoding(**settings), batch_size)
+
+    def _settings(self) -> dict[str, Any]:
+        return super()._settings() | {"longest": self.longest}
+
+    def _save_tokenizers(self, directory: Path) -> None:
+        self.tokenizer.save(directory)
+
+    def _serve(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
+        tokenizer = self.tokenizer
+        found = summarize(
+            self.model,
+            source_ids(tokenizer, texts, self.longest),
+            tokenizer.bos,
+            tokenizer.special,
+            self.decoding,
+        )
+        return {
+            "summary": summary_texts(tokenizer, found.ids[:, 0]),
+            "score": found.scores[:, 0],
+        }
+
+
+def _check(
+    model: RDropBartSeq2SeqLM,
+    tokenizer: Tokenizer,
+    longest: int,
+    decoding: Decoding,
+) -> None:
+    positions = model.backbone.max_sequence_length
+    # The decoder sees its start and all ids but the end.
+    for name, needed in (
+        ("--max-source-length", longest),
+        ("--max-length", decoding.max_length + 1),
+    ):
+        if needed > positions:
+            raise InputError(
+                f"{name}: expected at most what the model has positions for, "
+                f"{positions}, got {needed}."
+            )
+    if decoding.min_length > decoding.max_length:
+        raise InputError(
+            f"--min-length {decoding.min_length}: expected at most "
+            f"--max-length, {decoding.max_length}."
+        )
+    size = model.backbone.vocabulary_size
+    if tokenizer.vocabulary_size > size:
+        raise InputError(
+            f"Expected a tokenizer of at most the model's {size} ids, got "
+            f"{tokenizer.vocabulary_size}."
+        )

@@ -1,0 +1,93 @@
+"""From sentences to sentences: subwords, beam search and back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from reproduce.data.subwords import Subwords
+from reproduce.data.subwords import source_ids
+from reproduce.decoding.text_to_text import DECODING
+from reproduce.decoding.text_to_text import TextToText
+from reproduce.decoding.text_to_text import load_model
+from reproduce.decoding.translate import translate
+from reproduce.models.translation import Transformer
+
+# Decoding takes no gradients, and so has room for more sentences at a time.
+SENTENCES = 64
+SUBWORDS = "subwords.model"
+SOURCE_SUBWORDS = "source_subwords.model"
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How translations are searched for; see `translate`."""
+
+    beam_size: int = 5
+    length_penalty: float = 1.0
+    max_length_factor: float = 1.2
+    max_length_offset: int = 10
+    min_length: int = 1
+
+
+class Translator(TextToText):
+    """Translates sentences.
+
+    Args:
+        model: The model.
+        source: The subwords of the sources.
+        target: The subwords of the targets, the same object if joint.
+        decoding: How to search.
+    """
+
+    output = "translation"
+
+    def __init__(
+        self,
+        model: Transformer,
+        source: Subwords,
+        target: Subwords,
+        decoding: Decoding,
+    ):
+        super().__init__(model, decoding, [source, target], SENTENCES)
+        self.source = source
+        self.target = target
+
+    @classmethod
+    def load(cls, directory: Path, **decoding: Any) -> Translator:
+        """Reads what `save` wrote.
+
+        Args:
+            directory: Where a run was written.
+            **decoding: What to search with instead of what the run did, by the
+                names in `Decoding`.
+
+        Raises:
+            InputError: If there is no finished run.
+        """
+        model, settings = load_model(directory, DECODING, **decoding)
+        target = Subwords.load(directory / SUBWORDS)
+        source = target
+        if (directory / SOURCE_SUBWORDS).exists():
+            source = Subwords.load(directory / SOURCE_SUBWORDS)
+        return cls(model, source, target, Decoding(**settings))
+
+    def _save_tokenizers(self, directory: Path) -> None:
+        self.target.save(directory / SUBWORDS)
+        if self.source is not self.target:
+            self.source.save(directory / SOURCE_SUBWORDS)
+
+    def _serve(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
+        found = translate(
+            self.model,
+            source_ids(texts, self.source),
+            **asdict(self.decoding),
+        )
+        return {
+            "translation": self.target.detokenize(found.ids[:, 0]),
+            "score": found.scores[:, 0],
+        }

@@ -1,0 +1,152 @@
+"""Types of settings: what their flags accept, and how errors name it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+from typing import Any
+from typing import Literal
+from typing import get_type_hints
+
+from tyro.constructors import PrimitiveConstructorSpec
+
+from reproduce.common.arms import ARMS
+from reproduce.common.errors import InputError
+
+INFINITY = float("inf")
+
+
+@dataclass(frozen=True)
+class Flag(PrimitiveConstructorSpec):
+    """What a flag accepts: a word that is read, and what it has to be."""
+
+    expected: str = ""
+    holds: Callable[[Any], bool] = lambda value: True
+
+
+def check_values(settings: Any) -> None:
+    """Raises `InputError` for the first setting that is out of range."""
+    hints = get_type_hints(type(settings), include_extras=True)
+    for name, hint in hints.items():
+        value = getattr(settings, name)
+        for flag in getattr(hint, "__metadata__", ()):
+            if not isinstance(flag, Flag) or value is None:
+                continue
+            if not flag.holds(value):
+                (shown,) = flag.str_from_instance(value)
+                raise InputError(
+                    f"--{name.replace('_', '-')}: expected {flag.expected}, "
+                    f"got {shown}."
+                )
+
+
+def _flag(
+    metavar: str,
+    read: Callable[[str], Any],
+    write: Callable[[Any], str] = str,
+    expected: str = "",
+    holds: Callable[[Any], bool] = lambda value: True,
+) -> Flag:
+    # One specification for values and None: tyro's errors for a union list
+    # everything that it tried.
+    def parse(arguments: list[str]) -> Any:
+        return None if arguments[0] == "none" else read(arguments[0])
+
+    def show(value: Any) -> list[str]:
+        return ["none" if value is None else write(value)]
+
+    return Flag(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=parse,
+        is_instance=lambda value: True,
+        str_from_instance=show,
+        expected=expected,
+        holds=holds,
+    )
+
+
+def _number(
+    kind: type, least: float, below: float = INFINITY, open_: bool = False
+) -> Flag:
+    expected = f"{'more than' if open_ else 'at least'} {least}"
+    if below < INFINITY:
+        expected += f" and less than {below}"
+
+    def holds(value: float) -> bool:
+        # Not `value < least`, which lets "nan" pass.
+        return least <= value < below and not (open_ and value == least)
+
+    return _flag(kind.__name__.upper(), kind, str, expected, holds)
+
+
+def _words(metavar: str, kind: type, expected: str, holds: Any) -> Flag:
+    return _flag(
+        metavar,
+        lambda text: tuple(kind(word) for word in text.split(",")),
+        lambda values: ",".join(map(str, values)),
+        expected,
+        lambda values: len(set(values)) == len(values) and holds(values),
+    )
+
+
+def _chunk(text: str) -> int | str:
+    return text if text == "auto" else int(text)
+
+
+Arm = Literal["plain", "doubled", "two_pass", "rdrop"]
+Arms = Annotated[
+    tuple[str, ...],
+    _words(
+        "ARM,ARM",
+        str,
+        f"two or more of {','.join(ARMS)}",
+        lambda arms: len(arms) > 1 and set(arms) <= set(ARMS),
+    ),
+]
+# NumPy's generators take no larger ones.
+Seed = Annotated[int, _number(int, 0, 2**32)]
+Seeds = Annotated[
+    tuple[int, ...],
+    _words(
+        "N,N",
+        int,
+        f"different numbers of at least 0 and less than {2**32}",
+        lambda seeds: min(seeds) >= 0 and max(seeds) < 2**32,
+    ),
+]
+Cutoffs = Annotated[
+    tuple[int, ...] | None,
+    _words(
+        "N,N",
+        int,
+        "ascending numbers of at least 1",
+        lambda found: found[0] > 0 and list(found) == sorted(found),
+    ),
+]
+Chunk = Annotated[
+    int | str | None,
+    _flag(
+        "TOKENS|auto",
+        _chunk,
+        expected="at least 1, or auto",
+        holds=lambda value: value == "auto" or value >= 1,
+    ),
+]
+# Maybe: `--patience none` leaves it to the program.
+Count = Annotated[int, _number(int, 1)]
+MaybeCount = Annotated[int | None, _number(int, 1)]
+CountOrZero = Annotated[int, _number(int, 0)]
+MaybeCountOrZero = Annotated[int | None, _number(int, 0)]
+Rate = Annotated[float, _number(float, 0, 1)]
+MaybeRate = Annotated[float | None, _number(float, 0, 1)]
+NotNegative = Annotated[float, _number(float, 0)]
+MaybeNotNegative = Annotated[float | None, _number(float, 0)]
+Positive = Annotated[float, _number(float, 0, open_=True)]
+MaybePositive = Annotated[float | None, _number(float, 0, open_=True)]
+MaybeRatio = Annotated[float | None, _number(float, 1)]
+MaybeFloat = Annotated[float | None, _flag("FLOAT", float)]
+MaybePath = Annotated[Path | None, _flag("PATH", Path)]
+MaybeText = Annotated[str | None, _flag("TEXT", str)]

@@ -1,0 +1,204 @@
+"""Decoder-only Transformers, as the R-Drop paper trains them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+import keras_hub
+
+from rdrop_keras import RDropModel
+from reproduce.data.special_ids import PAD
+from reproduce.models.adaptive import AdaptiveInput
+from reproduce.models.adaptive import TiedAdaptiveSoftmax
+from reproduce.models.language_layers import CausalLayer
+from reproduce.models.language_layers import normalization
+from reproduce.models.language_sizes import Configuration
+from reproduce.models.transformer import KeysAndValues
+
+ops = keras.ops
+
+Cache = list[KeysAndValues]
+
+
+@keras.saving.register_keras_serializable("rdrop_keras_examples")
+class LanguageModel(RDropModel):
+    """Predicts each token from those before it.
+
+    Takes ids `(batch, time)`, padded with `PAD` on the right, and returns what
+    follows at each position: logits `(batch, time, vocabulary)`, in float32
+    under every dtype policy, with a Keras mask, by which losses, metrics and
+    R-Drop's consistency leave out padding. With `cutoffs` they are
+    log-probabilities, which are logits as well.
+
+    Args:
+        vocabulary_size: How many ids there are; with `cutoffs`, the most
+            frequent come first.
+        **configuration: The fields of `Configuration`, and what `keras.Model`
+            takes.
+
+    Reference:
+        [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), and
+        [Baevski and Auli, 2019](https://arxiv.org/abs/1809.10853) for
+        adaptive input and softmax.
+    """
+
+    def __init__(self, vocabulary_size: int, **configuration: Any):
+        fields = {field.name for field in dataclasses.fields(Configuration)}
+        sizes = {k: v for k, v in configuration.items() if k in fields}
+        super().__init__(
+            **{k: v for k, v in configuration.items() if k not in fields}
+        )
+        self.supports_masking = True
+        if sizes.get("cutoffs") is not None:
+            # From a file, it is a list.
+            sizes["cutoffs"] = tuple(sizes["cutoffs"])
+        self.configuration = Configuration(**sizes)
+        self.vocabulary_size = vocabulary_size
+        sizes, policy = self.configuration, {"dtype": self.dtype_policy}
+        if sizes.cutoffs is None:
+            self.embedding = keras.layers.ReversibleEmbedding(
+                vocabulary_size,
+                sizes.width,
+                embeddings_initializer=keras.initializers.RandomNormal(
+                    stddev=sizes.width**-0.5
+                ),
+                reverse_dtype="float32",
+                name="embedding",
+                **policy,
+            )
+            self.head = None
+        else:
+            self.embedding = AdaptiveInput(
+                vocabulary_size,
+                sizes.width,
+                sizes.cutoffs,
+                sizes.factor,
+                name="embedding",
+                **policy,
+            )
+            self.head = TiedAdaptiveSoftmax(
+                self.embedding, sizes.softmax_dropout, name="head", **policy
+            )
+            self.head_dropout = keras.layers.Dropout(
+                sizes.softmax_dropout, name="head_dropout", **policy
+            )
+        # Half precision cannot tell neighbouring positions apart.
+        self.positions = keras_hub.layers.SinePositionEncoding(
+            dtype="float32", name="positions"
+        )
+        self.dropout = keras.layers.Dropout(
+            sizes.dropout, name="embedding_dropout", **policy
+        )
+        self.layers_of_decoder = [
+            CausalLayer(sizes, name=f"layer_{i}", **policy)
+            for i in range(sizes.num_layers)
+        ]
+        self.final_norm = None
+        if sizes.final_norm:
+            self.final_norm = normalization("final_norm", **policy)
+        # Now, since generation does not go through `__call__`.
+        self.build((None, None))
+
+    def build(self, input_shape: Any) -> None:
+        shape = (None, None, self.configuration.width)
+        self.embedding.build()
+        for layer in self.layers_of_decoder:
+            layer.build()
+        if self.final_norm is not None:
+            self.final_norm.build(shape)
+        if self.head is not None:
+            self.head.build(shape)
+        self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            **dataclasses.asdict(self.configuration),
+            "vocabulary_size": self.vocabulary_size,
+        }
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        hidden = self.hidden_states(inputs, training=training)
+        if self.head is None:
+            return self.vocabulary_logits(self.embedding, hidden, reverse=True)
+        hidden = self.head_dropout(hidden, training=training)
+        return self.vocabulary_logits(self.head, hidden, training=training)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        return ops.not_equal(inputs, PAD)
+
+    def hidden_states(self, ids: Any, training: bool | None = None) -> Any:
+        """Returns what `log_probabilities` takes, `(batch, time, width)`."""
+        hidden = self.dropout(self._embed(ids), training=training)
+        for layer in self.layers_of_decoder:
+            hidden = layer(hidden, training=training)
+        return self._finish(hidden)
+
+    def log_probabilities(self, hidden: Any) -> Any:
+        """Returns those of all words without dropout, in nats and float32.
+
+        Args:
+            hidden: `(..., width)`.
+
+        Returns:
+            `(..., vocabulary)`.
+        """
+        if self.head is None:
+            return ops.log_softmax(self.embedding(hidden, reverse=True))
+        return self.head(hidden, training=False)
+
+    def fill_cache(self, ids: Any, time: Any) -> Cache:
+        """Returns what `step` goes on from, with keys and values of all ids.
+
+        Args:
+            ids: `(batch, prompt)`. What padding on the right leaves in the
+                cache is overwritten before it is looked at.
+            time: For how many positions there is to be room.
+        """
+        heads = self.configuration.num_heads
+        size = self.configuration.width // heads
+        hidden, cache = self._embed(ids), []
+        for layer in self.layers_of_decoder:
+            hidden, memory = layer.with_memory(hidden, training=False)
+            empty = ops.zeros(
+                (ops.shape(ids)[0], heads, time, size), self.compute_dtype
+            )
+            start = (0, 0, 0, 0)
+            cache.append(
+                KeysAndValues(
+                    ops.slice_update(empty, start, memory.keys),
+                    ops.slice_update(empty, start, memory.values),
+                )
+            )
+        return cache
+
+    def step(self, ids: Any, index: Any, cache: Cache) -> tuple[Any, Cache]:
+        """Returns the hidden states at one position.
+
+        Args:
+            ids: The ids there, `(batch,)`.
+            index: The position, a scalar.
+            cache: What `fill_cache` or the step before returned.
+
+        Returns:
+            `(batch, width)`, and the cache with this position.
+        """
+        hidden = self._embed(ids[:, None], index)
+        new_cache = []
+        for layer, past in zip(self.layers_of_decoder, cache):
+            hidden, past = layer.step(hidden, index, past)
+            new_cache.append(past)
+        return self._finish(hidden)[:, 0], new_cache
+
+    def _embed(self, ids, start_index=0):
+        width = self.configuration.width
+        embedded = self.embedding(ids) * width**0.5
+        # One row for all: positions do not depend on the text.
+        row = ops.zeros((1, ops.shape(ids)[-1], width))
+        positions = self.positions(row, start_index=start_index)
+        return embedded + ops.cast(positions, embedded.dtype)
+
+    def _finish(self, hidden):
+        return hidden if self.final_norm is None else self.final_norm(hidden)

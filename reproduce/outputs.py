@@ -1,0 +1,238 @@
+"""The directory that a run writes into: claimed, locked, checked.
+
+`run.json` marks it as made by this program and remembers the settings, so
+that nobody else's files are ever replaced and only the same run is resumed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from reproduce.common import runs
+from reproduce.common.errors import InputError
+from reproduce.common.history import read_history
+
+LOCK = "run.lock"
+FILES = (runs.METRICS, runs.CURVES, runs.HISTORY, runs.MODEL)
+# What tasks write beside.
+PICTURES = ("reliability.png", "predictions.png", "test_logits.npz")
+FOLDERS = (
+    "predictions",
+    runs.SAVED_MODEL,
+    runs.TENSORBOARD,
+    runs.BACKUP,
+    runs.CHECKPOINTS,
+)
+
+
+@contextmanager
+def claimed(
+    directory: Path,
+    program: str,
+    settings: dict[str, Any],
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Iterator[None]:
+    """Makes a directory ready for a run and keeps other processes out.
+
+    A new or empty directory is taken. One with a run of the same program is
+    continued with `resume` and cleared with `overwrite`, which removes what
+    runs write and leaves everything else. Every other directory is refused.
+
+    Args:
+        directory: Where the run is to write.
+        program: What makes the run.
+        settings: What the run depends on, as JSON values.
+        resume: Whether to continue what is there, with the same settings.
+            Without an earlier run, a new one begins.
+        overwrite: Whether to remove what is there.
+
+    Raises:
+        InputError: If the directory is refused or in use.
+    """
+    if resume and overwrite:
+        raise InputError("Give --resume or --overwrite, not both.")
+    _check_owner(directory, program)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(directory / LOCK)
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise InputError(
+            f"--output {directory}: another process is writing there. Wait for "
+            "it, stop it, or name another directory."
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"--output {directory}: cannot be written ({error.strerror})."
+        ) from error
+    with lock:
+        marker = directory / runs.MARKER
+        if not _has_results(directory):
+            runs.write_json(marker, {"program": program, "settings": settings})
+        elif resume:
+            _check_same(directory, _read_marker(marker)["settings"], settings)
+            _check_resumable(directory)
+        elif overwrite:
+            _clear(directory)
+            runs.write_json(marker, {"program": program, "settings": settings})
+        else:
+            state = "a finished" if is_finished(directory) else "an interrupted"
+            raise InputError(
+                f"--output {directory}: holds {state} run. Give --resume to go "
+                "on with it, --overwrite to start over, or another --output."
+            )
+        yield
+
+
+def is_finished(directory: Path) -> bool:
+    """Whether a run has written its metrics, which it does last."""
+    return (directory / runs.METRICS).exists()
+
+
+def read_metrics(directory: Path) -> dict[str, Any]:
+    """Reads the metrics of a finished run.
+
+    Raises:
+        InputError: If the file is missing or damaged.
+    """
+    path = directory / runs.METRICS
+    try:
+        found = runs.read_json(path)
+        if not isinstance(found, dict) or "settings" not in found:
+            raise ValueError
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{directory}: no {runs.METRICS}. Expected the output of a "
+            "finished training."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: damaged, expected the JSON that a finished run writes. "
+            "Restore it, or start over with --overwrite."
+        ) from error
+    return found
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Removes what only an unfinished run needs."""
+    for name in (runs.BACKUP, runs.CHECKPOINTS):
+        shutil.rmtree(directory / name, ignore_errors=True)
+
+
+def _check_owner(directory: Path, program: str) -> None:
+    if directory.exists() and not directory.is_dir():
+        raise InputError(f"--output {directory}: not a directory.")
+    marker = directory / runs.MARKER
+    if marker.exists():
+        found = _read_marker(marker)["program"]
+        if found != program:
+            raise InputError(
+                f"--output {directory}: made by {found}, not by {program}. "
+                "Name another directory."
+            )
+    elif directory.exists() and {p.name for p in directory.iterdir()} - {LOCK}:
+        raise InputError(
+            f"--output {directory}: not empty, and without the {runs.MARKER} "
+            f"of a run of {program}. Name a new or empty directory."
+        )
+
+
+def _read_marker(marker: Path) -> dict[str, Any]:
+    try:
+        found = runs.read_json(marker)
+        if isinstance(found["program"], str) and isinstance(
+            found["settings"], dict
+        ):
+            return found
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise InputError(
+        f"{marker}: not what a run of this program writes. Left as it is: "
+        "restore the file, or name another --output."
+    )
+
+
+def _has_results(directory: Path) -> bool:
+    names = {path.name for path in directory.iterdir()}
+    # The runs of a comparison are in folders of their own.
+    return bool(names & {*FILES, *FOLDERS}) or any(
+        directory.glob(f"*/{runs.MARKER}")
+    )
+
+
+def _check_same(
+    directory: Path, before: dict[str, Any], now: dict[str, Any]
+) -> None:
+    # Through JSON, in which tuples are lists, as the old settings were.
+    now = json.loads(json.dumps(now))
+    differing = sorted(
+        name
+        for name in before.keys() | now.keys()
+        if before.get(name) != now.get(name)
+    )
+    if differing:
+        changes = ", ".join(
+            f"{name} was {before.get(name)}, now {now.get(name)}"
+            for name in differing
+        )
+        raise InputError(
+            f"--resume {directory}: begun with other settings ({changes}). "
+            "Give the same flags, or another --output."
+        )
+
+
+def _check_resumable(directory: Path) -> None:
+    """Refuses what would lose epochs without a word."""
+    for name in FOLDERS:
+        path = directory / name
+        if path.exists() and not path.is_dir():
+            raise InputError(_damaged(path, "a folder", "a file"))
+    if is_finished(directory):
+        read_metrics(directory)
+        return
+    backup = directory / runs.BACKUP
+    epochs = [
+        int(match[1])
+        for path in (backup.iterdir() if backup.exists() else ())
+        if (match := re.fullmatch(r"epoch-(\d+)", path.name))
+    ]
+    path = directory / runs.HISTORY
+    curves = read_history(path) if path.exists() else {}
+    logged = {epoch for epoch, _ in curves.get("loss", [])}
+    missing = set(range(1, max(epochs, default=0) + 1)) - logged
+    if missing:
+        raise InputError(
+            _damaged(
+                path, f"the {max(epochs)} epochs of the backup", len(logged)
+            )
+        )
+    # Killed before its first backup, a run has logged one epoch.
+    if len(logged) > 1 and not epochs:
+        raise InputError(
+            _damaged(backup, f"a backup of {max(logged)} epochs", "no backup")
+        )
+
+
+def _damaged(path: Path, expected: str, found: Any) -> str:
+    return (
+        f"{path}: expected {expected}, got {found}. Restore it, or start over "
+        "with --overwrite."
+    )
+
+
+def _clear(directory: Path) -> None:
+    for name in (*FILES, *PICTURES, *FOLDERS):
+        path = directory / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

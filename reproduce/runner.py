@@ -1,0 +1,122 @@
+"""One training run of any task."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+
+import rdrop_keras
+from reproduce import outputs
+from reproduce.common import runs
+from reproduce.common.arms import batches_of
+from reproduce.common.backup import BackupAndRestore
+from reproduce.common.curves import plot_curves
+from reproduce.common.diverged import StopDiverged
+from reproduce.common.epochs import EpochNumber
+from reproduce.common.history import read_history
+from reproduce.task import Run
+from reproduce.task import Settings
+from reproduce.task import Task
+
+
+def train(task: Task, data: Any, settings: Settings) -> dict[str, Any]:
+    """Trains one arm on one seed and writes everything about it.
+
+    Args:
+        task: The task.
+        data: What to learn, as the task loaded it.
+        settings: How to learn it and where to write.
+
+    Returns:
+        The metrics, as in `metrics.json`.
+    """
+    output, facts = settings.output, data.facts()
+    with outputs.claimed(
+        output,
+        task.name,
+        settings.compared() | {"data": facts},
+        settings.resume,
+        settings.overwrite,
+    ):
+        if not outputs.is_finished(output):
+            metrics = _train(task, data, settings)
+            runs.write_json(output / runs.METRICS, metrics)
+        # Not before: a run cut off while it exports resumes after its last
+        # epoch.
+        outputs.remove_leftovers(output)
+        return outputs.read_metrics(output)
+
+
+def _train(task: Task, data: Any, settings: Settings) -> dict[str, Any]:
+    output = settings.output
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(settings.seed)
+    run = task.begin(data, settings)
+    epoch = EpochNumber()
+    started = time.monotonic()
+    batches = run.batches(epoch)
+    try:
+        run.model.fit(
+            batches_of(settings.arm, batches),
+            validation_data=run.validation,
+            epochs=run.epochs,
+            # The batches are shuffled already, and Keras warns if told to.
+            shuffle=False,
+            callbacks=_callbacks(run, epoch, output),
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+    except Exception:
+        # TensorFlow replaces an error in reading by one of its own.
+        if getattr(batches, "fault", None) is not None:
+            raise batches.fault from None
+        raise
+    seconds = time.monotonic() - started
+    # Before other weights are loaded, and with them the optimizer's count.
+    updates = int(keras.ops.convert_to_numpy(run.model.optimizer.iterations))
+    history = read_history(output / runs.HISTORY)
+    title = f"{data.name}: {settings.arm}, seed {settings.seed}"
+    curves = [(settings.arm, history)]
+    plot_curves(curves, title, output / runs.CURVES, task.curve(data))
+    # What an interrupted export left there would stay among the new files.
+    shutil.rmtree(output / runs.SAVED_MODEL, ignore_errors=True)
+    found = run.finish(output, history)
+    return {
+        "settings": settings.compared(),
+        "data": data.facts() | found.pop("data", {}),
+        "parameters": run.model.count_params(),
+        "updates": updates,
+        "epochs": len(history["loss"]),
+        "train_seconds": round(seconds, 2),
+        **found,
+        "versions": {"rdrop_keras": rdrop_keras.__version__}
+        | {
+            name: importlib.metadata.version(name)
+            for name in ("keras", keras.config.backend(), *task.packages)
+        },
+    }
+
+
+def _callbacks(
+    run: Run, epoch: EpochNumber, output: Path
+) -> list[keras.callbacks.Callback]:
+    history = output / runs.HISTORY
+    return [
+        # First, so that the others write nothing of an epoch that it ends.
+        StopDiverged(),
+        epoch,
+        *run.callbacks(output),
+        keras.callbacks.CSVLogger(str(history), append=True),
+        keras.callbacks.TensorBoard(
+            str(output / runs.TENSORBOARD), write_graph=False
+        ),
+        # Last, so that an epoch it counts as done is in the logs.
+        BackupAndRestore(
+            output / runs.BACKUP, logs=[history], callbacks=run.remembered()
+        ),
+    ]

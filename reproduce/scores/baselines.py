@@ -1,0 +1,24 @@
+"""What summaries cost nothing, to compare those of a model with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from reproduce.scores.rouge import SENTENCE_END
+
+
+def lead(articles: Sequence[str], sentences: int = 3) -> list[str]:
+    """Returns the first sentences of each article, hard to beat for news."""
+    return [
+        " ".join(SENTENCE_END.split(article)[:sentences])
+        for article in articles
+    ]
+
+
+def names(articles: Sequence[str]) -> list[str]:
+    """Returns the name that each docstring's article starts with, in words."""
+    return [
+        re.split(r" ?[(:]", article, maxsplit=1)[0].removeprefix("class ")
+        for article in articles
+    ]
