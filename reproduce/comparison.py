@@ -69,7 +69,7 @@ def compare(
             output,
             task.measures(data),
             task.title(data, settings),
-            task.score,
+            task.curve(data),
         )
         directories = {
             (arm, seed): run_directory(output, arm, seed)

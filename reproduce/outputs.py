@@ -22,7 +22,15 @@ from reproduce.common.history import read_history
 
 LOCK = "run.lock"
 FILES = (runs.METRICS, runs.CURVES, runs.HISTORY, runs.MODEL)
-FOLDERS = (runs.SAVED_MODEL, runs.TENSORBOARD, runs.BACKUP, runs.CHECKPOINTS)
+# What tasks write beside.
+PICTURES = ("reliability.png", "predictions.png", "test_logits.npz")
+FOLDERS = (
+    "predictions",
+    runs.SAVED_MODEL,
+    runs.TENSORBOARD,
+    runs.BACKUP,
+    runs.CHECKPOINTS,
+)
 
 
 @contextmanager
@@ -222,7 +230,7 @@ def _damaged(path: Path, expected: str, found: Any) -> str:
 
 
 def _clear(directory: Path) -> None:
-    for name in (*FILES, *FOLDERS):
+    for name in (*FILES, *PICTURES, *FOLDERS):
         path = directory / name
         if path.is_dir():
             shutil.rmtree(path)

@@ -60,22 +60,29 @@ def _train(task: Task, data: Any, settings: Settings) -> dict[str, Any]:
     run = task.begin(data, settings)
     epoch = EpochNumber()
     started = time.monotonic()
-    run.model.fit(
-        batches_of(settings.arm, run.batches(epoch)),
-        validation_data=run.validation,
-        epochs=run.epochs,
-        # The batches are shuffled already, and Keras warns if told to.
-        shuffle=False,
-        callbacks=_callbacks(run, epoch, output),
-        verbose=1 if sys.stdout.isatty() else 2,
-    )
+    batches = run.batches(epoch)
+    try:
+        run.model.fit(
+            batches_of(settings.arm, batches),
+            validation_data=run.validation,
+            epochs=run.epochs,
+            # The batches are shuffled already, and Keras warns if told to.
+            shuffle=False,
+            callbacks=_callbacks(run, epoch, output),
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+    except Exception:
+        # TensorFlow replaces an error in reading by one of its own.
+        if getattr(batches, "fault", None) is not None:
+            raise batches.fault from None
+        raise
     seconds = time.monotonic() - started
     # Before other weights are loaded, and with them the optimizer's count.
     updates = int(keras.ops.convert_to_numpy(run.model.optimizer.iterations))
     history = read_history(output / runs.HISTORY)
     title = f"{data.name}: {settings.arm}, seed {settings.seed}"
     curves = [(settings.arm, history)]
-    plot_curves(curves, title, output / runs.CURVES, task.score)
+    plot_curves(curves, title, output / runs.CURVES, task.curve(data))
     # What an interrupted export left there would stay among the new files.
     shutil.rmtree(output / runs.SAVED_MODEL, ignore_errors=True)
     found = run.finish(output, history)

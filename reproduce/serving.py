@@ -49,11 +49,56 @@ def summarization(served: Any, articles: list[str]) -> None:
         print(f"  {article}\n    -> {summary.decode()}")
 
 
+def text_classification(served: Any, texts: list[str]) -> None:
+    """Prints each text, or pair of two texts, and its label or score."""
+    import tensorflow as tf
+
+    inputs = served.signatures["serving_default"].structured_input_signature[1]
+    if "measurements" in inputs:
+        raise InputError("The model takes measurements, not texts.")
+    columns = [texts]
+    if "second" in inputs:
+        if len(texts) % 2:
+            raise InputError(
+                "Expected an even number of texts, two for each pair."
+            )
+        columns = [texts[::2], texts[1::2]]
+    found = served.serve(*map(tf.constant, columns))
+    _print_labels([" | ".join(row) for row in zip(*columns)], found)
+
+
+def image_classification(served: Any, files: list[str]) -> None:
+    """Prints each PNG, JPEG, GIF or BMP file and its label."""
+    import tensorflow as tf
+
+    signature = served.signatures["serving_default"]
+    channels = signature.structured_input_signature[1]["images"].shape[-1]
+    for file in files:
+        image = tf.io.decode_image(
+            tf.io.read_file(file), channels, expand_animations=False
+        )
+        _print_labels([file], served.serve(image[None]))
+
+
+def _print_labels(names: list[str], found: Any) -> None:
+    widest = max(map(len, names))
+    for place, name in enumerate(names):
+        if "score" in found:
+            says = f"{found['score'].numpy()[place]:.3f}"
+        else:
+            label = found["label"].numpy()[place].decode()
+            probability = found["probabilities"].numpy()[place].max()
+            says = f"{label} {probability:.2f}"
+        print(f"{name:<{widest}}  {says}")
+
+
 # By task: what prints the results of a loaded SavedModel.
 SERVERS: dict[str, Callable[[Any, list[str]], None]] = {
     "translation": translation,
     "language_modeling": language_modeling,
     "summarization": summarization,
+    "text_classification": text_classification,
+    "image_classification": image_classification,
 }
 
 

@@ -156,6 +156,10 @@ class Task:
         """Builds and compiles what a run of these settings trains."""
         raise NotImplementedError
 
+    def curve(self, data: Any) -> Score:
+        """Returns what curves show beside the loss, `score` by default."""
+        return self.score
+
     def title(self, data: Any, settings: Any) -> str:
         """Returns the title of a comparison."""
         return f"{data.name}, alpha {settings.alpha:g}"

@@ -292,6 +292,9 @@ class Mapped(keras.utils.PyDataset):
     def __len__(self) -> int:
         return len(self._batches)
 
+    def on_epoch_begin(self) -> None:
+        self._batches.on_epoch_begin()
+
     def __getitem__(self, index: int) -> Any:
         return self._function(*self._batches[index])
 

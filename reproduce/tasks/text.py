@@ -65,8 +65,7 @@ class TextSettings(Settings):
     def compiled(self) -> bool:
         """Whether XLA compiles the training step."""
         if self.jit_compile == "auto":
-            # On a CPU it gains little and compiles every shape of batch.
-            return bool(keras.distribution.list_devices("gpu"))
+            return is_compiled()
         return self.jit_compile == "yes"
 
     @property
@@ -126,6 +125,12 @@ class PairSettings(TextSettings):
             raise InputError("--test-source needs --train-source.")
         if any(needed) and self.data:
             raise InputError("Give parallel files, or --data, not both.")
+
+
+def is_compiled() -> bool:
+    """Returns whether XLA compiles the training step by default."""
+    # On a CPU it gains little and compiles every shape of batch.
+    return bool(keras.distribution.list_devices("gpu"))
 
 
 def stated(settings: dict[str, Any]) -> dict[str, Any]:

@@ -8,11 +8,11 @@ import sklearn.datasets
 
 from rdrop_keras import recipes
 from reproduce.common.errors import InputError
-from reproduce.text_classification.glue import load_glue
-from reproduce.text_classification.glue_files import NAMED
-from reproduce.text_classification.glue_files import Report
-from reproduce.text_classification.glue_tasks import GLUE_TASKS
-from reproduce.text_classification.regression import load_diabetes
+from reproduce.data.diabetes import load_diabetes
+from reproduce.data.glue import load_glue
+from reproduce.data.glue_files import NAMED
+from reproduce.data.glue_files import Report
+from reproduce.data.glue_tasks import GLUE_TASKS
 
 MNLI_START = (
     "index\tpromptID\tpairID\tgenre\tsentence1_binary_parse\t"
@@ -208,7 +208,10 @@ def test_every_task_loads(tmp_path, task, end):
     found = dataset.targets_of(dataset.train)
     regression = task == "stsb"
     assert found.dtype == (np.float32 if regression else np.int32)
-    np.testing.assert_array_equal(found, np.array(targets, found.dtype))
+    expected = np.array(targets, found.dtype)
+    np.testing.assert_array_equal(
+        found, expected[:, None] if regression else expected
+    )
     names = ["matched", "mismatched"] if task == "mnli" else ["dev"]
     assert list(dataset.valid) == names
     for part in dataset.valid.values():
@@ -449,12 +452,13 @@ def test_diabetes_is_split_once_and_for_all():
     }
     for part in ("train", "valid", "test"):
         ours, again = getattr(one, part), getattr(two, part)
-        assert ours.inputs.shape == (len(ours), 10)
+        assert ours.inputs.shape == (len(ours.targets), 10)
         assert ours.inputs.dtype == ours.targets.dtype == np.float32
         np.testing.assert_array_equal(ours.inputs, again.inputs)
         np.testing.assert_array_equal(ours.targets, again.targets)
     # Which rows, so that another release of NumPy cannot change it unseen.
-    scores = one.test.targets[:3] * one.target_scale + one.target_mean
+    mean, scale = one.target_moments
+    scores = one.test.targets[:3, 0] * scale + mean
     np.testing.assert_allclose(scores, [141, 150, 47], rtol=1e-5)
 
 
@@ -466,8 +470,9 @@ def test_diabetes_is_scaled_by_its_training_part():
     assert abs(found.test.targets.mean()) > 1e-3
     # All rows, each once, once the scaling is undone.
     parts = (found.train, found.valid, found.test)
-    scores = np.concatenate([part.targets for part in parts])
-    scores = scores * found.target_scale + found.target_mean
+    mean, scale = found.target_moments
+    scores = np.concatenate([part.targets[:, 0] for part in parts])
+    scores = scores * scale + mean
     expected = sklearn.datasets.load_diabetes().target
     np.testing.assert_allclose(np.sort(scores), np.sort(expected), rtol=1e-4)
     rows = np.concatenate([part.inputs for part in parts])

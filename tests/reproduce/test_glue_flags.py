@@ -1,27 +1,53 @@
-"""The command line of GLUE and diabetes: recipes, schedules, refusals."""
+"""The flags of GLUE and diabetes: recipes, schedules, refusals."""
 
-from pathlib import Path
+from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 
 from rdrop_keras import recipes
+from reproduce import runner
+from reproduce.__main__ import main as program
+from reproduce.__main__ import parse as parse_flags
 from reproduce.common.errors import InputError
-from reproduce.text_classification import __main__ as command
-from reproduce.text_classification.__main__ import main
-from reproduce.text_classification.flags import parse
-from reproduce.text_classification.glue import GlueDataset
-from reproduce.text_classification.optimizers import optimizer_of
-from reproduce.text_classification.settings import Settings
+from reproduce.data.glue import GlueDataset
+from reproduce.tasks import text_classification as task_module
+from reproduce.tasks.text_runs import optimizer_of
+from reproduce.tasks.text_settings import Settings
 
-SETTINGS = Settings("rdrop", 1.0, 0.1, 1, 2, 8, 4e-3, schedule="linear")
+
+def main(arguments):
+    return program(["train", "text_classification", *arguments])
+
+
+def parse(arguments, verb="train"):
+    return parse_flags(verb, "text_classification", arguments).resolved()
+
+
+@pytest.fixture
+def no_preset(monkeypatch):
+    """Any name is that of a directory with the encoder of the recipe."""
+
+    def encoder_of(preset):
+        found = (
+            "RobertaBackbone" if "roberta" in str(preset) else "BertBackbone"
+        )
+        return found
+
+    monkeypatch.setattr(task_module, "encoder_of", encoder_of)
+
+
+SETTINGS = Settings(
+    alpha=1.0, epochs=2, batch_size=8, learning_rate=4e-3, schedule="linear"
+)
 
 
 def _rates(optimizer, steps):
     return [float(optimizer._learning_rate(step)) for step in steps]
 
 
+@pytest.mark.usefixtures("no_preset")
 @pytest.mark.parametrize("model", ["bert_base", "roberta_large"])
 @pytest.mark.parametrize(
     ("task", "alpha", "batch_size", "updates", "warm_up"),
@@ -40,7 +66,9 @@ def _rates(optimizer, steps):
 def test_every_recipe_is_a_set_of_flags(
     task, model, alpha, batch_size, updates, warm_up
 ):
-    flags = parse([f"--recipe=glue_{task}_{model}", "--data=d", "--preset=p"])
+    flags = parse(
+        [f"--recipe=glue_{task}_{model}", "--data=d", f"--preset={model}"]
+    )
     assert flags.glue_task == task
     assert (flags.alpha, flags.dropout) == (alpha, 0.1)
     assert flags.learning_rate == 1e-5
@@ -48,11 +76,13 @@ def test_every_recipe_is_a_set_of_flags(
     assert (flags.updates, flags.warm_up) == (updates, warm_up)
 
 
+@pytest.mark.usefixtures("no_preset")
 def test_all_recipes_of_glue_are_in_that_test():
     names = recipes.names("language_understanding")
     assert len(names) == 16
     for name in names:
-        assert parse([f"--recipe={name}", "--data=d", "--preset=p"]).glue_task
+        flags = [f"--recipe={name}", "--data=d", f"--preset={name}"]
+        assert parse(flags).glue_task
 
 
 def test_other_flags_change_a_recipe():
@@ -61,10 +91,11 @@ def test_other_flags_change_a_recipe():
     assert (flags.alpha, flags.batch_size, flags.updates) == (5.0, 32, 7)
     # Also where what is given is the default of other data.
     assert flags.warm_up == 122
-    flags = parse([*given, "--epochs=38"])
-    assert (flags.epochs, flags.updates) == (38, None)
+    # Epochs go before the updates of a recipe.
+    assert parse([*given, "--epochs=38"]).epochs == 38
 
 
+@pytest.mark.usefixtures("no_preset")
 def test_defaults_are_those_of_the_data():
     def told(*arguments):
         flags = parse(arguments)
@@ -85,7 +116,7 @@ def test_defaults_are_those_of_the_data():
 
 
 def test_learning_rate_rises_and_falls_along_lines():
-    settings = Settings(**vars(SETTINGS) | {"warm_up": 4})
+    settings = replace(SETTINGS, warm_up=4)
     rates = _rates(optimizer_of(settings, 20), [0, 1, 4, 12, 20, 30])
     expected = [0.0, 1e-3, 4e-3, 2e-3, 0.0, 0.0]
     np.testing.assert_allclose(rates, expected, rtol=1e-5, atol=1e-9)
@@ -95,7 +126,7 @@ def test_learning_rate_rises_and_falls_along_lines():
 
 
 def test_cosine_is_the_other_schedule():
-    settings = Settings(**vars(SETTINGS) | {"warm_up": 4, "schedule": "cosine"})
+    settings = replace(SETTINGS, warm_up=4, schedule="cosine")
     rates = _rates(optimizer_of(settings, 20), [0, 1, 4, 8, 12, 20])
     fourth = 2e-3 * (1 + np.cos(np.pi / 4))
     expected = [0.0, 1e-3, 4e-3, fourth, 2e-3, 0.0]
@@ -103,12 +134,13 @@ def test_cosine_is_the_other_schedule():
 
 
 def test_optimizer_of_a_recipe_is_that_of_the_arm():
-    settings = vars(SETTINGS) | {
-        "recipe": "glue_rte_bert_base",
-        "learning_rate": 1e-5,
-        "warm_up": 122,
-    }
-    optimizer = optimizer_of(Settings(**settings), 3120)
+    settings = replace(
+        SETTINGS,
+        recipe="glue_rte_bert_base",
+        learning_rate=1e-5,
+        warm_up=122,
+    )
+    optimizer = optimizer_of(settings, 3120)
     assert type(optimizer) is keras.optimizers.Adam
     rates = _rates(optimizer, [61, 122, 1621, 3120])
     middle = (1e-5 + 1e-7) / 2
@@ -116,12 +148,12 @@ def test_optimizer_of_a_recipe_is_that_of_the_arm():
     # Where two passes are averaged and not summed, gradients are half of
     # what the recipe is for.
     for arm, norm in (("rdrop", 0.5), ("two_pass", 0.5), ("plain", 1.0)):
-        optimizer = optimizer_of(Settings(**settings | {"arm": arm}), 3120)
+        optimizer = optimizer_of(replace(settings, arm=arm), 3120)
         assert optimizer.global_clipnorm == norm
 
 
 def test_warm_up_leaves_updates_for_the_decay():
-    settings = Settings(**vars(SETTINGS) | {"warm_up": 20})
+    settings = replace(SETTINGS, warm_up=20)
     with pytest.raises(InputError, match="--warm-up 20: expected fewer"):
         optimizer_of(settings, 20)
 
@@ -132,16 +164,12 @@ def test_warm_up_leaves_updates_for_the_decay():
         ("--glue-task=cola", "--glue-task needs --data"),
         ("--recipe=glue_cola_bert_base", "--recipe needs --data"),
         ("--data=d", "--data needs --glue-task"),
-        ("--glue-task=wnli --data=d", "invalid choice: 'wnli'"),
         ("--glue-task=cola --data=d --task=diabetes", "or --task"),
         ("--glue-task=cola --data=d --train=a --valid=b --test=c", "or --task"),
         ("--task=diabetes --train=a --valid=b --test=c", "or --task"),
         ("--glue-task=cola --data=d --valid=b", "come together"),
         ("--task=diabetes --data=d", "--data needs --glue-task"),
         ("--task=diabetes --preset=p", "no text for --preset"),
-        ("--task=diabetes --demo", "--demo is for"),
-        ("--glue-task=cola --data=d --demo", "--demo is for"),
-        ("--sequence-length=9", "--sequence-length is for --glue-task"),
         ("--epochs=2 --updates=3", "--epochs or --updates, not both"),
         (
             "--recipe=glue_cola_bert_base --data=d --glue-task=rte",
@@ -157,10 +185,27 @@ def test_warm_up_leaves_updates_for_the_decay():
         ),
     ],
 )
-def test_flags_that_contradict_are_refused(capsys, arguments, message):
-    with pytest.raises(SystemExit):
+def test_flags_that_contradict_are_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
         parse(arguments.split())
-    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "data", ["--task=diabetes", "--glue-task=rte --data=d"]
+)
+def test_demo_is_for_texts(data):
+    with pytest.raises(InputError, match="--demo is for"):
+        parse([*data.split(), "--demo"], "compare")
+
+
+def test_every_length_can_be_set():
+    assert parse(["--sequence-length=9"]).sequence_length == 9
+    assert parse([]).sequence_length is None
+    glue = ["--glue-task=cola", "--data=d"]
+    assert parse(glue).sequence_length == 128
+    assert parse([*glue, "--sequence-length=30"]).sequence_length == 30
+    with pytest.raises(InputError, match="expected at least 4"):
+        parse(["--sequence-length=3"])
 
 
 def test_recipes_of_other_tasks_are_refused(capsys):
@@ -225,26 +270,25 @@ def test_command_hands_on_what_glue_and_recipe_say(tmp_path, monkeypatch):
         calls.append(arguments)
         return {"valid": {"matthews": 0.5, "loss": 1.25}}
 
-    monkeypatch.setattr(command, "train", record)
+    monkeypatch.setattr(runner, "train", record)
     arguments = ["--recipe=glue_cola_bert_base", f"--data={tmp_path}"]
     arguments += ["--seed=7", "--batch-size=2", "--updates=5", "--warm-up=1"]
     assert main([*arguments, "--sequence-length=9", "--output=o"]) == 0
-    ((dataset, settings, output, resume),) = calls
+    ((_, dataset, settings),) = calls
     assert isinstance(dataset, GlueDataset) and dataset.task.name == "cola"
-    # Three rows are two updates, of which five are in three epochs.
-    assert settings == Settings(
-        "rdrop",
-        0.5,
-        0.1,
-        7,
-        3,
-        2,
-        1e-5,
-        None,
-        "linear",
-        1,
-        5,
-        "glue_cola_bert_base",
-        9,
-    )
-    assert (output, resume) == (Path("o"), False)
+    found = settings.compared()
+    expected = {
+        "arm": "rdrop",
+        "alpha": 0.5,
+        "dropout": 0.1,
+        "seed": 7,
+        "epochs": None,
+        "batch_size": 2,
+        "learning_rate": 1e-5,
+        "schedule": "linear",
+        "warm_up": 1,
+        "updates": 5,
+        "recipe": "glue_cola_bert_base",
+        "sequence_length": 9,
+    }
+    assert {name: found[name] for name in expected} == expected

@@ -14,14 +14,14 @@ import safetensors.numpy
 import tensorflow as tf
 import tensorflow_text  # noqa: F401 - registers the tokenizer's operations
 
+from reproduce.__main__ import main
 from reproduce.common import runs
 from reproduce.common.errors import InputError
 from reproduce.common.history import read_history
-from reproduce.text_classification.__main__ import main
-from reproduce.text_classification.model import RDropBertTextClassifier
-from reproduce.text_classification.model import RDropRobertaTextClassifier
-from reproduce.text_classification.presets import preset_classifier
-from reproduce.text_classification.weight_files import read_weights
+from reproduce.models.bert import RDropBertTextClassifier
+from reproduce.models.bert import RDropRobertaTextClassifier
+from reproduce.models.bert import preset_classifier
+from reproduce.models.hugging_face_files import read_weights
 
 WIDTH, HEADS, INNER, LAYERS, POSITIONS = 8, 2, 12, 2, 14
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cafe", "big", "##ger"]
@@ -472,6 +472,33 @@ def test_weights_of_pytorch_need_it(bert, monkeypatch):
         (lambda d: _change(d, layer_norm_eps=0.1), "layer_norm_eps 1e-12, got"),
         (lambda d: _change(d, num_hidden_layers=3), "encoder.layer.2.att"),
         (lambda d: _change(d, vocab_size=7), r"got shape \(8, 8\)"),
+        # Before the memory of such a model is taken.
+        (lambda d: _change(d, hidden_size=10**9), r"got shape \(8, 8\)"),
+        (lambda d: _change(d, num_hidden_layers=10**9), "encoder.layer.2.att"),
+        (lambda d: _change(d, num_attention_heads=3), "divides, got 8 and 3"),
+        (lambda d: _change(d, num_attention_heads=True), "got True"),
+        (lambda d: _change(d, vocab_size="8"), "number for vocab_size, got 8"),
+        (lambda d: _change(d, hidden_act=["gelu"]), "got .'gelu'."),
+        (lambda d: _change(d, layer_norm_eps="1e-12"), "1e-12, got 1e-12"),
+        (lambda d: _change(d, model_type=["bert"]), "got .'bert'."),
+        (
+            lambda d: (d / "config.json").write_text("[" * 10**5),
+            "not a KerasHub config",
+        ),
+        (
+            lambda d: (d / "tokenizer_config.json").write_text("[" * 10**5),
+            "KerasHub refuses",
+        ),
+        (
+            lambda d: (d / "vocab.txt").write_text(
+                "\n".join([*WORDS[:7], "big"])
+            ),
+            "vocab.txt:8: expected a new piece, got 'big' again",
+        ),
+        (
+            lambda d: (d / "vocab.txt").write_text("\n".join([*WORDS, "more"])),
+            "expected ids from 0 to 7, as the embeddings have",
+        ),
         (lambda d: _change(d, hidden_size=None), "number for hidden_size"),
         (lambda d: _change(d, model_type="gpt2"), "got gpt2"),
     ],
@@ -482,6 +509,71 @@ def test_broken_checkpoints_are_refused(bert, spoil, message):
     with pytest.raises(InputError, match=message) as caught:
         preset_classifier(directory, 2, 0.1)
     assert str(directory) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        # Of the right size, so that they could be reshaped.
+        ("encoder.layer.0.intermediate.dense.weight", (WIDTH, INNER)),
+        ("encoder.layer.1.output.dense.weight", (INNER, WIDTH)),
+        ("encoder.layer.1.attention.self.key.weight", (WIDTH // 2, 2 * WIDTH)),
+        ("encoder.layer.0.attention.output.dense.bias", (1, WIDTH)),
+        ("embeddings.word_embeddings.weight", (WIDTH * len(WORDS),)),
+        ("classifier.weight", (OUTPUTS, 2, WIDTH // 2)),
+    ],
+)
+def test_tensors_of_another_shape_are_refused(bert, name, shape):
+    directory, weights = bert
+    expected = weights[name].shape
+    _save(directory, weights | {name: weights[name].reshape(shape)}, "bert")
+    with pytest.raises(InputError) as caught:
+        _bert(directory)
+    message = f"expected shape {expected} of {name}, got shape {shape}."
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"),
+    [("float8_e4m3fn", "F8_E4M3"), ("float8_e5m2", "F8_E5M2")],
+)
+def test_quantized_weights_are_refused(bert, kind, shown):
+    directory, weights = bert
+    name = "encoder.layer.0.output.dense.weight"
+    tensor = weights[name].astype(getattr(ml_dtypes, kind))
+    _save(directory, weights | {name: tensor}, "bert")
+    with pytest.raises(InputError, match=f"got {shown} in bert.{name}. Fetch"):
+        _bert(directory)
+
+
+def test_weights_of_four_bits_are_refused(bert):
+    directory, _ = bert
+    header = {"a": {"dtype": "F4", "shape": [4], "data_offsets": [0, 2]}}
+    text = json.dumps(header).encode()
+    path = directory / "model.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + b"xy")
+    with pytest.raises(
+        InputError, match="model.safetensors: expected .*F"
+    ) as e:
+        _bert(directory)
+    assert "\n" not in str(e.value)
+
+
+def test_vocabulary_of_roberta_is_checked(roberta):
+    directory, _ = roberta
+    path = directory / "vocab.json"
+    vocabulary = json.loads(path.read_text())
+    for change, message in (
+        ({"he": 3}, "an id of its own for each piece, got 262 ids for 263"),
+        ({"he": 1000}, "expected ids from 0 to 262"),
+        ({"he": "x"}, "expected ids from 0 to 262"),
+    ):
+        path.write_text(json.dumps(vocabulary | change))
+        with pytest.raises(InputError, match=message):
+            preset_classifier(directory, 2, 0.1)
+    path.write_text("[" * 10**5)
+    with pytest.raises(InputError, match="vocabulary of a roberta"):
+        preset_classifier(directory, 2, 0.1)
 
 
 def _truncate(path):
@@ -507,10 +599,11 @@ def test_pairs_are_learned_by_a_pretrained_roberta(
     data, output = tmp_path_factory.mktemp("rte"), tmp_path_factory.mktemp("o")
     for file in ("train.tsv", "dev.tsv"):
         (data / file).write_text(text)
-    arguments = ["--recipe=glue_rte_roberta_large", f"--data={data}"]
+    arguments = ["train", "text_classification"]
+    arguments += ["--recipe=glue_rte_roberta_large", f"--data={data}"]
     arguments += [f"--preset={directory}", f"--output={output}", "--updates=3"]
     assert main([*arguments, "--warm-up=1", "--batch-size=4"]) == 0
-    assert "dev: accuracy " in capsys.readouterr().out
+    assert "valid: accuracy " in capsys.readouterr().out
     # Three updates, of which two make an epoch.
     assert runs.read_json(output / runs.METRICS)["updates"] == 3
     history = read_history(output / runs.HISTORY)

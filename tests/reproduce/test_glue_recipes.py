@@ -6,16 +6,13 @@ import numpy as np
 import pytest
 
 from rdrop_keras import recipes
-from reproduce.text_classification import model as model_module
-from reproduce.text_classification.__main__ import settings_of
-from reproduce.text_classification.batches import shuffled_batches
-from reproduce.text_classification.flags import parse
-from reproduce.text_classification.glue import GlueDataset
-from reproduce.text_classification.glue import GluePart
-from reproduce.text_classification.glue_files import Report
-from reproduce.text_classification.glue_tasks import GLUE_TASKS
-from reproduce.text_classification.problems import problem_of
-from reproduce.text_classification.train import compile_model
+from reproduce.__main__ import parse
+from reproduce.data.glue import GlueDataset
+from reproduce.data.glue_files import Report
+from reproduce.data.glue_tasks import GLUE_TASKS
+from reproduce.data.texts import Part
+from reproduce.models import bert
+from reproduce.tasks.text_classification import TASK
 
 NAMES = recipes.names("language_understanding")
 WORDS = ["the", "a", "dog", "cat", "sees", "hears", "old", "new"]
@@ -24,8 +21,8 @@ WORDS = ["the", "a", "dog", "cat", "sees", "hears", "old", "new"]
 @pytest.fixture(scope="module", autouse=True)
 def tiny():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model_module, "NUM_LAYERS", 1)
-        patch.setattr(model_module, "WIDTH", 16)
+        patch.setattr(bert, "NUM_LAYERS", 1)
+        patch.setattr(bert, "WIDTH", 16)
         yield
 
 
@@ -42,10 +39,20 @@ def _dataset(task):
             labels = tuple(generator.uniform(*task.range, count).tolist())
         else:
             labels = (task.classes * count)[:count]
-        return GluePart(first, second if task.is_pair else None, labels)
+        return Part(first, second if task.is_pair else None, labels)
 
-    valid = {name: part(4) for name in task.valid}
-    return GlueDataset(task, part(64), valid, {}, Report())
+    valid = {name: part(4) for name in task.files("dev")}
+    return GlueDataset(
+        task.folder,
+        task.classes,
+        part(64),
+        valid,
+        {},
+        task.metrics,
+        task.headline,
+        task=task,
+        report=Report(),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -104,17 +111,15 @@ def test_recipes_take_two_steps_with_their_own_settings(name, roberta):
     arguments = ["--recipe", name, "--data=somewhere", "--sequence-length=12"]
     if "roberta" in name:
         arguments.append(f"--preset={roberta}")
-    flags = parse(arguments)
-    task = GLUE_TASKS[flags.glue_task]
+    settings = parse("train", "text_classification", arguments)
+    task = GLUE_TASKS[settings.glue_task]
     assert recipe.dataset == f"GLUE {task.folder}"
     dataset = _dataset(task)
-    settings = settings_of(dataset, flags)
-    problem = problem_of(dataset)
     keras.utils.set_random_seed(0)
-    model = problem.build(settings)
+    run = TASK.begin(dataset, settings)
+    model = run.model
     encoder = recipe.model.name.split("-")[0].title()
     assert type(model).__name__ == f"RDrop{encoder}TextClassifier"
-    compile_model(model, problem, settings, settings.updates)
     # Two steps are not worth a graph.
     model.run_eagerly = True
 
@@ -160,12 +165,11 @@ def test_recipes_take_two_steps_with_their_own_settings(name, roberta):
 
     # Two steps, of as many examples as the recipe has.
     assert settings.batch_size == recipe.batch.per_update
-    rows = problem.prepare(model).train
-    model.preprocessor = None
     before = [np.array(w) for w in model.trainable_weights]
     outputs = _recorded(model.output_dense)
-    batches = shuffled_batches(rows, settings.batch_size, 1, lambda: 0)
-    for inputs, targets in batches.take(2):
+    batches = run.batches(lambda: 0)
+    batches.on_epoch_begin()
+    for inputs, targets in (batches[0], batches[1]):
         assert len(targets) == recipe.batch.per_update
         logs = model.train_on_batch(inputs, targets, return_dict=True)
         np.testing.assert_allclose(

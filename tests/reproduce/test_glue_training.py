@@ -9,21 +9,25 @@ import sklearn.datasets
 import tensorflow as tf
 import tensorflow_text  # noqa: F401 - registers the tokenizer's operations
 
+from reproduce import runner
+from reproduce import serving
+from reproduce.__main__ import main as program
 from reproduce.common import runs
-from reproduce.common.compare import run_directory
+from reproduce.common.errors import InputError
 from reproduce.common.history import read_history
-from reproduce.text_classification import glue_problem
-from reproduce.text_classification import model as model_module
-from reproduce.text_classification import regression_problem
-from reproduce.text_classification import serve
-from reproduce.text_classification import train as train_module
-from reproduce.text_classification.__main__ import main
-from reproduce.text_classification.glue import load_glue
-from reproduce.text_classification.glue_predictions import prediction_file
-from reproduce.text_classification.glue_predictions import write_predictions
-from reproduce.text_classification.glue_tasks import GLUE_TASKS
-from reproduce.text_classification.regression import load_diabetes
-from reproduce.text_classification.train import PREDICTIONS
+from reproduce.comparison import run_directory
+from reproduce.data.diabetes import load_diabetes
+from reproduce.data.glue import load_glue
+from reproduce.data.glue import write_predictions
+from reproduce.data.glue_tasks import GLUE_TASKS
+from reproduce.models import bert
+from reproduce.tasks import text_runs
+from reproduce.tasks.text_runs import PREDICTIONS
+
+
+def main(arguments, verb="train"):
+    return program([verb, "text_classification", *arguments])
+
 
 NAMES = ("Anna", "Bob", "Eva", "Tom", "Ida", "Max")
 VERBS = ("sees", "hears", "likes", "knows")
@@ -118,8 +122,8 @@ def glue(tmp_path_factory):
 @pytest.fixture(scope="module", autouse=True)
 def tiny():
     patch = pytest.MonkeyPatch()
-    patch.setattr(model_module, "NUM_LAYERS", 1)
-    patch.setattr(model_module, "WIDTH", 16)
+    patch.setattr(bert, "NUM_LAYERS", 1)
+    patch.setattr(bert, "WIDTH", 16)
     yield
     patch.undo()
 
@@ -127,8 +131,8 @@ def tiny():
 @pytest.fixture
 def no_export(monkeypatch):
     # An export takes seconds.
-    monkeypatch.setattr(glue_problem, "export_classifier", lambda *_, **__: 0)
-    monkeypatch.setattr(regression_problem, "export_functions", lambda *_: 0)
+    for name in ("export_text_classifier", "export_diabetes"):
+        monkeypatch.setattr(text_runs, name, lambda *_, **__: 0)
 
 
 def _outputs(directory, part):
@@ -226,19 +230,21 @@ def test_test_parts_get_predictions_as_the_server_wants_them(cola, glue):
 def test_predictions_are_written_in_labels_of_the_task(
     tmp_path, task, outputs, lines
 ):
-    path = tmp_path / "new" / "x.tsv"
-    write_predictions(GLUE_TASKS[task], np.array(outputs), path)
+    write_predictions(
+        GLUE_TASKS[task], "test", np.array(outputs), tmp_path / "new"
+    )
+    (path,) = (tmp_path / "new").iterdir()
     numbered = [f"{row}\t{line}" for row, line in enumerate(lines)]
     expected = "\n".join(["index\tprediction", *numbered]) + "\n"
     assert path.read_text() == expected
 
 
-def test_prediction_files_are_called_as_the_server_calls_them():
-    assert {
-        prediction_file(task, part)
-        for task in GLUE_TASKS.values()
-        for part in task.test
-    } == {
+def test_prediction_files_are_called_as_the_server_calls_them(tmp_path):
+    for task in GLUE_TASKS.values():
+        outputs = np.zeros((1, len(task.classes) or 1))
+        for part in task.files("test"):
+            write_predictions(task, part, outputs, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
         *("CoLA.tsv", "MNLI-m.tsv", "MNLI-mm.tsv", "MRPC.tsv", "QNLI.tsv"),
         *("QQP.tsv", "RTE.tsv", "SST-2.tsv", "STS-B.tsv"),
     }
@@ -257,15 +263,12 @@ def test_interrupted_run_resumes_to_the_same_end(
 
     flags, whole = cola
     flags = [*flags, f"--output={tmp_path}", "--resume"]
-    callbacks = train_module._callbacks
+    callbacks = runner._callbacks
     with monkeypatch.context() as patch:
         patch.setattr(
-            train_module,
-            "_callbacks",
-            lambda output: [*callbacks(output), Interrupt()],
+            runner, "_callbacks", lambda *x: [*callbacks(*x), Interrupt()]
         )
-        with pytest.raises(KeyboardInterrupt):
-            main(flags)
+        assert main(flags) == 130
     assert not runs.is_finished(tmp_path)
     assert main([*flags, "--warm-up=2"]) == 2
     assert "warm_up was None, now 2" in capsys.readouterr().err
@@ -314,15 +317,14 @@ def test_pairs_get_a_score(glue, tmp_path, capsys):
     assert np.abs(turned - scores).max() > 1e-4
     pairs = list(zip(dev.first, dev.second))[:2]
     arguments = [str(tmp_path / runs.SAVED_MODEL), *itertools.chain(*pairs)]
-    serve.main(arguments)
+    serving.main("text_classification", arguments)
     shown = [" | ".join(pair) for pair in pairs]
     assert capsys.readouterr().out.splitlines()[-2:] == [
         f"{text:<{max(map(len, shown))}}  {score:.3f}"
         for text, score in zip(shown, scores)
     ]
-    with pytest.raises(SystemExit):
-        serve.main(arguments[:-1])
-    assert "two for each pair" in capsys.readouterr().err
+    with pytest.raises(InputError, match="two for each pair"):
+        serving.main("text_classification", arguments[:-1])
     predicted = (tmp_path / PREDICTIONS / "STS-B.tsv").read_text().split()
     same, different = map(float, predicted[3::2])
     assert 0 <= different < same <= 5
@@ -331,9 +333,9 @@ def test_pairs_get_a_score(glue, tmp_path, capsys):
 def test_arms_are_compared_on_the_headline_measure(
     glue, tmp_path, no_export, capsys
 ):
-    flags = ["--glue-task=mnli", f"--data={glue}", *FLAGS, "--epochs=1"]
-    flags += ["--compare=plain,two_pass", "--seeds=1"]
-    assert main([*flags, f"--output={tmp_path}"]) == 0
+    flags = ["--glue-task=mnli", f"--data={glue}", *FLAGS[:-1], "--epochs=1"]
+    flags += ["--arms=plain,two_pass", "--seeds=1"]
+    assert main([*flags, f"--output={tmp_path}"], "compare") == 0
     printed = capsys.readouterr().out
     assert "3 lines skipped" in printed and "label '-'" in printed
     result = runs.read_json(tmp_path / runs.METRICS)
@@ -358,16 +360,16 @@ def test_arms_are_compared_on_the_headline_measure(
 
 
 def test_diabetes_is_learned_by_every_arm(tmp_path, monkeypatch):
-    export = regression_problem.export_functions
+    export = text_runs.export_diabetes
 
-    def export_one(path, *arguments):
+    def export_one(model, data, path):
         if "rdrop" in str(path):
-            export(path, *arguments)
+            export(model, data, path)
 
-    monkeypatch.setattr(regression_problem, "export_functions", export_one)
-    flags = "--task=diabetes --compare=plain,doubled,two_pass,rdrop --seeds=4"
+    monkeypatch.setattr(text_runs, "export_diabetes", export_one)
+    flags = "--task=diabetes --arms=plain,doubled,two_pass,rdrop --seeds=4"
     flags = [*flags.split(), "--epochs=2", f"--output={tmp_path}"]
-    assert main(flags) == 0
+    assert main(flags, "compare") == 0
     found = [
         runs.read_json(run_directory(tmp_path, arm, 4) / runs.METRICS)
         for arm in ("plain", "doubled", "two_pass", "rdrop")
@@ -391,7 +393,7 @@ def test_diabetes_is_learned_by_every_arm(tmp_path, monkeypatch):
     dataset = load_diabetes()
     model = keras.models.load_model(directory / runs.MODEL)
     scores = model.predict(dataset.test.inputs, verbose=0)[:, 0]
-    errors = scores - dataset.test.targets
+    errors = scores - dataset.test.targets[:, 0]
     test = found[-1]["test"]
     np.testing.assert_allclose(test["loss"], np.mean(errors**2), rtol=1e-5)
     np.testing.assert_allclose(test["mae"], np.mean(abs(errors)), rtol=1e-5)

@@ -9,26 +9,26 @@ import sklearn.metrics
 import tensorflow as tf
 
 from reproduce.common.errors import InputError
-from reproduce.image_classification.batches import AUGMENTATIONS
-from reproduce.image_classification.batches import SHIFT
-from reproduce.image_classification.batches import _crop
-from reproduce.image_classification.batches import _resized
-from reproduce.image_classification.batches import cropped
-from reproduce.image_classification.batches import measuring_batches
-from reproduce.image_classification.batches import shifted_and_mirrored
-from reproduce.image_classification.batches import training_batches
-from reproduce.image_classification.calibration import reliability
-from reproduce.image_classification.data import Part
-from reproduce.image_classification.data import split
-from reproduce.image_classification.digits import load_digits
-from reproduce.image_classification.measures import measure
-from reproduce.image_classification.measures import probabilities_of
-from reproduce.image_classification.optimizers import alpha_of
-from reproduce.image_classification.optimizers import optimizer_of
-from reproduce.image_classification.pictures import chosen_images
-from reproduce.image_classification.schedules import ProportionalAlpha
-from reproduce.image_classification.schedules import learning_rate
-from reproduce.image_classification.settings import Settings
+from reproduce.data.augment import AUGMENTATIONS
+from reproduce.data.augment import SHIFT
+from reproduce.data.augment import _crop
+from reproduce.data.augment import cropped
+from reproduce.data.augment import shifted_and_mirrored
+from reproduce.data.batches import Batches
+from reproduce.data.batches import Rows
+from reproduce.data.image_directory import resized
+from reproduce.data.images import Part
+from reproduce.data.images import load_digits
+from reproduce.data.images import split
+from reproduce.image_reports import chosen_images
+from reproduce.image_reports import measure
+from reproduce.image_reports import probabilities_of
+from reproduce.image_reports import reliability
+from reproduce.schedules import ProportionalAlpha
+from reproduce.schedules import learning_rate
+from reproduce.tasks.image_runs import alpha_of
+from reproduce.tasks.image_runs import optimizer_of
+from reproduce.tasks.image_settings import Settings
 
 # --- measures ----------------------------------------------------------------
 
@@ -152,13 +152,13 @@ def test_split_needs_enough_images():
 
 def _numbered(count):
     images = np.arange(count, dtype="uint8").reshape(-1, 1, 1, 1)
-    return Part(images, np.arange(count, dtype="int32"))
+    return Rows(images, np.arange(count, dtype="int32"))
 
 
 def test_every_epoch_has_all_images_in_an_order_of_its_own():
     def order(seed, epoch):
-        batches = training_batches(_numbered(10), 4, seed, lambda: epoch)
-        pairs = [(x.numpy().ravel(), y.numpy()) for x, y in batches]
+        batches = Batches(_numbered(10), 4, seed, lambda: epoch)
+        pairs = [(x.ravel(), y) for x, y in map(batches.__getitem__, range(3))]
         assert [len(y) for _, y in pairs] == [4, 4, 2]
         for x, y in pairs:
             np.testing.assert_array_equal(x, y)
@@ -171,9 +171,9 @@ def test_every_epoch_has_all_images_in_an_order_of_its_own():
 
 
 def test_measuring_keeps_the_order():
-    batches = measuring_batches(_numbered(10), 4)
-    assert int(batches.cardinality()) == 3
-    labels = np.concatenate([y.numpy() for _, y in batches])
+    batches = Batches(_numbered(10), 4)
+    assert len(batches) == 3
+    labels = np.concatenate([batches[index][1] for index in range(3)])
     np.testing.assert_array_equal(labels, np.arange(10))
 
 
@@ -233,7 +233,7 @@ def test_crops_are_parts_resized_to_the_whole():
 def test_crops_are_resized_as_by_tensorflow(shape, channels, rng):
     image = rng.integers(0, 256, (*shape, channels)).astype("uint8")
     expected = tf.image.resize(image, (24, 30), antialias=True)
-    found = _resized(image, 24, 30)
+    found = resized(image, 24, 30)
     assert found.dtype == np.uint8
     # Pillow rounds after each of the two directions.
     np.testing.assert_allclose(found, expected, atol=1.1)
@@ -250,22 +250,22 @@ def test_crops_are_inside_of_images_of_any_shape():
     assert (columns[~whole] <= 1.4 * 12).all()
 
 
-def test_augmentation_is_called_by_its_name():
-    images = np.arange(4 * 64, dtype="uint8").reshape(4, 8, 8, 1)
-    part = Part(images, np.arange(4))
-    found = {
-        name: next(iter(training_batches(part, 4, 1, lambda: 0, name)))[0]
-        for name in (None, *AUGMENTATIONS)
-    }
-    # The order comes first of the same generator, the changes after it.
-    generator = np.random.default_rng((1, 0))
-    order = generator.permutation(4)
-    np.testing.assert_array_equal(found[None], images[order])
-    for name, change in (("shift", shifted_and_mirrored), ("crop", cropped)):
-        generator = np.random.default_rng((1, 0))
-        expected = change(images[generator.permutation(4)], generator)
-        np.testing.assert_array_equal(found[name], expected)
-        assert (expected != images[order]).any()
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_every_batch_is_augmented_by_a_generator_of_its_own(name):
+    images = np.arange(8 * 64).astype("uint8").reshape(8, 8, 8, 1)
+    change = AUGMENTATIONS[name]
+    batches = Batches(
+        Rows(images, np.arange(8)), 4, 1, lambda: 2, change=change, twice=True
+    )
+    order = np.random.default_rng((1, 2)).permutation(8)
+    for index in (1, 0):
+        chosen = order[4 * index : 4 * index + 4]
+        generator = np.random.default_rng((1, 2, index))
+        expected = change(images[chosen], generator)
+        assert (expected != images[chosen]).any()
+        found, labels = batches[index]
+        np.testing.assert_array_equal(found, np.tile(expected, (2, 1, 1, 1)))
+        np.testing.assert_array_equal(labels, np.tile(chosen, 2))
 
 
 # --- schedules ---------------------------------------------------------------
@@ -303,8 +303,8 @@ def test_steps_divide_by_ten_at_half_and_three_quarters():
         [0.2, 0.4, 0.4, 0.04, 0.04, 0.004, 0.004],
         rtol=1e-6,
     )
-    with pytest.raises(ValueError, match="Received: linear"):
-        learning_rate("linear", 0.4, 100, 4)
+    with pytest.raises(ValueError, match="Received: constant"):
+        learning_rate("constant", 0.4, 100, 4)
 
 
 @pytest.mark.parametrize("kind", ["cosine", "steps"])

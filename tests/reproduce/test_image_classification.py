@@ -5,8 +5,8 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict
 from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,28 +14,40 @@ import pytest
 import tensorflow as tf
 
 from rdrop_keras import recipes
+from reproduce import serving
+from reproduce.__main__ import main as program
+from reproduce.__main__ import parse as parse_flags
 from reproduce.common import runs
-from reproduce.common.compare import run_directory
+from reproduce.common.errors import InputError
 from reproduce.common.history import read_history
-from reproduce.image_classification import __main__ as command
-from reproduce.image_classification import decoding
-from reproduce.image_classification import serve
-from reproduce.image_classification import train as train_module
-from reproduce.image_classification.__main__ import main
-from reproduce.image_classification.compare import compare
-from reproduce.image_classification.digits import load_digits
-from reproduce.image_classification.flags import parse
-from reproduce.image_classification.flags import settings_of
-from reproduce.image_classification.model import build
-from reproduce.image_classification.recipe import recipe_flags
-from reproduce.image_classification.settings import Settings
-from reproduce.image_classification.train import PREDICTIONS
-from reproduce.image_classification.train import RELIABILITY
-from reproduce.image_classification.train import compile_classifier
-from reproduce.image_classification.train import read_logits
-from reproduce.image_classification.train import train
-from reproduce.image_classification.vit import SIZES
-from reproduce.image_classification.vit import Size
+from reproduce.comparison import compare
+from reproduce.comparison import run_directory
+from reproduce.data import image_files as decoding
+from reproduce.data.images import load_digits
+from reproduce.models.vit import SIZES
+from reproduce.models.vit import Size
+from reproduce.tasks import image_runs as task_module
+from reproduce.tasks.image_classification import TASK
+from reproduce.tasks.image_runs import LOGITS
+from reproduce.tasks.image_runs import PREDICTIONS
+from reproduce.tasks.image_runs import RELIABILITY
+from reproduce.tasks.image_runs import build
+from reproduce.tasks.image_runs import compile_classifier
+from reproduce.tasks.image_settings import Settings
+
+
+def main(arguments):
+    return program(["train", "image_classification", *arguments])
+
+
+def parse(arguments, verb="train"):
+    return parse_flags(verb, "image_classification", arguments)
+
+
+def read_logits(directory):
+    with np.load(directory / LOGITS) as arrays:
+        return arrays["logits"]
+
 
 SETTINGS = Settings(
     arm="rdrop",
@@ -67,7 +79,7 @@ def digits():
 @pytest.fixture(scope="module")
 def compared(digits, tmp_path_factory):
     output = tmp_path_factory.mktemp("compared")
-    export = train_module.export_classifier
+    export = task_module.export_image_classifier
 
     def export_one(classifier, classes, image_shape, path):
         # An export takes seconds, and the tests look at this one alone.
@@ -75,8 +87,9 @@ def compared(digits, tmp_path_factory):
             export(classifier, classes, image_shape, path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_module, "export_classifier", export_one)
-        result = compare(digits, SETTINGS, ARMS, (3,), output)
+        patch.setattr(task_module, "export_image_classifier", export_one)
+        settings = replace(SETTINGS, output=output)
+        result = compare(TASK, digits, settings, ARMS, (3,))
     return output, result
 
 
@@ -114,7 +127,7 @@ def test_arms_train_differently(compared):
 def test_metrics_say_what_was_done_and_what_came_out(compared, digits):
     directory = run_directory(compared[0], "rdrop", 3)
     metrics = runs.read_json(directory / runs.METRICS)
-    assert metrics["settings"] == asdict(SETTINGS)
+    assert metrics["settings"] == SETTINGS.compared()
     assert metrics["data"] == {
         "name": "digits",
         "image": "8x8x1",
@@ -159,6 +172,7 @@ def test_run_and_comparison_write_everything(compared):
         "model.keras",
         "saved_model",
         "tensorboard",
+        "run.lock",
     }
     for name in (runs.CURVES, RELIABILITY, PREDICTIONS):
         pictures = [(one / name).read_bytes() for one in (directory, output)]
@@ -226,33 +240,19 @@ def test_saved_model_serves_raw_images_without_keras(
 
 
 def test_serve_classifies_files(compared, digits, tmp_path, capsys):
-    files = command._write_images(digits, tmp_path / "images")
-    assert [file.name for file in files] == [
+    files, _ = TASK.samples(digits, tmp_path)
+    assert [Path(file).name for file in files] == [
         f"{index}-{label}.png"
         for index, label in enumerate(digits.test.labels[:4])
     ]
     directory = run_directory(compared[0], "rdrop", 3)
-    serve.main([str(directory / runs.SAVED_MODEL), *map(str, files)])
+    serving.main(
+        "image_classification", [str(directory / runs.SAVED_MODEL), *files]
+    )
     predicted = read_logits(directory)[:4].argmax(-1)
     lines = capsys.readouterr().out.splitlines()
     for line, file, label in zip(lines, files, predicted):
         assert line.startswith(f"{file}  {label} 0.")
-
-
-def test_run_started_over_leaves_no_pictures_of_the_old_one(
-    digits, tmp_path, monkeypatch
-):
-    runs.claim(tmp_path, train_module.PROGRAM, {})
-    for name in (RELIABILITY, PREDICTIONS, train_module.LOGITS):
-        (tmp_path / name).write_bytes(b"old")
-
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(train_module, "build", stop)
-    with pytest.raises(KeyboardInterrupt):
-        train(digits, SETTINGS, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [runs.MARKER]
 
 
 # --- the command line --------------------------------------------------------
@@ -260,7 +260,7 @@ def test_run_started_over_leaves_no_pictures_of_the_old_one(
 
 @pytest.fixture
 def no_export(monkeypatch):
-    monkeypatch.setattr(train_module, "export_classifier", lambda *_: None)
+    monkeypatch.setattr(task_module, "export_image_classifier", lambda *_: None)
 
 
 @pytest.mark.usefixtures("no_export")
@@ -325,35 +325,7 @@ def test_preset_trains_on_a_folder(colors, tmp_path, capsys):
     assert metrics["test"]["accuracy"] == 1.0
     reloaded = keras.models.load_model(output / runs.MODEL)
     assert reloaded.rdrop.alpha == 1.0
-    assert reloaded.backbone.dropout_rate == 0.1
-
-
-def test_preset_is_served_with_its_preprocessing(colors, tmp_path):
-    import keras_hub
-
-    from reproduce.image_classification.export import export_classifier
-    from reproduce.image_classification.formats import load_directory
-    from reproduce.image_classification.pretrained import pretrained_classifier
-
-    keras_hub.models.ViTBackbone(
-        image_shape=(8, 8, 3),
-        patch_size=4,
-        num_layers=1,
-        num_heads=2,
-        hidden_dim=8,
-        mlp_dim=16,
-    ).save_to_preset(str(tmp_path / "preset"))
-    classifier = pretrained_classifier(tmp_path / "preset", 2, 0.1)
-    dataset = load_directory(colors)
-    path = tmp_path / "saved_model"
-    images = dataset.test.images
-    logits = classifier.predict(images, verbose=0)
-    export_classifier(classifier, dataset.classes, dataset.image_shape, path)
-    model = tf.saved_model.load(str(path))
-    served = model.serve(tf.constant(images))
-    np.testing.assert_allclose(
-        served["probabilities"], keras.ops.softmax(logits), atol=1e-5
-    )
+    assert reloaded.get_layer("vi_t_backbone").dropout_rate == 0.1
 
 
 # Keras's CSVLogger leaves its file open when an exception ends `fit`.
@@ -408,14 +380,21 @@ def test_bad_input_is_one_line_and_writes_nothing(
     [
         ("--recipe cifar100_vit_b_16", "--recipe needs --data DIR"),
         ("--format folder", "need --data DIR"),
-        ("--model resnet --preset x", "--preset is of a vit"),
+        ("--model resnet --preset x", "--preset is for --model vit"),
         ("--dropout 1", "less than 1"),
+        ("--epochs 2 --updates 3", "--epochs or --updates, not both"),
     ],
 )
-def test_flags_that_do_not_go_together_are_refused(flags, message, capsys):
-    with pytest.raises(SystemExit):
+def test_flags_that_do_not_go_together_are_refused(flags, message):
+    with pytest.raises(InputError, match=message):
         parse(flags.split())
-    assert message in capsys.readouterr().err
+
+
+def test_comparison_without_two_passes_needs_no_dropout():
+    flags = "--arms plain,doubled --dropout 0"
+    assert parse(flags.split(), "compare").arms == ("plain", "doubled")
+    with pytest.raises(InputError, match="more than 0 for two_pass"):
+        parse(["--arms", "plain,two_pass", "--dropout", "0"], "compare")
 
 
 # --- recipes -----------------------------------------------------------------
@@ -426,8 +405,7 @@ NAMES = recipes.names("image_classification")
 @pytest.mark.parametrize("name", NAMES)
 def test_recipes_become_flags(name):
     recipe = recipes.get(name)
-    flags = parse(["--recipe", name, "--data", "somewhere"])
-    settings = settings_of(flags)
+    settings = parse(["--recipe", name, "--data", "somewhere"])
     size = SIZES[settings.configuration]
     assert (size.layers, size.width) == (
         recipe.model.encoder_layers,
@@ -443,14 +421,14 @@ def test_recipes_become_flags(name):
         ["--recipe", name, "--data", "somewhere", "--updates=7", "--alpha=2"]
     )
     assert (changed.updates, changed.alpha) == (7, 2.0)
-    assert recipe_flags(name)["alpha"] == 0.6
+    assert settings.alpha == 0.6
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_recipes_take_two_steps_with_their_own_settings(name):
     recipe = recipes.get(name)
     settings = replace(
-        settings_of(parse(["--recipe", name, "--data", "somewhere"])),
+        parse(["--recipe", name, "--data", "somewhere"]),
         configuration="tiny",
         patch_size=4,
         image_size=8,

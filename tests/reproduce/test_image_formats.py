@@ -2,18 +2,21 @@
 
 import os
 import pickle
+import struct
 import sys
 import types
+from zlib import crc32
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from reproduce.common.errors import InputError
-from reproduce.image_classification import decoding
-from reproduce.image_classification.decoding import EncodedImages
-from reproduce.image_classification.formats import load_directory
-from reproduce.image_classification.pickles import load_arrays
+from reproduce.data import image_files as decoding
+from reproduce.data.cifar import load_arrays
+from reproduce.data.image_directory import load_directory
+from reproduce.data.image_files import EncodedImages
 
 PIXELS = 3072
 
@@ -167,17 +170,17 @@ def _broken_pickle(directory, change):
         ),
         (
             lambda c: c.update({b"labels": [0, 1]}),
-            "expected 4 labels, one for each image, got a list of 2",
+            "expected 4 labels, one for each image, got list of 2",
         ),
         (
             lambda c: c.update({b"data": np.zeros((4, 3071), "uint8")}),
-            r"3072 bytes an image, got an array of uint8 .*\(4, 3071\)",
+            r"3072 bytes an image, got ndarray of uint8 .*\(4, 3071\)",
         ),
         (
             lambda c: c.update({b"data": np.zeros((4, 3072))}),
-            "got an array of float64",
+            "got ndarray of float64",
         ),
-        (lambda c: c.pop(b"data"), "got nothing"),
+        (lambda c: c.pop(b"data"), "got NoneType"),
     ],
 )
 def test_broken_cifar_pickles_are_refused(tmp_path, change, message):
@@ -383,7 +386,7 @@ def test_images_past_memory_are_decoded_when_needed(tmp_path, monkeypatch):
     )
     # An empty file is found at once, a truncated one when it is used.
     path = tmp_path / "train" / "cat" / "1.png"
-    path.write_bytes(path.read_bytes()[:40])
+    path.write_bytes(path.read_bytes()[:45])
     read = load_directory(tmp_path, side=8)
     with pytest.raises(InputError, match="1.png: expected a whole PNG"):
         read.train.images[np.array([0, 1])]
@@ -413,6 +416,46 @@ def test_broken_images_are_named_and_counted(tmp_path, side):
         "3.png: expected a PNG or JPEG, got a file that begins with b'GIF8'",
     ):
         assert part in message
+
+
+def _png_header(width, height):
+    """A PNG that says its size, and has no pixels."""
+    fields = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    header = b"IHDR" + fields
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", crc32(header))
+    return b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 9) + b"IDAT"
+
+
+# Pillow warns of such images, too.
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("side", [None, 8])
+@pytest.mark.parametrize("size", [(8193, 8192), (9500, 9500), (65000, 65000)])
+def test_images_of_too_many_pixels_are_not_decoded(tmp_path, side, size):
+    _folder(tmp_path)
+    _write(tmp_path / "test" / "cat" / "big.png", _png_header(*size))
+    message = "1 of 9 images .*big.png: expected at most 67108864 pixels"
+    with pytest.raises(InputError, match=message):
+        load_directory(tmp_path, side=side)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "LA", "I;16", "CMYK"])
+def test_images_of_any_mode_become_colours(tmp_path, mode):
+    grey = np.arange(0, 240, 8, dtype="uint8").reshape(5, 6)
+    if mode == "I;16":
+        image = Image.fromarray(grey.astype("uint16") << 8)
+    else:
+        image = Image.fromarray(grey).convert("RGB").convert(mode)
+    _folder(tmp_path, ("train",))
+    kind = "JPEG" if mode == "CMYK" else "PNG"
+    path = tmp_path / "train" / "cat" / f"a.{kind.lower()}"
+    image.save(path, kind, **({"quality": 100} if mode == "CMYK" else {}))
+    found = decoding.decode(
+        decoding.Encoded("a", lambda: path.open("rb")), None
+    )
+    assert found.shape == (5, 6, 3)
+    atol = 4 if mode == "CMYK" else 0
+    expected = np.repeat(grey[..., None], 3, -1)
+    np.testing.assert_allclose(found.astype(int), expected, atol=atol)
 
 
 def test_broken_folders_are_refused(tmp_path):
@@ -521,7 +564,7 @@ def test_broken_tfrecords_are_refused(tmp_path):
     refused("record 1: expected the features .* got label, picture")
     _records(path, [b"\xff\xff\xff"])
     refused("record 1: expected a tf.train.Example")
-    _records(path, [_example(_png(1), 0), _example(_png(1)[:60], 1)])
+    _records(path, [_example(_png(1), 0), _example(_png(1)[:50], 1)])
     with pytest.raises(InputError, match=r"1 of 4 images .*, record 2: .*PNG"):
         load_directory(tmp_path)
     _records(path, [_example(_png(1), -1)])
@@ -531,6 +574,17 @@ def test_broken_tfrecords_are_refused(tmp_path):
     message = "record 2: expected a label from 0 to 0, got 1, one of 1 such"
     with pytest.raises(InputError, match=message):
         load_directory(tmp_path)
+
+
+def test_labels_that_would_fill_the_memory_are_refused(tmp_path):
+    path = tmp_path / "train.tfrecord"
+    _records(path, [_example(_png(1), 0), _example(_png(1), 10_000_000)])
+    message = "record 2: expected a label from 0 to 999999, got 10000000, one"
+    with pytest.raises(InputError, match=message):
+        load_directory(tmp_path)
+    # A label below the limit has a class, without a row of its own.
+    _records(path, [_example(_png(1), 7)] * 3)
+    assert load_directory(tmp_path).classes == tuple("01234567")
 
 
 def test_names_of_tfrecords_say_their_part(tmp_path):

@@ -8,21 +8,21 @@ import pytest
 from killing import files_of
 from killing import run_and_kill
 
+from reproduce.__main__ import main
 from reproduce.common import runs
-from reproduce.image_classification.__main__ import main
-from reproduce.image_classification.train import LOGITS
-from reproduce.image_classification.train import PREDICTIONS
-from reproduce.image_classification.train import RELIABILITY
+from reproduce.tasks.image_runs import LOGITS
+from reproduce.tasks.image_runs import PREDICTIONS
+from reproduce.tasks.image_runs import RELIABILITY
 
 FLAGS = (
-    "--train-images=40 --epochs=3 --batch-size=16 --dropout=0.2 --alpha=2 "
-    "--augment --seed=4"
+    "train image_classification --train-images=40 --epochs=3 --batch-size=16 "
+    "--dropout=0.2 --alpha=2 --augment=shift --seed=4"
 )
 # Three times 40 images in batches of 16, the last of 8.
 UPDATES = 9
 
 SHRINK = """
-from reproduce.image_classification import vit
+from reproduce.models import vit
 vit.SIZES["tiny"] = vit.Size(1, 8, 16, 2, None)
 """
 
@@ -32,7 +32,7 @@ def outputs(tmp_path_factory):
     undisturbed = tmp_path_factory.mktemp("undisturbed")
     killed = tmp_path_factory.mktemp("killed")
     run_and_kill(
-        "reproduce.image_classification",
+        "reproduce",
         SHRINK,
         # On the default data.
         FLAGS.split(),

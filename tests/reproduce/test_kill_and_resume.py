@@ -19,8 +19,8 @@ ROWS = {"train": 20, "valid": 8, "test": 8}
 FLAGS = f"--epochs={EPOCHS} --batch-size=12 --dropout=0.2 --alpha=2 --seed=4"
 
 SHRINK = """
-from reproduce.text_classification import model
-model.NUM_LAYERS, model.WIDTH = 1, 16
+from reproduce.models import bert
+bert.NUM_LAYERS, bert.WIDTH = 1, 16
 """
 
 
@@ -63,9 +63,9 @@ def outputs(tables, tmp_path_factory):
     kills = _kills(killed)
     assert len(kills) == 10
     run_and_kill(
-        "reproduce.text_classification",
+        "reproduce",
         SHRINK,
-        [*tables, *FLAGS.split()],
+        ["train", "text_classification", *tables, *FLAGS.split()],
         undisturbed,
         killed,
         kills,

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -12,26 +13,30 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from reproduce import runner
+from reproduce import serving
+from reproduce.__main__ import main as program
 from reproduce.common import runs
-from reproduce.common.compare import run_directory
 from reproduce.common.errors import InputError
 from reproduce.common.history import read_history
-from reproduce.text_classification import __main__ as command
-from reproduce.text_classification import model as model_module
-from reproduce.text_classification import serve
-from reproduce.text_classification import text_problem
-from reproduce.text_classification import train as train_module
-from reproduce.text_classification.__main__ import main
-from reproduce.text_classification.compare import compare
-from reproduce.text_classification.languages import load_languages
-from reproduce.text_classification.languages import unambiguous_names
-from reproduce.text_classification.model import RDropBertTextClassifier
-from reproduce.text_classification.presets import preset_classifier
-from reproduce.text_classification.problems import problem_of
-from reproduce.text_classification.settings import Settings
-from reproduce.text_classification.tables import load_tables
-from reproduce.text_classification.tables import read_table
-from reproduce.text_classification.train import compile_model
+from reproduce.comparison import compare
+from reproduce.comparison import run_directory
+from reproduce.data.batches import BUCKETS
+from reproduce.data.languages import load_languages
+from reproduce.data.languages import unambiguous_names
+from reproduce.data.texts import load_tables
+from reproduce.data.texts import read_table
+from reproduce.models import bert
+from reproduce.models.bert import RDropBertTextClassifier
+from reproduce.models.bert import preset_classifier
+from reproduce.tasks import text_runs
+from reproduce.tasks.text_classification import TASK
+from reproduce.tasks.text_settings import Settings
+
+
+def main(arguments):
+    return program(["train", "text_classification", *arguments])
+
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PARTS = ("train", "valid", "test")
@@ -44,24 +49,24 @@ def languages():
     return load_languages()
 
 
+def _parts(dataset):
+    return dataset.train, dataset.valid["valid"], dataset.test["test"]
+
+
 def test_parts_share_no_text(languages):
-    parts = [languages.train, languages.valid, languages.test]
-    texts = [text.casefold() for part in parts for text in part.texts]
+    parts = _parts(languages)
+    texts = [text.casefold() for part in parts for text in part.first]
     assert len(texts) == len(set(texts))
 
 
 def test_parts_have_all_languages_and_their_counts(languages):
     assert len(languages.classes) == 42
-    for part, count in (
-        (languages.train, 40),
-        (languages.valid, 20),
-        (languages.test, 150),
-    ):
+    for part, count in zip(_parts(languages), (40, 20, 150)):
         assert Counter(part.labels) == dict.fromkeys(languages.classes, count)
 
 
 def test_classes_cannot_be_told_by_their_letters(languages):
-    letters = {text: set(text.casefold()) for text in languages.train.texts}
+    letters = {text: set(text.casefold()) for text in languages.train.first}
     latin = [text for text in letters if letters[text] & set("aeiou")]
     cyrillic = [text for text in letters if letters[text] & set("аеиоу")]
     assert len(latin) + len(cyrillic) > 0.98 * len(letters)
@@ -85,8 +90,7 @@ def test_concepts_are_held_out_whole(languages):
         for name, concept in named.items()
     }
     seen = [
-        {concepts[text] for text in part.texts}
-        for part in (languages.train, languages.valid, languages.test)
+        {concepts[text] for text in part.first} for part in _parts(languages)
     ]
     assert not seen[0] & seen[1]
     assert not seen[0] & seen[2]
@@ -96,7 +100,7 @@ def test_concepts_are_held_out_whole(languages):
 def test_split_is_the_same_in_every_process(languages):
     code = (
         "import hashlib\n"
-        "from reproduce.text_classification.languages import load_languages\n"
+        "from reproduce.data.languages import load_languages\n"
         "print(hashlib.sha256(repr(load_languages()).encode()).hexdigest())"
     )
     digests = {
@@ -115,16 +119,17 @@ def test_split_is_the_same_in_every_process(languages):
 def test_fewer_examples_are_the_first_of_more(languages):
     few = load_languages(3, 2, 1)
     assert len(few.train) == 3 * 42
-    assert set(few.train.texts) < set(languages.train.texts)
+    assert set(few.train.first) < set(languages.train.first)
     with pytest.raises(ValueError, match="valid_per_class=0"):
         load_languages(3, 0, 1)
 
 
 def test_indices_follow_the_order_of_the_classes(languages):
-    indices = languages.indices_of(languages.valid)
+    part = languages.valid["valid"]
+    indices = languages.targets_of(part)
     assert indices.dtype == np.int32
     names = [languages.classes[index] for index in indices]
-    assert names == list(languages.valid.labels)
+    assert names == list(part.labels)
 
 
 # --- tables ------------------------------------------------------------------
@@ -150,7 +155,7 @@ def _write(path, content):
 )
 def test_tables_are_read(tmp_path, name, content, texts):
     part = read_table(_write(tmp_path / name, content))
-    assert part.texts == texts
+    assert part.first == texts
     assert part.labels == ("en", "it")
 
 
@@ -162,7 +167,7 @@ def test_tables_are_read(tmp_path, name, content, texts):
         ("a.csv", "text,label\na,en\nb\n", ":3: expected 2 columns, got 1"),
         ("a.tsv", "a\ten\n \tit\n", ":2: the text is empty"),
         ("a.tsv", "a\ten\nb\t\n", ":2: the label is empty"),
-        ("a.tsv", b"a\ten\ncaf\xe9\tfr\n", ":2: not UTF-8 .byte 0xe9"),
+        ("a.tsv", b"a\ten\ncaf\xe9\tfr\n", ":2: expected UTF-8, got byte 0xe9"),
         ("a.csv", 'a,en\n"b"c,it\n', ":2: "),
         ("a.csv", 'a,en\n"b,it\n', ":2: unexpected end of data"),
         ("a.tsv", "", ": no examples"),
@@ -190,7 +195,7 @@ def test_labels_must_be_known_from_training(tmp_path):
     bad = _write(tmp_path / "bad.csv", "c,it\nd,fr\n")
     dataset = load_tables(train_file, good, good)
     assert dataset.classes == ("en", "it")
-    assert dataset.valid.labels == ("it",)
+    assert dataset.valid["valid"].labels == ("it",)
     for valid, test in ((bad, good), (good, bad)):
         with pytest.raises(InputError, match="bad.csv:2: the label 'fr'"):
             load_tables(train_file, valid, test)
@@ -218,8 +223,8 @@ ARMS = ("plain", "rdrop")
 @pytest.fixture(scope="module")
 def tiny():
     patch = pytest.MonkeyPatch()
-    patch.setattr(model_module, "NUM_LAYERS", 1)
-    patch.setattr(model_module, "WIDTH", 16)
+    patch.setattr(bert, "NUM_LAYERS", 1)
+    patch.setattr(bert, "WIDTH", 16)
     yield load_languages(3, 1, 2)
     patch.undo()
 
@@ -227,16 +232,17 @@ def tiny():
 @pytest.fixture(scope="module")
 def compared(tiny, tmp_path_factory):
     output = tmp_path_factory.mktemp("compared")
-    export = text_problem.export_classifier
+    export = text_runs.export_text_classifier
 
-    def export_one(classifier, classes, path):
+    def export_one(classifier, classes, path, **options):
         # An export takes seconds, and the tests look at this one alone.
         if path == run_directory(output, "rdrop", 3) / runs.SAVED_MODEL:
-            export(classifier, classes, path)
+            export(classifier, classes, path, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text_problem, "export_classifier", export_one)
-        result = compare(tiny, SETTINGS, ARMS, (3,), output)
+        patch.setattr(text_runs, "export_text_classifier", export_one)
+        settings = replace(SETTINGS, output=output)
+        result = compare(TASK, tiny, settings, ARMS, (3,))
     return output, result
 
 
@@ -275,21 +281,8 @@ def test_metrics_say_what_was_done_and_what_came_out(compared, tiny):
     output, _ = compared
     directory = run_directory(output, "rdrop", 3)
     metrics = runs.read_json(directory / runs.METRICS)
-    assert metrics["settings"] == {
-        "arm": "rdrop",
-        "alpha": 2.0,
-        "dropout": 0.2,
-        "seed": 3,
-        "epochs": 3,
-        "batch_size": 32,
-        "learning_rate": 1e-3,
-        "preset": None,
-        "schedule": "cosine",
-        "warm_up": None,
-        "updates": None,
-        "recipe": None,
-        "sequence_length": None,
-    }
+    assert metrics["settings"] == SETTINGS.compared()
+    assert metrics["settings"]["schedule"] == "cosine"
     assert metrics["data"] == {
         "name": "languages",
         "classes": 42,
@@ -301,8 +294,8 @@ def test_metrics_say_what_was_done_and_what_came_out(compared, tiny):
     # The file that was written scores what the metrics say.
     reloaded = keras.models.load_model(directory / runs.MODEL)
     assert metrics["parameters"] == reloaded.count_params()
-    logits = reloaded.predict(list(tiny.test.texts), verbose=0)
-    labels = tiny.indices_of(tiny.test)
+    logits = reloaded.predict(list(tiny.test["test"].first), verbose=0)
+    labels = tiny.targets_of(tiny.test["test"])
     accuracy = np.mean(logits.argmax(-1) == labels)
     np.testing.assert_allclose(metrics["test"]["accuracy"], accuracy)
     loss = keras.losses.sparse_categorical_crossentropy(
@@ -324,6 +317,7 @@ def test_run_writes_everything(compared):
         "model.keras",
         "saved_model",
         "tensorboard",
+        "run.lock",
     }
     for picture in (directory / runs.CURVES, output / runs.CURVES):
         content = picture.read_bytes()
@@ -378,7 +372,7 @@ json.dump({
 
 def test_saved_model_serves_without_rdrop_and_keras_hub(compared, tiny):
     directory = run_directory(compared[0], "rdrop", 3)
-    texts = [*tiny.test.texts[:20], "", "x" * 500, "日本語 🙂"]
+    texts = [*tiny.test["test"].first[:20], "", "x" * 500, "日本語 🙂"]
     served = subprocess.run(
         [sys.executable, "-c", SERVE, str(directory / runs.SAVED_MODEL)],
         input=json.dumps(texts),
@@ -404,7 +398,8 @@ def test_finished_run_is_read_not_repeated(compared, tiny):
     output, result = compared
     directory = run_directory(output, "rdrop", 3)
     before = (directory / runs.MODEL).stat().st_mtime_ns
-    again = compare(tiny, SETTINGS, ARMS, (3,), output, resume=True)
+    settings = replace(SETTINGS, output=output, resume=True)
+    again = compare(TASK, tiny, settings, ARMS, (3,))
     assert again["arms"] == result["arms"]
     assert (directory / runs.MODEL).stat().st_mtime_ns == before
 
@@ -448,8 +443,7 @@ def test_command_names_file_and_line_of_bad_data(tmp_path, capsys):
 
 def test_command_wants_all_three_files(tmp_path, capsys):
     good = _write(tmp_path / "good.tsv", "a\ten\nb\tit\n")
-    with pytest.raises(SystemExit):
-        main(["--train", str(good)])
+    assert main(["--train", str(good)]) == 2
     assert "come together" in capsys.readouterr().err
 
 
@@ -485,13 +479,11 @@ def test_command_stops_when_the_loss_is_no_number(
                 weight = self.model.trainable_variables[-1]
                 weight.assign(weight * np.nan)
 
-    callbacks = train_module._callbacks
+    callbacks = runner._callbacks
     monkeypatch.setattr(
-        train_module,
-        "_callbacks",
-        lambda output: [*callbacks(output), Spoil()],
+        runner, "_callbacks", lambda *given: [*callbacks(*given), Spoil()]
     )
-    monkeypatch.setattr(command, "load_languages", lambda: tiny)
+    monkeypatch.setattr(TASK, "load", lambda _: tiny, raising=False)
     status = main(["--epochs=3", f"--output={tmp_path}"])
     assert status == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -502,14 +494,13 @@ def test_command_stops_when_the_loss_is_no_number(
         "history.csv",
         "tensorboard",
         "backup",
+        "run.lock",
     }
     ((epochs, _),) = read_history(tmp_path / runs.HISTORY)["loss"]
     assert epochs == 1
     (backup,) = (tmp_path / runs.BACKUP).iterdir()
     assert backup.name == "epoch-1"
-    problem = problem_of(tiny)
-    model = problem.build(SETTINGS)
-    compile_model(model, problem, SETTINGS, UPDATES)
+    model = TASK.begin(tiny, SETTINGS).model
     model.optimizer.build(model.trainable_variables)
     model.load_weights(backup / "latest.weights.h5")
     assert int(model.optimizer.iterations.numpy()) == 4
@@ -523,44 +514,79 @@ def test_command_hands_its_flags_on(tmp_path, monkeypatch, capsys):
     calls = []
     metrics = {part: {"accuracy": 0.5, "loss": 1.25} for part in PARTS}
 
-    def record(dataset, settings, output, resume):
-        calls.append((dataset, settings, output, resume))
+    def record(task, dataset, settings):
+        calls.append((task, dataset, settings))
         return metrics
 
-    monkeypatch.setattr(command, "train", record)
+    monkeypatch.setattr(runner, "train", record)
     flags = "--arm=plain --alpha=3 --dropout=0.3 --seed=7 --epochs=2"
     output = tmp_path / "out"
     flags = [*files, *flags.split(), "--resume", f"--output={output}"]
-    assert main([*flags, "--batch-size=8"]) == 0
-    assert "test: accuracy 50.00 %, loss 1.250" in capsys.readouterr().out
+    assert main([*flags, "--batch-size=8", "--sequence-length=9"]) == 0
+    assert "test: accuracy 0.5000, loss 1.2500" in capsys.readouterr().out
     assert main([*flags, "--learning-rate=0.5"]) == 0
-    assert main([*flags, "--preset=dir"]) == 0
-    dataset, settings, *rest = calls[0]
+    preset = tmp_path / "preset"
+    preset.mkdir()
+    _write(preset / "config.json", '{"model_type": "bert"}')
+    assert main([*flags, f"--preset={preset}"]) == 0
+    task, dataset, settings = calls[0]
+    assert task is TASK
     assert dataset == load_tables(table, table, table)
-    assert settings == Settings("plain", 3.0, 0.3, 7, 2, 8, 1e-3, None)
-    assert rest == [output, True]
-    assert calls[1][1].learning_rate == 0.5
-    assert calls[2][1].learning_rate == 1e-5
-    assert calls[2][1].preset == "dir"
+    assert (settings.output, settings.resume) == (output, True)
+    found = settings.resolved()
+    assert (found.alpha, found.epochs, found.batch_size) == (3.0, 2, 8)
+    assert (found.sequence_length, found.learning_rate) == (9, 1e-3)
+    assert calls[1][2].resolved().learning_rate == 0.5
+    assert calls[2][2].resolved().learning_rate == 1e-5
+    assert calls[2][2].resolved().sequence_length is None
 
 
-def test_demo_compares_and_then_serves(tmp_path, monkeypatch):
-    calls = []
-    monkeypatch.setattr(command, "compare", lambda *args: calls.append(args))
-    monkeypatch.setattr(command, "_serve", calls.append)
-    assert main(["--demo", f"--output={tmp_path}"]) == 0
-    assert main(["--compare", "--seeds=4,5", f"--output={tmp_path}"]) == 0
-    demo, served, compared = calls
-    assert demo[0] == load_languages()
-    assert demo[2:] == (("plain", "rdrop"), (1,), tmp_path, False)
-    assert served == tmp_path / "rdrop-seed-1" / "saved_model"
-    assert compared[2:] == (("plain", "rdrop"), (4, 5), tmp_path, False)
+def test_batches_are_padded_to_their_longest(tiny, tmp_path, monkeypatch):
+    keras.utils.set_random_seed(0)
+    # A preset that takes 64 tokens, for names of a few.
+    small = bert.small_classifier(tiny.train.first, 42, 0.1, 64)
+    small.save_to_preset(str(tmp_path / "preset"))
+    settings = replace(
+        SETTINGS, preset=tmp_path / "preset", batch_size=8, arm="doubled"
+    )
+    run = TASK.begin(tiny, settings)
+    batches = run.batches(lambda: 3)
+    batches.on_epoch_begin()
+    lengths = []
+    for index in range(len(batches)):
+        inputs, _ = batches[index]
+        lengths.append(inputs["token_ids"].shape[1])
+        longest = inputs["padding_mask"].sum(axis=1).max()
+        assert lengths[-1] == next(x for x in BUCKETS if x >= longest)
+    assert len(set(lengths)) > 1 and max(lengths) < 64
+    # Outputs do not depend on the padding.
+    inputs, _ = batches[0]
+    full = run.preprocessor(x=list(tiny.train.first[:4]))
+    assert full["token_ids"].shape == (4, 64)
+    cut = bert.tokenized(run.preprocessor, tiny.train.first[:4])
+    np.testing.assert_allclose(
+        run.model(cut, training=False),
+        run.model(full, training=False),
+        atol=1e-5,
+    )
+    # Batches of several lengths train, whichever come first.
+    for seed in range(3):
+        found = replace(settings, seed=seed, epochs=1, output=tmp_path / "o")
+        run = TASK.begin(tiny, found)
+        run.model.fit(
+            runner.batches_of("doubled", run.batches(lambda: 0)),
+            validation_data=run.validation,
+            verbose=0,
+        )
+        assert int(run.model.optimizer.iterations) == len(batches)
 
 
 def test_served_texts_are_printed_with_their_label(compared, capsys):
     directory = run_directory(compared[0], "rdrop", 3)
     texts = ["čtvrtek", "lunedì"]
-    serve.main([str(directory / runs.SAVED_MODEL), *texts])
+    serving.main(
+        "text_classification", [str(directory / runs.SAVED_MODEL), *texts]
+    )
     printed = capsys.readouterr().out.splitlines()
     reloaded = keras.models.load_model(directory / runs.MODEL)
     probabilities = keras.ops.softmax(reloaded.predict(texts, verbose=0))

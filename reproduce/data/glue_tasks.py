@@ -1,0 +1,154 @@
+"""The eight GLUE tasks of the R-Drop paper, as a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from dataclasses import field
+from typing import NamedTuple
+
+
+class Columns(NamedTuple):
+    """The columns of a file, by name, or by place in a file without header.
+
+    Attributes:
+        first: The first sentence.
+        second: The second sentence, None if there is only one.
+        label: The label, None in test files.
+        ids: The columns that together identify a line.
+        width: The number of columns of a file without header.
+    """
+
+    first: str | int
+    second: str | None = None
+    label: str | int | None = None
+    ids: tuple[str, ...] = ("index",)
+    width: int | None = None
+
+
+@dataclass(frozen=True)
+class GlueTask:
+    """The files of a task, and its metrics.
+
+    Attributes:
+        name: The name on the command line, as in the names of the recipes.
+        folder: The folder that GLUE keeps it in.
+        columns: The columns of the files with labels.
+        test_columns: Those of test files, None for the same without label.
+        labels: The classes by their names in the files, by class index; empty
+            for regression. The second of two is the positive one.
+        range: The lowest and the highest score; None for classification.
+        no_label: What stands for a missing label. Such lines are skipped.
+        broken: Whether the published files have lines with too few columns,
+            which are skipped, and empty sentences, which are kept.
+        metrics: The metrics of GLUE.
+        headline: The one that the paper reports.
+        parts: The endings of the names of validation and test files.
+    """
+
+    name: str
+    folder: str
+    columns: Columns
+    labels: dict[str, str] = field(default_factory=dict)
+    test_columns: Columns | None = None
+    range: tuple[float, float] | None = None
+    no_label: str | None = None
+    broken: bool = False
+    metrics: tuple[str, ...] = ("accuracy",)
+    headline: str = "accuracy"
+    parts: tuple[str, ...] = ("",)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, by class index."""
+        return tuple(self.labels.values())
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether labels are scores rather than classes."""
+        return self.range is not None
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether an example is two sentences rather than one."""
+        return self.columns.second is not None
+
+    def files(self, kind: str) -> dict[str, str]:
+        """Returns the files of the part "dev" or "test", by name."""
+        return {
+            part or kind: f"{kind}{'_' * bool(part)}{part}.tsv"
+            for part in self.parts
+        }
+
+
+def _same(*names: str) -> dict[str, str]:
+    return {name: name for name in names}
+
+
+_ENTAILMENT = _same("entailment", "not_entailment")
+
+GLUE_TASKS: dict[str, GlueTask] = {
+    task.name: task
+    for task in (
+        GlueTask(
+            "mnli",
+            "MNLI",
+            Columns("sentence1", "sentence2", "gold_label"),
+            _same("entailment", "neutral", "contradiction"),
+            # The annotators did not agree.
+            no_label="-",
+            parts=("matched", "mismatched"),
+        ),
+        GlueTask(
+            "mrpc",
+            "MRPC",
+            Columns("#1 String", "#2 String", "Quality", ("#1 ID", "#2 ID")),
+            {"0": "not_equivalent", "1": "equivalent"},
+            metrics=("accuracy", "f1"),
+        ),
+        GlueTask(
+            "qnli",
+            "QNLI",
+            Columns("question", "sentence", "label"),
+            _ENTAILMENT,
+        ),
+        GlueTask(
+            "qqp",
+            "QQP",
+            Columns("question1", "question2", "is_duplicate", ("id",)),
+            {"0": "not_duplicate", "1": "duplicate"},
+            broken=True,
+            metrics=("accuracy", "f1"),
+        ),
+        GlueTask(
+            "rte",
+            "RTE",
+            Columns("sentence1", "sentence2", "label"),
+            _ENTAILMENT,
+        ),
+        GlueTask(
+            "sst2",
+            "SST-2",
+            Columns("sentence", label="label", ids=()),
+            {"0": "negative", "1": "positive"},
+            Columns("sentence"),
+        ),
+        GlueTask(
+            "stsb",
+            "STS-B",
+            Columns("sentence1", "sentence2", "score"),
+            range=(0.0, 5.0),
+            metrics=("pearson", "spearman"),
+            headline="pearson",
+        ),
+        GlueTask(
+            "cola",
+            "CoLA",
+            # Source, label, the author's mark and sentence.
+            Columns(3, label=1, ids=(), width=4),
+            {"0": "unacceptable", "1": "acceptable"},
+            Columns("sentence"),
+            metrics=("matthews",),
+            headline="matthews",
+        ),
+    )
+}

@@ -1,0 +1,165 @@
+"""PNG and JPEG files, decoded by Pillow one by one.
+
+`keras.utils.image_dataset_from_directory` decodes an image of any size before
+anything can look at it, does not name the file that it fails on, and needs
+TensorFlow or grain. Pillow reads the size from the header first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from reproduce.common.errors import InputError
+
+CHANNELS = 3
+# The first bytes of a file, by format.
+MAGIC = {"PNG": b"\x89PNG\r\n\x1a\n", "JPEG": b"\xff\xd8\xff"}
+# An image of more pixels is refused before it is decoded.
+MAX_PIXELS = 8192 * 8192
+# Decoded images are kept in memory up to this size, and decoded again
+# whenever they are needed beyond it.
+KEPT_BYTES = 2 << 30
+# An error message names this many broken images.
+NAMED = 5
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An encoded image.
+
+    Attributes:
+        name: The name to show in messages.
+        open: Opens the file.
+    """
+
+    name: str
+    open: Callable[[], BinaryIO]
+
+
+class EncodedImages:
+    """Images that are decoded whenever they are indexed.
+
+    Attributes:
+        shape: Count, height, width and channels.
+    """
+
+    def __init__(self, sources: Sequence[Encoded], side: int):
+        self._sources = sources
+        self.shape = (len(sources), side, side, CHANNELS)
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        side = self.shape[1]
+        # Pillow releases Python's lock while it decodes.
+        with ThreadPoolExecutor() as pool:
+            chosen = [self._sources[index] for index in indices]
+            return np.stack(list(pool.map(lambda x: decode(x, side), chosen)))
+
+    def at(self, indices: np.ndarray) -> EncodedImages:
+        """Returns some of the images."""
+        chosen = [self._sources[index] for index in indices]
+        return EncodedImages(chosen, self.shape[1])
+
+
+def images_of(
+    sources: Sequence[Encoded], side: int | None
+) -> np.ndarray | EncodedImages:
+    """Decodes images, all of them if they fit into memory.
+
+    If they do not fit, only the header of every image is checked here. An
+    image that is broken behind its header raises when it is used.
+
+    Args:
+        sources: The images.
+        side: The side of the squares to resize to. None leaves the images as
+            they are, and needs them to have one size.
+
+    Raises:
+        InputError: If any image is broken. The message counts and names them.
+    """
+    keep = side is None or len(sources) * side * side * CHANNELS <= KEPT_BYTES
+    images, faults = [], []
+    for source in sources:
+        try:
+            images.append(decode(source, side, pixels=keep))
+        except InputError as error:
+            faults.append(str(error))
+    if faults:
+        more = len(faults) - NAMED
+        raise InputError(
+            f"{len(faults)} of {len(sources)} images cannot be read: "
+            + "; ".join(faults[:NAMED])
+            + (f"; and {more} more" if more > 0 else "")
+            + ". Replace or remove them."
+        )
+    if not keep:
+        return EncodedImages(sources, side)
+    first = images[0].shape
+    others = [i for i, image in enumerate(images) if image.shape != first]
+    if others:
+        height, width = images[others[0]].shape[:2]
+        raise InputError(
+            f"Expected images of one size, {first[1]}x{first[0]} as "
+            f"{sources[0].name}, got {width}x{height} in "
+            f"{sources[others[0]].name}, and another size in {len(others)} of "
+            f"{len(images)} images. Give --image-size."
+        )
+    return np.stack(images)
+
+
+def decode(
+    source: Encoded, side: int | None, pixels: bool = True
+) -> np.ndarray | None:
+    """Returns an image of three channels.
+
+    Args:
+        source: The image.
+        side: The side of the square to resize it to, None for its own size.
+        pixels: Whether to decode it. If not, only its header is checked.
+
+    Raises:
+        InputError: If it is not a whole PNG or JPEG, or has too many pixels.
+    """
+    with source.open() as file:
+        head = file.read(8)
+        kind = next((k for k, m in MAGIC.items() if head.startswith(m)), None)
+        if kind is None:
+            found = f"a file that begins with {head[:4]!r}" if head else ""
+            raise InputError(
+                f"{source.name}: expected a PNG or JPEG, got "
+                + (found or "0 bytes")
+            )
+        try:
+            file.seek(0)
+            image = Image.open(file, formats=[kind])
+            count = image.width * image.height
+            if count > MAX_PIXELS:
+                raise Image.DecompressionBombError(f"{count} pixels")
+            return _pixels(image, side) if pixels else None
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            raise InputError(
+                f"{source.name}: expected at most {MAX_PIXELS} pixels, got "
+                "more. Resize the image"
+            ) from None
+        # Pillow raises SyntaxError and others for broken chunks.
+        except Exception as error:
+            raise InputError(
+                f"{source.name}: expected a whole {kind}, got "
+                f"{file.seek(0, 2)} bytes that are cut short or broken"
+            ) from error
+
+
+def _pixels(image: Image.Image, side: int | None) -> np.ndarray:
+    if image.mode.startswith("I"):
+        # Grey of 16 bits, which Pillow clips instead of scaling it.
+        image = Image.fromarray((np.asarray(image) >> 8).astype("uint8"))
+    image = image.convert("RGB")
+    if side is not None and image.size != (side, side):
+        image = image.resize((side, side), Image.Resampling.BILINEAR)
+    return np.asarray(image)

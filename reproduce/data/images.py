@@ -1,0 +1,147 @@
+"""Labelled images in a training, a validation and a test part."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
+from typing import Protocol
+
+import numpy as np
+import sklearn.datasets
+
+from reproduce.common.errors import InputError
+
+# Not the seed of a run: all runs on a data set share its parts.
+SPLIT_SEED = 2106
+# So few digits that a small model overfits them.
+TRAIN_DIGITS = 200
+VALID_DIGITS = 200
+
+
+class Images(Protocol):
+    """Images in memory or on disk. A NumPy array is one.
+
+    Attributes:
+        shape: Count, height, width and channels.
+    """
+
+    shape: tuple[int, ...]
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        """Returns the images at these indices, as uint8."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images and the class index of each."""
+
+    images: Images
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def at(self, indices: np.ndarray) -> Part:
+        """Returns the part that has these images only."""
+        if isinstance(self.images, np.ndarray):
+            return Part(self.images[indices], self.labels[indices])
+        return Part(self.images.at(indices), self.labels[indices])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A training, a validation and a test part over the same classes.
+
+    Attributes:
+        name: The name to show.
+        classes: The class names, by class index.
+        skipped: The number of files that were left out, by reason.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Part
+    valid: Part
+    test: Part
+    skipped: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Height, width and channels."""
+        return tuple(self.train.images.shape[1:])
+
+    def facts(self) -> dict[str, str | int]:
+        """Returns the name and the sizes of the data set, to be shown."""
+        return {
+            "name": self.name,
+            "image": "x".join(map(str, self.image_shape)),
+            "classes": len(self.classes),
+            "train": len(self.train),
+            "valid": len(self.valid),
+            "test": len(self.test),
+            **{f"skipped {what}": n for what, n in self.skipped.items()},
+        }
+
+
+def load_digits(
+    train_images: int = TRAIN_DIGITS, valid_images: int = VALID_DIGITS
+) -> Dataset:
+    """Returns scikit-learn's 1,797 digits of 8 by 8 grey pixels.
+
+    Args:
+        train_images: The size of the training part.
+        valid_images: The size of the validation part. All other digits are
+            the test part.
+    """
+    digits = sklearn.datasets.load_digits()
+    # The brightest pixel is 16.
+    images = np.round(digits.images * (255 / 16)).astype("uint8")
+    everything = Part(images[..., None], digits.target.astype("int32"))
+    # Validation first, so that it does not depend on the training size.
+    valid, train, test = split(everything, (valid_images, train_images))
+    classes = tuple(str(name) for name in digits.target_names)
+    return Dataset("digits", classes, train, valid, test)
+
+
+def split(part: Part, counts: Sequence[int]) -> list[Part]:
+    """Splits a part into several, stratified by class.
+
+    The same images go to the same parts every time.
+
+    Args:
+        part: The images to split.
+        counts: The size of each new part.
+
+    Returns:
+        A part for each count, and one with the rest.
+
+    Raises:
+        InputError: If there are too few images.
+    """
+    wanted = sum(counts)
+    if wanted > len(part):
+        raise InputError(
+            f"Expected at least {wanted} images to take "
+            f"{' and '.join(map(str, counts))} from, got {len(part)}. Ask for "
+            "fewer."
+        )
+    order = _stratified_order(part.labels)
+    edges = [0, *np.cumsum(counts), len(part)]
+    return [
+        part.at(np.sort(order[start:end]))
+        for start, end in itertools.pairwise(edges)
+    ]
+
+
+def _stratified_order(labels: np.ndarray) -> np.ndarray:
+    """Returns an order in which every stretch has its share of each class."""
+    # Not scikit-learn's split, which refuses a class of one image.
+    generator = np.random.default_rng(SPLIT_SEED)
+    places = np.empty(len(labels))
+    for label in np.unique(labels):
+        mine = generator.permutation(np.flatnonzero(labels == label))
+        # Spread evenly over (0, 1), each class from a random offset.
+        places[mine] = (np.arange(len(mine)) + generator.random()) / len(mine)
+    return np.argsort(places, kind="stable")

@@ -1,0 +1,136 @@
+"""Language identification on the names that CLDR gives to things.
+
+The Unicode CLDR, carried by Babel, says what territories, languages, scripts,
+currencies, units, months and weekdays are called in each language. A text is
+one such name and its class is the language.
+
+All classes are written in Latin or Cyrillic letters, so that the script never
+settles the answer, and several are close relatives (Czech and Slovak, Spanish
+and Galician). Whole concepts are held out: "Germany" in every language is in
+the same part, since "Almanya" would otherwise give "Almaniya" away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator
+
+import babel
+from babel.units import get_unit_name
+
+from reproduce.data.texts import Dataset
+from reproduce.data.texts import Part
+
+# fmt: off
+LATIN = (
+    "af", "az", "ca", "cs", "cy", "da", "de", "en", "es", "et", "eu", "fi",
+    "fr", "ga", "gl", "hr", "hu", "id", "is", "it", "lt", "lv", "nb", "nl",
+    "pl", "pt", "ro", "sk", "sl", "sq", "sv", "sw", "tr", "uz", "vi",
+)
+# fmt: on
+CYRILLIC = ("be", "bg", "kk", "mk", "ru", "sr", "uk")
+LANGUAGES = LATIN + CYRILLIC
+
+# Out of ten concepts: three for training, two for validation, five for test.
+# The test part is the largest because the differences it has to show are small.
+TRAIN_TENTHS, VALID_TENTHS = 3, 2
+
+
+def load_languages(
+    train_per_class: int = 40,
+    valid_per_class: int = 20,
+    test_per_class: int = 150,
+) -> Dataset:
+    """CLDR names by language, at most so many of each language in each part.
+
+    The split depends on nothing but the names themselves: the same release of
+    Babel always gives the same three parts, in the same order.
+    """
+    limits = {
+        "train": train_per_class,
+        "valid": valid_per_class,
+        "test": test_per_class,
+    }
+    for part, limit in limits.items():
+        if limit < 1:
+            raise ValueError(
+                f"Each part needs at least one name per language. "
+                f"Received: {part}_per_class={limit}"
+            )
+    rows = {part: [] for part in limits}
+    for language, names in unambiguous_names().items():
+        label = babel.Locale.parse(language).english_name
+        by_part = defaultdict(list)
+        for name, concept in names.items():
+            by_part[_part_of(concept)].append(name)
+        for part, limit in limits.items():
+            chosen = sorted(by_part[part], key=_digest)[:limit]
+            rows[part] += [(name, label) for name in chosen]
+    # Sorted by digest, a prefix of a part is a fair sample of its classes.
+    parts = {}
+    for part, pairs in rows.items():
+        texts, labels = zip(*sorted(pairs, key=lambda pair: _digest(pair[0])))
+        parts[part] = Part(texts, None, labels)
+    classes = tuple(sorted(set(parts["train"].labels)))
+    valid, test = {"valid": parts["valid"]}, {"test": parts["test"]}
+    return Dataset("languages", classes, parts["train"], valid, test)
+
+
+def unambiguous_names() -> dict[str, dict[str, str]]:
+    """For each language its names, each with the concept it stands for.
+
+    A name that two languages share ("Madrid") has no right answer and is left
+    out. One that stands for several concepts in its language ("Georgia") is
+    kept once, under the concept that sorts first.
+    """
+    # Keyed without case: "Mars" and "mars" are no two names to this task.
+    found = {language: {} for language in LANGUAGES}
+    languages_of = defaultdict(set)
+    for language in LANGUAGES:
+        for concept, name in sorted(_concepts(babel.Locale.parse(language))):
+            name = " ".join(name.split())
+            if any(character.isalpha() for character in name):
+                found[language].setdefault(name.casefold(), (name, concept))
+                languages_of[name.casefold()].add(language)
+    return {
+        language: {
+            name: concept
+            for key, (name, concept) in names.items()
+            if len(languages_of[key]) == 1
+        }
+        for language, names in found.items()
+    }
+
+
+def _concepts(locale: babel.Locale) -> Iterator[tuple[str, str]]:
+    for code, name in locale.territories.items():
+        yield f"territory/{code}", name
+    for code, name in locale.languages.items():
+        yield f"language/{code}", name
+    for code, name in locale.scripts.items():
+        yield f"script/{code}", name
+    for code, name in locale.currencies.items():
+        yield f"currency/{code}", name
+    # "format" and "stand-alone" are two inflections of one concept.
+    for context in ("format", "stand-alone"):
+        for number, name in locale.months[context]["wide"].items():
+            yield f"month/{number}", name
+        for number, name in locale.days[context]["wide"].items():
+            yield f"weekday/{number}", name
+    for code in locale.unit_display_names:
+        name = get_unit_name(code, locale=locale)
+        if name:
+            yield f"unit/{code}", name
+
+
+def _part_of(concept: str) -> str:
+    tenth = int(_digest(concept), 16) % 10
+    if tenth < TRAIN_TENTHS:
+        return "train"
+    return "valid" if tenth < TRAIN_TENTHS + VALID_TENTHS else "test"
+
+
+def _digest(text: str) -> str:
+    # Not hash(): Python salts it anew in each process.
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()

@@ -1,0 +1,72 @@
+"""GLUE's metrics, from scikit-learn and SciPy."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import scipy.stats
+import sklearn.metrics
+
+
+def _correlation(compute: Callable[[Any, Any], Any]) -> Callable:
+    """Returns a correlation that is 0 where it is not defined.
+
+    A model that gives the same output for every example has learned nothing.
+    """
+
+    def correlation(labels: np.ndarray, predictions: np.ndarray) -> float:
+        if np.ptp(labels) == 0 or np.ptp(predictions) == 0:
+            return 0.0
+        with warnings.catch_warnings():
+            # The result for nearly constant predictions is near 0 as well.
+            warnings.simplefilter(
+                "ignore", scipy.stats.NearConstantInputWarning
+            )
+            warnings.simplefilter("ignore", scipy.stats.ConstantInputWarning)
+            return float(np.nan_to_num(compute(labels, predictions)))
+
+    return correlation
+
+
+METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "accuracy": sklearn.metrics.accuracy_score,
+    # Of class 1.
+    "f1": lambda labels, predictions: sklearn.metrics.f1_score(
+        labels, predictions, zero_division=0.0
+    ),
+    "matthews": _correlation(sklearn.metrics.matthews_corrcoef),
+    "pearson": _correlation(lambda *x: scipy.stats.pearsonr(*x).statistic),
+    "spearman": _correlation(lambda *x: scipy.stats.spearmanr(*x).statistic),
+}
+
+
+def evaluate(
+    metrics: Sequence[str], outputs: np.ndarray, targets: np.ndarray
+) -> dict[str, float]:
+    """Scores the outputs of a model.
+
+    Args:
+        metrics: Names of `METRICS`.
+        outputs: Logits of shape `(examples, classes)`, or scores of shape
+            `(examples, 1)`.
+        targets: Class indices, or scores of shape `(examples, 1)`.
+
+    Returns:
+        The values by name, as fractions.
+    """
+    if len(outputs) != len(targets) or len(targets) == 0:
+        raise ValueError(
+            "Expected a prediction for every label, and one or more. "
+            f"Received: {len(outputs)} predictions, {len(targets)} labels"
+        )
+    if targets.ndim == 2:
+        predictions, labels = outputs[:, 0], targets[:, 0]
+    else:
+        predictions, labels = outputs.argmax(axis=-1), targets
+    if not np.isfinite(predictions).all():
+        raise ValueError("Expected finite scores. Received: NaN or inf.")
+    return {name: float(METRICS[name](labels, predictions)) for name in metrics}

@@ -1,0 +1,267 @@
+"""BERT and RoBERTa from a local directory in Hugging Face's format.
+
+KerasHub's own converters compute other numbers without a warning. They take
+the tanh approximation of GELU for BERT, leave out RoBERTa's token type
+embedding, keep accents that uncased tokenizers drop, ignore the head, reshape
+tensors of the wrong shape, and need a pooler, `do_lower_case` and a
+safetensors file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import keras_hub
+import numpy as np
+
+from reproduce.common.errors import InputError
+from reproduce.models.hugging_face_files import read_weights
+
+
+@keras.saving.register_keras_serializable("rdrop_keras_examples")
+class ExactBertBackbone(keras_hub.models.BertBackbone):
+    """`BertBackbone` with the exact GELU of Hugging Face's checkpoints.
+
+    KerasHub's has the tanh approximation of the first BERT. Logits differ by
+    a few thousandths.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        for layer in self.transformer_layers:
+            # There is no public way: the layer reads `activation` only once.
+            layer._feedforward_intermediate_dense.activation = (
+                keras.activations.gelu
+            )
+
+
+# By model type and activation: the class of the backbone.
+BACKBONES = {
+    ("bert", "gelu"): ExactBertBackbone,
+    ("bert", "gelu_new"): keras_hub.models.BertBackbone,
+    ("bert", "gelu_pytorch_tanh"): keras_hub.models.BertBackbone,
+    ("roberta", "gelu"): keras_hub.models.RobertaBackbone,
+}
+# KerasHub has no parameter for it.
+EPSILONS = {"bert": 1e-12, "roberta": 1e-5}
+# RoBERTa's positions begin after that of padding, which is 1.
+FIRST_POSITION = {"bert": 0, "roberta": 2}
+SIZES = {
+    "vocabulary_size": "vocab_size",
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "hidden_dim": "hidden_size",
+    "intermediate_dim": "intermediate_size",
+    "max_sequence_length": "max_position_embeddings",
+}
+# By the last part of a layer's name, which is part of KerasHub's files and does
+# not change: Hugging Face's name and the sizes of its weight, outputs first.
+LAYERS = {
+    "token_embedding": ("embeddings.word_embeddings", "vw"),
+    "position_embedding": ("embeddings.position_embeddings", "pw"),
+    "segment_embedding": ("embeddings.token_type_embeddings", "tw"),
+    "embeddings_layer_norm": ("embeddings.LayerNorm", "w"),
+    "query": ("attention.self.query", "ww"),
+    "key": ("attention.self.key", "ww"),
+    "value": ("attention.self.value", "ww"),
+    "attention_output": ("attention.output.dense", "ww"),
+    "self_attention_layer_norm": ("attention.output.LayerNorm", "w"),
+    "feedforward_intermediate_dense": ("intermediate.dense", "iw"),
+    "feedforward_output_dense": ("output.dense", "wi"),
+    "feedforward_layer_norm": ("output.LayerNorm", "w"),
+    "pooled_dense": ("pooler.dense", "ww"),
+}
+# By model type: the layers of the classifier after the encoder.
+HEADS = {
+    "bert": {"logits": "classifier"},
+    "roberta": {
+        "pooled_dense": "classifier.dense",
+        "logits": "classifier.out_proj",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A directory, without the tokenizer.
+
+    Attributes:
+        kind: The model type, `bert` or `roberta`.
+        directory: The directory.
+        config: The content of `config.json`.
+        path: The file of the weights.
+        tensors: The weights, by names without the prefix of the encoder.
+    """
+
+    kind: str
+    directory: Path
+    config: Mapping[str, Any]
+    path: Path
+    tensors: dict[str, np.ndarray]
+
+    @property
+    def stores_pooler(self) -> bool:
+        """Whether BERT's pooler is there. RoBERTa's is part of the head."""
+        return self.kind == "bert" and "pooler.dense.weight" in self.tensors
+
+    def size(self, name: str) -> int:
+        """Returns a positive integer of the config."""
+        value = self.config.get(name)
+        if type(value) is not int or value < 1:
+            raise InputError(
+                f"{self.directory / 'config.json'}: expected a whole number "
+                f"for {name}, got {value}. Fetch the file again."
+            )
+        return value
+
+
+def read_checkpoint(directory: Path, config: Mapping[str, Any]) -> Checkpoint:
+    """Reads the weights that go with a config.
+
+    Raises:
+        InputError: If the weights are missing, damaged, or do not have the
+            shapes of the config.
+    """
+    kind = config["model_type"]
+    path, found = read_weights(directory)
+    tensors = {
+        name.removeprefix(f"{kind}.")
+        .replace("LayerNorm.gamma", "LayerNorm.weight")
+        .replace("LayerNorm.beta", "LayerNorm.bias"): tensor
+        for name, tensor in found.items()
+    }
+    checkpoint = Checkpoint(kind, directory, config, path, tensors)
+    # Before a model of these sizes takes its memory.
+    for name, shape in _shapes(checkpoint):
+        _check(checkpoint, name, shape)
+    return checkpoint
+
+
+def _shapes(checkpoint: Checkpoint) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yields the tensors of the encoder, with the shapes of the config."""
+    sizes = {"t": 2} | {
+        letter: checkpoint.size(name)
+        for letter, name in zip("vnhwip", SIZES.values())
+    }
+    if sizes["w"] % sizes["h"]:
+        raise InputError(
+            f"{checkpoint.directory / 'config.json'}: expected a hidden_size "
+            "that num_attention_heads divides, got "
+            f"{sizes['w']} and {sizes['h']}."
+        )
+    for layer, (name, letters) in LAYERS.items():
+        if layer == "segment_embedding" and checkpoint.kind == "roberta":
+            continue
+        if layer == "pooled_dense" and not checkpoint.stores_pooler:
+            continue
+        shape = tuple(sizes[letter] for letter in letters)
+        is_outer = name.startswith(("embeddings", "pooler"))
+        for number in range(1 if is_outer else sizes["n"]):
+            prefix = "" if is_outer else f"encoder.layer.{number}."
+            yield f"{prefix}{name}.weight", shape
+            if "_embedding" not in layer:
+                yield f"{prefix}{name}.bias", shape[:1]
+
+
+def _check(checkpoint: Checkpoint, name: str, shape: tuple[int, ...]) -> None:
+    if name not in checkpoint.tensors:
+        raise InputError(
+            f"{checkpoint.path}: expected a tensor {name}, got none. Fetch the "
+            "weights of the encoder with all its layers."
+        )
+    found = checkpoint.tensors[name].shape
+    if found != shape:
+        raise InputError(
+            f"{checkpoint.path}: expected shape {shape} of {name}, got shape "
+            f"{found}. Check that config.json is that of the weights."
+        )
+
+
+def backbone_of(
+    checkpoint: Checkpoint, dropout: float
+) -> keras_hub.models.Backbone:
+    """Returns the encoder with its weights.
+
+    A checkpoint trained on masked words alone has no pooler, which then keeps
+    its random weights.
+
+    Args:
+        checkpoint: The weights.
+        dropout: The rate of all dropout layers.
+
+    Raises:
+        InputError: If KerasHub has no such encoder.
+    """
+    kind = checkpoint.kind
+    activation = checkpoint.config.get("hidden_act", "gelu")
+    epsilon = checkpoint.config.get("layer_norm_eps", EPSILONS[kind])
+    for name, value, known in (
+        ("hidden_act", activation, [a for k, a in BACKBONES if k == kind]),
+        ("layer_norm_eps", epsilon, [EPSILONS[kind]]),
+    ):
+        if value not in known:
+            raise InputError(
+                f"{checkpoint.directory / 'config.json'}: expected {name} "
+                f"{' or '.join(map(str, known))}, got {value}. KerasHub has "
+                f"no such {kind}."
+            )
+    sizes = {ours: checkpoint.size(theirs) for ours, theirs in SIZES.items()}
+    first = FIRST_POSITION[kind]
+    sizes["max_sequence_length"] -= first
+    backbone = BACKBONES[kind, activation](**sizes, dropout=dropout)
+    for variable in backbone.weights:
+        *layers, _ = variable.path.split("/")
+        if layers[-1] == "pooled_dense" and not checkpoint.stores_pooler:
+            continue
+        name, _ = LAYERS[layers[-1]]
+        if layers[0].startswith("transformer_layer_"):
+            name = f"encoder.layer.{layers[0].rsplit('_', 1)[1]}.{name}"
+        tensor = _tensor(checkpoint, variable, name)
+        if layers[-1] == "position_embedding":
+            tensor = tensor[first:]
+            if kind == "roberta":
+                # It has one token type, which is added everywhere.
+                types = "embeddings.token_type_embeddings.weight"
+                tensor = tensor + checkpoint.tensors.get(types, [[0.0]])[0]
+        variable.assign(tensor.reshape(variable.shape))
+    return backbone
+
+
+def assign_head(
+    checkpoint: Checkpoint, classifier: keras_hub.models.TextClassifier
+) -> bool:
+    """Gives a classifier the head of a checkpoint, if that has one.
+
+    Args:
+        checkpoint: The weights.
+        classifier: The model, with the encoder of the checkpoint.
+
+    Returns:
+        Whether there was one with as many outputs as the classifier.
+    """
+    heads = HEADS[checkpoint.kind]
+    last = checkpoint.tensors.get(f"{heads['logits']}.weight")
+    if last is None or len(last) != classifier.output_dense.units:
+        return False
+    for layer, name in heads.items():
+        for variable in classifier.get_layer(layer).weights:
+            shape = tuple(variable.shape[::-1])
+            kind = "weight" if len(shape) == 2 else "bias"
+            _check(checkpoint, f"{name}.{kind}", shape)
+            variable.assign(_tensor(checkpoint, variable, name))
+    return True
+
+
+def _tensor(
+    checkpoint: Checkpoint, variable: keras.Variable, layer: str
+) -> np.ndarray:
+    kind = variable.path.rsplit("/", 1)[1]
+    name = f"{layer}.{'bias' if kind in ('bias', 'beta') else 'weight'}"
+    tensor = checkpoint.tensors[name]
+    # PyTorch has outputs first.
+    return tensor.T if kind == "kernel" else tensor

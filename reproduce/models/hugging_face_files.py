@@ -1,0 +1,180 @@
+"""Weights and tokenizers from files in Hugging Face's format."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterator
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras_hub
+import ml_dtypes  # noqa: F401 - gives NumPy the type bfloat16
+import numpy as np
+import safetensors
+
+from reproduce.common.errors import InputError
+
+SAFETENSORS = "model.safetensors"
+PYTORCH = "pytorch_model.bin"
+FLOATS = ("F16", "BF16", "F32", "F64")
+# Counts, such as those of positions, are no weights.
+INTEGERS = ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64")
+
+
+def load_tokenizer(
+    directory: Path, kind: str, size: int
+) -> keras_hub.tokenizers.Tokenizer:
+    """Returns the tokenizer that goes with an encoder.
+
+    Args:
+        directory: The directory of its files.
+        kind: The model type, `bert` or `roberta`.
+        size: The number of embeddings.
+
+    Raises:
+        InputError: If its files are missing or damaged, or do not fit the
+            embeddings.
+    """
+    try:
+        if kind == "bert":
+            path = directory / "vocab.txt"
+            lines = _read(path).removesuffix("\n").split("\n")
+            pieces = {piece: line for line, piece in enumerate(lines)}
+            if len(pieces) < len(lines):
+                twice = next(x for i, x in enumerate(lines) if pieces[x] != i)
+                raise InputError(
+                    f"{path}:{pieces[twice] + 1}: expected a new piece, got "
+                    f"{twice!r} again. Fetch the file again."
+                )
+        else:
+            path = directory / "vocab.json"
+            pieces = json.loads(_read(path))
+        ids = pieces.values()
+        if not all(type(x) is int and 0 <= x < size for x in ids):
+            raise InputError(
+                f"{path}: expected ids from 0 to {size - 1}, as the "
+                "embeddings have, got others. Fetch the file of this model."
+            )
+        if len(set(ids)) < len(pieces):
+            raise InputError(
+                f"{path}: expected an id of its own for each piece, got "
+                f"{len(set(ids))} ids for {len(pieces)}. Fetch it again."
+            )
+        if kind == "bert":
+            lowercase = _drops_capitals(directory, pieces)
+            return keras_hub.models.BertTokenizer(
+                list(pieces),
+                lowercase=lowercase,
+                # Hugging Face drops accents with capitals.
+                strip_accents=lowercase,
+            )
+        merges = _read(directory / "merges.txt").split("\n")
+        return keras_hub.models.RobertaTokenizer(
+            pieces, [x for x in merges if x and not x.startswith("#version")]
+        )
+    except InputError:
+        raise
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise InputError(
+            f"{directory}: expected the vocabulary of a {kind}, got one that "
+            f"KerasHub refuses: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _drops_capitals(directory: Path, pieces: Mapping[str, int]) -> bool:
+    path = directory / "tokenizer_config.json"
+    if path.exists():
+        stated = json.loads(_read(path)).get("do_lower_case")
+        if stated is not None:
+            return bool(stated)
+    # An uncased vocabulary has capitals in its special pieces only.
+    return all(x == x.lower() for x in pieces if x[:1] != "[")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"{path}: {error.strerror}. Expected a file of the tokenizer."
+        ) from error
+
+
+def read_weights(directory: Path) -> tuple[Path, dict[str, np.ndarray]]:
+    """Reads all tensors of floating point numbers, as float32.
+
+    Args:
+        directory: The directory of `model.safetensors` or, for older
+            checkpoints, `pytorch_model.bin`, which PyTorch has to read.
+
+    Returns:
+        The file that was read, and its tensors by name.
+
+    Raises:
+        InputError: If there is neither, or it is damaged, or has tensors of
+            fewer than 16 bits.
+    """
+    for name, read in ((SAFETENSORS, _safetensors), (PYTORCH, _pytorch)):
+        path = directory / name
+        if path.exists():
+            try:
+                return path, dict(read(path))
+            except InputError:
+                raise
+            except (
+                safetensors.SafetensorError,
+                pickle.UnpicklingError,
+                RuntimeError,
+                EOFError,
+                OSError,
+                AttributeError,
+            ) as error:
+                reason = (
+                    str(error).strip() or type(error).__name__
+                ).splitlines()
+                raise InputError(
+                    f"{path}: expected a whole file of weights, got "
+                    f"{path.stat().st_size} bytes that are none "
+                    f"({reason[0]}). Fetch it again."
+                ) from error
+    raise InputError(
+        f"{directory}: expected {SAFETENSORS} or {PYTORCH}, got neither. "
+        "Fetch the weights, in one file."
+    )
+
+
+def _safetensors(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    with safetensors.safe_open(path, framework="np") as file:
+        for name in file.keys():  # noqa: SIM118 - it is no mapping
+            dtype = file.get_slice(name).get_dtype()
+            if dtype in FLOATS:
+                yield name, file.get_tensor(name).astype("float32")
+            elif dtype not in INTEGERS:
+                raise _wrong_type(path, name, dtype)
+
+
+def _pytorch(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    try:
+        import torch
+    except ImportError as error:
+        raise InputError(
+            f"{path}: expected PyTorch, which reads such files, got none. "
+            f"Install torch, or fetch {SAFETENSORS} in its place."
+        ) from error
+    floats = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    # A pickle is a program: without `weights_only` it would run.
+    tensors = torch.load(path, map_location="cpu", weights_only=True)
+    for name, tensor in tensors.items():
+        if tensor.dtype in floats:
+            yield name, tensor.float().numpy()
+        elif tensor.is_floating_point():
+            raise _wrong_type(path, name, tensor.dtype)
+
+
+def _wrong_type(path: Path, name: str, dtype: Any) -> InputError:
+    return InputError(
+        f"{path}: expected {', '.join(FLOATS)}, got {dtype} in {name}. Fetch "
+        "weights that are not quantized."
+    )

@@ -1,0 +1,74 @@
+"""The residual network of He et al. 2016 for CIFAR.
+
+KerasHub's ResNet has the stem and the shortcuts for ImageNet.
+"""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+from rdrop_keras import RDropModel
+from reproduce.models.vit import resized
+
+WIDTHS = (16, 32, 64)
+WEIGHT_INITIALIZER = "he_normal"
+
+
+def resnet(
+    image_shape: tuple[int, ...],
+    num_classes: int,
+    blocks: int,
+    dropout: float,
+    image_size: int | None = None,
+) -> RDropModel:
+    """Returns a residual network of 6n + 2 layers with random weights.
+
+    It takes images with values from 0 to 255 and returns logits. The paper
+    of He et al. has no dropout. R-Drop needs some, here before the last layer,
+    so that everything before it is the same in both passes.
+
+    Args:
+        image_shape: Height, width and channels of the images.
+        num_classes: The number of classes.
+        blocks: The number of blocks in a stage, their n: 3 makes ResNet-20.
+        dropout: The rate of the dropout layer.
+        image_size: The side to which it resizes images; None leaves them.
+    """
+    inputs = layers.Input(image_shape, dtype="uint8", name="images")
+    sides = (image_size, image_size) if image_size else image_shape[:2]
+    x = _convolution(resized(inputs, sides), WIDTHS[0])
+    x = layers.ReLU()(layers.BatchNormalization()(x))
+    for stage, width in enumerate(WIDTHS):
+        for block in range(blocks):
+            halved = stage > 0 and block == 0
+            x = _block(x, width, strides=2 if halved else 1)
+    x = layers.GlobalAveragePooling2D()(x)
+    x = layers.Dropout(dropout)(x)
+    logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
+    return RDropModel(inputs, logits, name=f"resnet{6 * blocks + 2}")
+
+
+def _block(x: keras.KerasTensor, width: int, strides: int) -> keras.KerasTensor:
+    hidden = layers.BatchNormalization()(_convolution(x, width, strides))
+    hidden = _convolution(layers.ReLU()(hidden), width)
+    hidden = layers.BatchNormalization()(hidden)
+    if x.shape[-1] != width:
+        # Their option A: every other pixel, and zeros for new channels.
+        x = layers.MaxPooling2D(1, strides, padding="same")(x)
+        missing = width - x.shape[-1]
+        x = keras.ops.pad(x, ((0, 0), (0, 0), (0, 0), (0, missing)))
+    return layers.ReLU()(layers.Add()([x, hidden]))
+
+
+def _convolution(
+    x: keras.KerasTensor, width: int, strides: int = 1
+) -> keras.KerasTensor:
+    return layers.Conv2D(
+        width,
+        3,
+        strides,
+        padding="same",
+        use_bias=False,
+        kernel_initializer=WEIGHT_INITIALIZER,
+    )(x)

@@ -1,0 +1,84 @@
+"""Learning rates by update, and an alpha that follows them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from rdrop_keras.recipes import LinearWarmup
+
+Schedule = keras.optimizers.schedules.LearningRateSchedule
+
+SCHEDULES = ("cosine", "linear", "steps")
+# He et al. 2016 divide by ten at these shares of all updates.
+STEPS = (0.5, 0.75)
+# The share of all updates in which the learning rate rises by default.
+WARM_UP = 0.05
+
+
+def learning_rate(
+    kind: str, highest: float, updates: int, warm_up: int | None = None
+) -> Schedule:
+    """Returns a learning rate by the number of updates made.
+
+    Args:
+        kind: "cosine" falls to 0 along half a cosine, "linear" along a line,
+            "steps" is divided by ten after half and after three quarters of
+            all updates.
+        highest: The learning rate after the warm-up.
+        updates: The number of updates.
+        warm_up: The updates in which it rises from 0; a twentieth if None.
+    """
+    if kind not in SCHEDULES:
+        raise ValueError(
+            f"Expected a schedule out of {', '.join(SCHEDULES)}. Received: "
+            f"{kind}."
+        )
+    if warm_up is None:
+        warm_up = int(WARM_UP * updates)
+    schedules = keras.optimizers.schedules
+    left = max(updates - warm_up, 1)
+    if kind == "cosine":
+        decay: Schedule = schedules.CosineDecay(highest, left)
+    elif kind == "linear":
+        decay = schedules.PolynomialDecay(highest, left, 0.0)
+    else:
+        # Keras changes the value after a boundary, He et al. at it.
+        edges = [round(share * updates) - warm_up - 1 for share in STEPS]
+        values = [highest, highest / 10, highest / 100]
+        decay = schedules.PiecewiseConstantDecay(edges, values)
+    return LinearWarmup(decay, warm_up)
+
+
+@keras.saving.register_keras_serializable("rdrop_keras_examples")
+class ProportionalAlpha(Schedule):
+    """An alpha proportional to the learning rate.
+
+    Args:
+        alpha: The alpha at the highest learning rate.
+        learning_rate: A schedule.
+        highest: Its highest value.
+    """
+
+    def __init__(self, alpha: float, learning_rate: Schedule, highest: float):
+        self.alpha = alpha
+        self.learning_rate = learning_rate
+        self.highest = highest
+
+    def __call__(self, step: Any) -> Any:
+        return self.learning_rate(step) * (self.alpha / self.highest)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "alpha": self.alpha,
+            "learning_rate": keras.saving.serialize_keras_object(
+                self.learning_rate
+            ),
+            "highest": self.highest,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> ProportionalAlpha:
+        rate = keras.saving.deserialize_keras_object(config["learning_rate"])
+        return cls(**{**config, "learning_rate": rate})

@@ -1,0 +1,103 @@
+"""The flags of image classification."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from reproduce.flags import Count
+from reproduce.flags import MaybeCount
+from reproduce.flags import MaybeCountOrZero
+from reproduce.flags import MaybePath
+from reproduce.flags import MaybePositive
+from reproduce.flags import MaybeText
+from reproduce.flags import NotNegative
+from reproduce.flags import Rate
+from reproduce.models.vit import SIZES
+from reproduce.models.vit import Size
+from reproduce.task import Settings as CommonSettings
+
+LEARNING_RATES = {"sgd": 0.03, "adamw": 1e-3}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(CommonSettings):
+    """The flags of `train image_classification`."""
+
+    epochs: MaybeCount = None
+    """How often to go through the training part; none: 40, or what --updates
+    needs."""
+    output: Path = Path("runs/image_classification")
+    """The directory to write."""
+    data: MaybePath = None
+    """CIFAR-10 or CIFAR-100 as published, for Python or binary; a directory of
+    images for each class, or train, valid and test with such; TFRecords of
+    encoded images; none: scikit-learn's digits."""
+    format: Literal[
+        "auto", "cifar10", "cifar100", "folder", "tfrecord", "tfds"
+    ] = "auto"
+    """The format of --data; auto: as its files are."""
+    tfds: MaybeText = None
+    """Read this data set of tensorflow-datasets, prepared in --data."""
+    train_images: MaybeCount = None
+    """The size of the training part, stratified by class; none: 200 digits,
+    all of other data."""
+    model: Literal["vit", "resnet"] = "vit"
+    """The network."""
+    preset: MaybePath = None
+    """A ViT written by KerasHub's save_to_preset; none: random weights."""
+    configuration: Literal["tiny", "b_16", "l_16"] = "tiny"
+    """The size of a ViT with random weights."""
+    blocks: Count = 3
+    """The blocks in a stage of a ResNet, which has 6 N + 2 layers."""
+    image_size: MaybeCount = None
+    """Resize images to squares of this side; none: that of the preset, or
+    their own."""
+    patch_size: MaybeCount = None
+    """The side of a patch; none: that of the configuration."""
+    dropout: Rate = 0.1
+    """The rate of all dropout layers."""
+    attention_dropout: Rate = 0.0
+    """The dropout rate of attention weights."""
+    batch_size: Count = 32
+    """The images of a batch."""
+    accumulate: Count = 1
+    """Batches in an update."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """The optimizer."""
+    learning_rate: MaybePositive = None
+    """The highest learning rate; none: 0.03 for sgd, 0.001 for adamw."""
+    momentum: Rate = 0.9
+    """The momentum of sgd."""
+    weight_decay: NotNegative = 0.0
+    """The weight decay."""
+    clip_norm: NotNegative = 1.0
+    """The largest global norm of gradients; 0: any."""
+    schedule: Literal["cosine", "linear", "steps"] = "cosine"
+    """The fall of the learning rate: to 0 along a cosine or a line, or by ten
+    after half and three quarters of the updates."""
+    warm_up: MaybeCountOrZero = None
+    """Updates in which the learning rate rises; none: a twentieth."""
+    summed_loss: bool = False
+    """Make the updates of the paper's loss, which is the sum over passes, with
+    the arms two_pass and rdrop: twice the learning rate of sgd and half
+    --clip-norm."""
+    decay_alpha: bool = False
+    """Let alpha rise and fall in proportion to the learning rate."""
+    augment: Literal["shift", "crop"] | None = None
+    """Change training images. shift: by up to 4 pixels, and mirror half of
+    them; crop: 5 to 100 % of an image, resized."""
+
+    @property
+    def size(self) -> Size:
+        """The size of a ViT with random weights."""
+        size = SIZES[self.configuration]
+        patch_size = self.patch_size or size.patch_size
+        return dataclasses.replace(size, patch_size=patch_size)
+
+    @property
+    def highest_rate(self) -> float:
+        """The highest learning rate of a pass's mean loss."""
+        return self.learning_rate or LEARNING_RATES[self.optimizer]

@@ -1,0 +1,98 @@
+"""The flags of text classification."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from typing import Literal
+
+from reproduce.flags import Count
+from reproduce.flags import MaybeCount
+from reproduce.flags import MaybeCountOrZero
+from reproduce.flags import MaybeNotNegative
+from reproduce.flags import MaybePath
+from reproduce.flags import MaybePositive
+from reproduce.flags import Rate
+from reproduce.task import Settings as CommonSettings
+
+# The larger of the two rates that the paper fine-tunes BERT with (A.4).
+PRESET_LEARNING_RATE = 1e-5
+SMALL_LEARNING_RATE = 1e-3
+DEFAULTS = {
+    "texts": {"alpha": 5.0, "epochs": 38, "schedule": "cosine"},
+    "glue": {"alpha": 1.0, "epochs": 10, "schedule": "linear"},
+    "diabetes": {"alpha": 1.0, "epochs": 100, "schedule": "linear"},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(CommonSettings):
+    """The flags of `train text_classification`."""
+
+    alpha: MaybeNotNegative = None
+    """Weight of the consistency, the paper's alpha; none: 1 for GLUE and
+    diabetes, 5 for other data."""
+    epochs: MaybeCount = None
+    """How often to go through the training part; none: what --updates needs,
+    or 10 for GLUE, 100 for diabetes, 38 for other data."""
+    output: Path = Path("runs/text_classification")
+    """The directory to write."""
+    train: MaybePath = None
+    """Own data: .tsv or .csv, UTF-8, with the columns text and label; none:
+    names in 42 languages."""
+    valid: MaybePath = None
+    test: MaybePath = None
+    glue_task: (
+        Literal["mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb", "cola"]
+        | None
+    ) = None
+    """The task of GLUE in --data."""
+    data: MaybePath = None
+    """The directory of GLUE's files of the task, or its parent."""
+    task: Literal["diabetes"] | None = None
+    """A regression instead of texts: scikit-learn's diabetes, with a small
+    dense network."""
+    preset: MaybePath = None
+    """A BERT or RoBERTa as KerasHub's save_to_preset writes it, or as Hugging
+    Face has it: config.json, model.safetensors and vocabulary; none: a small
+    BERT with random weights."""
+    sequence_length: MaybeCount = None
+    """The maximum tokens of an example; none: 128 for GLUE, else that of the
+    preset, or 16."""
+    dropout: Rate = 0.1
+    """The rate of all dropout layers."""
+    batch_size: Count = 32
+    """The rows of a batch."""
+    learning_rate: MaybePositive = None
+    """The highest learning rate; none: 1e-5 with --preset, else 1e-3."""
+    schedule: Literal["cosine", "linear"] | None = None
+    """The fall of the learning rate to 0; none: linear for GLUE and diabetes,
+    else cosine."""
+    warm_up: MaybeCountOrZero = None
+    """Updates in which the learning rate rises; none: a twentieth."""
+
+    @property
+    def kind(self) -> str:
+        """Which data they are for, a key of `DEFAULTS`."""
+        return "glue" if self.glue_task else self.task or "texts"
+
+    def resolved(self) -> Settings:
+        """Returns the settings with the defaults of their data."""
+        rate = PRESET_LEARNING_RATE if self.preset else SMALL_LEARNING_RATE
+        length = 128 if self.glue_task else None
+        defaults = {
+            **DEFAULTS[self.kind],
+            "learning_rate": rate,
+            "sequence_length": length,
+        }
+        if self.updates and not self.epochs:
+            defaults["epochs"] = None
+        return dataclasses.replace(
+            self,
+            **{x: y for x, y in defaults.items() if getattr(self, x) is None},
+        )
+
+    def compared(self) -> dict[str, Any]:
+        return super(Settings, self.resolved()).compared()
