@@ -46,7 +46,6 @@ class Batches(keras.utils.PyDataset):
         seed: The seed of the order. None keeps the order.
         epoch: Returns the number of the epoch that begins.
         change: Changes the inputs of a batch, given a generator.
-        twice: Whether a batch has each of its rows twice.
 
     Attributes:
         fault: The error that reading a batch raised. TensorFlow replaces it by
@@ -60,7 +59,6 @@ class Batches(keras.utils.PyDataset):
         seed: int | None = None,
         epoch: Callable[[], int] = lambda: 0,
         change: Change | None = None,
-        twice: bool = False,
     ):
         super().__init__()
         self.fault: InputError | None = None
@@ -69,7 +67,6 @@ class Batches(keras.utils.PyDataset):
         self._seed = seed
         self._epoch = epoch
         self._change = change
-        self._twice = twice
         self._begun = False
         self._order: tuple[int, np.ndarray] | None = None
 
@@ -96,10 +93,6 @@ class Batches(keras.utils.PyDataset):
             # they share it takes for the size of all batches.
             sampled = not self._begun and index == 1
             inputs = cut(inputs, longer=sampled)
-        if self._twice:
-            inputs, targets = keras.tree.map_structure(
-                lambda array: np.concatenate([array, array]), (inputs, targets)
-            )
         return inputs, targets
 
     def _places(self, epoch: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from reproduce import runner
 from reproduce import serving
 from reproduce.__main__ import main as program
 from reproduce.common import runs
+from reproduce.common.arms import batches_of
 from reproduce.common.errors import InputError
 from reproduce.common.history import read_history
 from reproduce.comparison import compare
@@ -574,7 +575,7 @@ def test_batches_are_padded_to_their_longest(tiny, tmp_path, monkeypatch):
         found = replace(settings, seed=seed, epochs=1, output=tmp_path / "o")
         run = TASK.begin(tiny, found)
         run.model.fit(
-            runner.batches_of("doubled", run.batches(lambda: 0)),
+            batches_of("doubled", run.batches(lambda: 0)),
             validation_data=run.validation,
             verbose=0,
         )
