@@ -12,7 +12,6 @@ count. XLA is as the program has it.
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import tempfile
 import time
@@ -28,26 +27,20 @@ from benchmarks.harness import parse
 from benchmarks.harness import parser_of
 from benchmarks.harness import take_turns
 from benchmarks.report import Report
+from reproduce.__main__ import main as reproduce
 
 CACHED, FED = "cached", "fed"
-# By name, the program and how it is called, but for the arm and the output.
+# By name, the flags of `reproduce train`, but for the arm and the output.
 PROGRAMS = {
-    "translation": ("reproduce", ["train", "translation"]),
-    "summarization": ("reproduce", ["train", "summarization"]),
-    "language modeling": ("reproduce", ["train", "language_modeling"]),
-    "text classification": ("reproduce.text_classification", []),
-    "image classification": (
-        "reproduce.image_classification",
-        ["--train-images", "800"],
-    ),
-    "image classification, shifted": (
-        "reproduce.image_classification",
-        ["--train-images", "800", "--augment", "shift"],
-    ),
-    "image classification, cropped": (
-        "reproduce.image_classification",
-        ["--train-images", "800", "--augment", "crop"],
-    ),
+    "translation": "translation",
+    "summarization": "summarization",
+    "language modeling": "language_modeling",
+    "text classification": "text_classification",
+    "image classification": "image_classification --train-images 800",
+    "image classification, shifted": "image_classification --train-images 800 "
+    "--augment shift",
+    "image classification, cropped": "image_classification --train-images 800 "
+    "--augment crop",
 }
 ARMS = ("plain", "doubled", "two_pass", "rdrop")
 QUICK = {
@@ -117,14 +110,13 @@ def prepared(name: str, arm: str) -> tuple[keras.Model, Any]:
     def fit(model, x, *_, **__):
         raise _Begun(model, x)
 
-    program, arguments = PROGRAMS[name]
-    main = importlib.import_module(f"{program}.__main__").main
+    arguments = ["train", *PROGRAMS[name].split(), "--arm", arm]
     with (
         tempfile.TemporaryDirectory() as directory,
         mock.patch.object(keras.Model, "fit", fit),
     ):
         try:
-            status = main([*arguments, "--arm", arm, "--output", directory])
+            status = reproduce([*arguments, "--output", directory])
         except _Begun as begun:
             return begun.model, begun.batches
     raise RuntimeError(f"{name} ended with {status} before it called `fit`.")

@@ -23,11 +23,14 @@ from reproduce.flags import check_values
 
 # By name on the command line: the modules of the tasks, imported when used.
 TASKS = {
-    "translation": "reproduce.tasks.translation",
-    "language_modeling": "reproduce.tasks.language_modeling",
-    "summarization": "reproduce.tasks.summarization",
-    "text_classification": "reproduce.tasks.text_classification",
-    "image_classification": "reproduce.tasks.image_classification",
+    name: f"reproduce.tasks.{name}"
+    for name in (
+        "translation",
+        "language_modeling",
+        "summarization",
+        "text_classification",
+        "image_classification",
+    )
 }
 SERVE = "serve"
 VERBS = {

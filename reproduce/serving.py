@@ -26,6 +26,29 @@ def translation(served: Any, texts: list[str]) -> None:
         print(f"{text:<{widest}}  {translated.decode()}")
 
 
+def language_modeling(served: Any, prompts: list[str]) -> None:
+    """Prints each prompt, what follows, and what the prompt cost."""
+    import tensorflow as tf
+
+    texts = tf.constant(prompts)
+    following = served.serve(texts)["text"].numpy()
+    scores = served.score(texts)
+    nats = -tf.reduce_sum(scores["log_probabilities"], axis=-1).numpy()
+    lengths = scores["lengths"].numpy()
+    for prompt, text, cost, length in zip(prompts, following, nats, lengths):
+        print(f"{prompt} [...] {text.decode()}")
+        print(f"  ({cost:.2f} nats for the {length} tokens of the prompt)")
+
+
+def summarization(served: Any, articles: list[str]) -> None:
+    """Prints each article and its summary."""
+    import tensorflow as tf
+
+    found = served.serve(tf.constant(articles))["summary"].numpy()
+    for article, summary in zip(articles, found):
+        print(f"  {article}\n    -> {summary.decode()}")
+
+
 def text_classification(served: Any, texts: list[str]) -> None:
     """Prints each text, or pair of two texts, and its label or score."""
     import tensorflow as tf
@@ -69,36 +92,13 @@ def _print_labels(names: list[str], found: Any) -> None:
         print(f"{name:<{widest}}  {says}")
 
 
-def language_modeling(served: Any, prompts: list[str]) -> None:
-    """Prints each prompt, what follows, and what the prompt cost."""
-    import tensorflow as tf
-
-    texts = tf.constant(prompts)
-    following = served.serve(texts)["text"].numpy()
-    scores = served.score(texts)
-    nats = -tf.reduce_sum(scores["log_probabilities"], axis=-1).numpy()
-    lengths = scores["lengths"].numpy()
-    for prompt, text, cost, length in zip(prompts, following, nats, lengths):
-        print(f"{prompt} [...] {text.decode()}")
-        print(f"  ({cost:.2f} nats for the {length} tokens of the prompt)")
-
-
-def summarization(served: Any, articles: list[str]) -> None:
-    """Prints each article and its summary."""
-    import tensorflow as tf
-
-    found = served.serve(tf.constant(articles))["summary"].numpy()
-    for article, summary in zip(articles, found):
-        print(f"  {article}\n    -> {summary.decode()}")
-
-
 # By task: what prints the results of a loaded SavedModel.
 SERVERS: dict[str, Callable[[Any, list[str]], None]] = {
     "translation": translation,
-    "text_classification": text_classification,
-    "image_classification": image_classification,
     "language_modeling": language_modeling,
     "summarization": summarization,
+    "text_classification": text_classification,
+    "image_classification": image_classification,
 }
 
 

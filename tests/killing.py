@@ -17,9 +17,11 @@ import tensorflow as tf
 from reproduce.common.backup import BackupAndRestore
 
 request = json.load(sys.stdin)
-command = importlib.import_module(request["program"] + ".__main__")
-runner = "runner" if request["program"] == "reproduce" else "train"
-train = importlib.import_module(request["program"] + "." + runner)
+program = request["program"]
+command = importlib.import_module(program + ".__main__")
+train = importlib.import_module(
+    program + (".runner" if program == "reproduce" else ".train")
+)
 exec(request["shrink"])
 
 def die():

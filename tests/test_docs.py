@@ -5,6 +5,7 @@ import importlib
 import pathlib
 import pkgutil
 import re
+import shlex
 
 import keras
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 import tensorflow as tf
 
 import rdrop_keras
+from reproduce.__main__ import parse
+from reproduce.common.errors import InputError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -89,6 +92,25 @@ def test_commands_exist(page):
         assert path.is_dir() or path.with_suffix(".py").is_file(), module
     for script in re.findall(r"python (examples/\w+\.py)", text):
         assert (ROOT / script).is_file()
+
+
+def test_commands_of_the_program_have_flags_that_exist():
+    verbs = "train|compare|generate|score|evaluate"
+    command = rf"python -m reproduce ((?:{verbs}) (?:[^\n`\\]|\\\n)+)"
+    texts = [(ROOT / page).read_text() for page in PAGES]
+    texts.append((ROOT / "Makefile").read_text())
+    found = [c for text in texts for c in re.findall(command, text)]
+    # Names of verbs and tasks in running text have no flags.
+    found = [c for c in found if " --" in c and "--help" not in c]
+    assert len(found) > 20
+    for command in found:
+        words = command.replace("\\\n", " ").split(" < ")[0]
+        verb, task, *flags = shlex.split(words)
+        try:
+            parse(verb, task, flags)
+        except InputError as error:
+            # Of a preset that stands for the reader's.
+            assert "No such file" in str(error), command
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from rdrop_keras import RDrop
-from reproduce.data.batching import Mapped
+from reproduce.data.planned import Mapped
 
 ARMS = {
     "plain": "plain Keras training",

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reproduce.data.batching import Batches
+from reproduce.data.planned import Batches
 from reproduce.data.special_ids import EOS
 from reproduce.data.special_ids import PAD
 

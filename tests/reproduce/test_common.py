@@ -1,6 +1,5 @@
-"""What the examples share: arms, flags, directories, numbers, pictures."""
+"""What the tasks share: arms, numbers, pictures."""
 
-import argparse
 import io
 import struct
 
@@ -9,7 +8,6 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
-from reproduce.common import runs
 from reproduce.common.arms import ARMS
 from reproduce.common.arms import batches_of
 from reproduce.common.arms import rdrop_of
@@ -18,19 +16,7 @@ from reproduce.common.comparison import print_summary
 from reproduce.common.comparison import summarize
 from reproduce.common.curves import mean_curve
 from reproduce.common.curves import plot_curves
-from reproduce.common.errors import InputError
-from reproduce.common.flags import Defaults
-from reproduce.common.flags import add_training_flags
 from reproduce.common.history import read_history
-
-DEFAULTS = Defaults(
-    alpha=5.0,
-    dropout=0.1,
-    epochs=3,
-    batch_size=32,
-    seeds=(1, 2),
-    output="runs/x",
-)
 
 
 def test_arms_say_how_to_compile():
@@ -57,101 +43,6 @@ def test_doubled_has_every_row_twice_in_its_own_batch():
     ]
     for arm in ("plain", "two_pass", "rdrop"):
         assert batches_of(arm, batches) is batches
-
-
-def _parse(*arguments):
-    parser = argparse.ArgumentParser()
-    add_training_flags(parser, DEFAULTS)
-    return parser.parse_args(arguments)
-
-
-def test_flags():
-    flags = _parse()
-    assert (flags.arm, flags.alpha, flags.compare) == ("rdrop", 5.0, None)
-    assert (flags.seed, flags.seeds) == (1, None)
-    assert _parse("--compare").compare == ("plain", "rdrop")
-    flags = _parse("--compare", "doubled,rdrop", "--seeds", "3,0")
-    assert (flags.compare, flags.seeds) == (("doubled", "rdrop"), (3, 0))
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        "--arm rdorp",
-        "--alpha -1",
-        "--alpha nan",
-        "--alpha inf",
-        "--dropout 1",
-        "--dropout nan",
-        "--epochs 0",
-        "--batch-size 0",
-        "--learning-rate 0",
-        "--seed -1",
-        "--compare plain",
-        "--compare plain,plain",
-        "--compare plain,other",
-        "--seeds 1,1",
-        "--seeds 1,x",
-        "--seeds=-1",
-    ],
-)
-def test_flags_out_of_range_are_refused(arguments, capsys):
-    with pytest.raises(SystemExit):
-        _parse(*arguments.split())
-    flag = arguments.split()[0].split("=")[0]
-    assert f"argument {flag}" in capsys.readouterr().err
-
-
-def test_claim_takes_new_and_empty_directories(tmp_path):
-    runs.claim(tmp_path, "here", {"seed": 1})
-    runs.claim(tmp_path / "new" / "one", "here", {"seed": 1}, resume=True)
-    for directory in (tmp_path, tmp_path / "new" / "one"):
-        marker = runs.read_json(directory / runs.MARKER)
-        assert marker == {"program": "here", "settings": {"seed": 1}}
-
-
-def test_claim_refuses_what_it_did_not_make(tmp_path):
-    (tmp_path / "thesis.txt").write_text("all of it")
-    for resume in (False, True):
-        with pytest.raises(InputError, match="not empty"):
-            runs.claim(tmp_path, "here", {}, resume)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
-    with pytest.raises(InputError, match="not a directory"):
-        runs.claim(tmp_path / "thesis.txt", "here", {})
-    assert (tmp_path / "thesis.txt").read_text() == "all of it"
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"program": "there"}'])
-def test_claim_refuses_what_others_made(tmp_path, content):
-    (tmp_path / runs.MARKER).write_text(content)
-    (tmp_path / runs.METRICS).write_text("{}")
-    with pytest.raises(InputError):
-        runs.claim(tmp_path, "here", {})
-    assert (tmp_path / runs.METRICS).exists()
-
-
-def test_claim_starts_over_and_leaves_what_it_did_not_write(tmp_path):
-    runs.claim(tmp_path, "here", {"seed": 1})
-    (tmp_path / runs.HISTORY).write_text("old")
-    (tmp_path / runs.BACKUP).mkdir()
-    (tmp_path / "notes.txt").write_text("mine")
-    runs.claim(tmp_path, "here", {"seed": 2})
-    assert {path.name for path in tmp_path.iterdir()} == {
-        runs.MARKER,
-        "notes.txt",
-    }
-    assert runs.read_json(tmp_path / runs.MARKER)["settings"] == {"seed": 2}
-
-
-def test_resume_keeps_what_is_there_and_wants_the_same_settings(tmp_path):
-    settings = {"seed": 1, "arms": ("plain", "rdrop")}
-    runs.claim(tmp_path, "here", settings)
-    (tmp_path / runs.HISTORY).write_text("old")
-    runs.claim(tmp_path, "here", settings, resume=True)
-    assert (tmp_path / runs.HISTORY).read_text() == "old"
-    with pytest.raises(InputError, match="seed was 1, now 2"):
-        runs.claim(tmp_path, "here", {**settings, "seed": 2}, resume=True)
-    assert (tmp_path / runs.HISTORY).read_text() == "old"
 
 
 def test_history_takes_the_last_row_of_an_epoch(tmp_path):

@@ -27,11 +27,11 @@ from reproduce.models.language_model import LanguageModel
 from reproduce.models.language_sizes import CONFIGURATIONS
 from reproduce.outputs import is_finished
 from reproduce.runner import train
-from reproduce.tasks import language_modeling
+from reproduce.tasks import language_modeling_runs
 from reproduce.tasks.language_modeling import TASK
-from reproduce.tasks.language_modeling import Settings
-from reproduce.tasks.language_modeling import compile_model
-from reproduce.tasks.language_modeling import optimizer_of
+from reproduce.tasks.language_modeling_runs import compile_model
+from reproduce.tasks.language_modeling_runs import optimizer_of
+from reproduce.tasks.language_modeling_settings import Settings
 
 SMALL = {"num_layers": 1, "width": 16, "feed_forward": 16, "num_heads": 2}
 SETTINGS = Settings(
@@ -201,7 +201,7 @@ def test_killed_and_resumed(corpus, tmp_path, monkeypatch, no_export):
         for name in ("whole", "cut")
     )
     train(TASK, corpus, whole)
-    validate = language_modeling.Validate.on_epoch_end
+    validate = language_modeling_runs.Validate.on_epoch_end
 
     def die(self, epoch, logs=None):
         if epoch == 1:
@@ -209,7 +209,7 @@ def test_killed_and_resumed(corpus, tmp_path, monkeypatch, no_export):
         validate(self, epoch, logs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(language_modeling.Validate, "on_epoch_end", die)
+        patch.setattr(language_modeling_runs.Validate, "on_epoch_end", die)
         with pytest.raises(KeyboardInterrupt):
             train(TASK, corpus, cut)
     assert not is_finished(cut.output)

@@ -35,9 +35,9 @@ from reproduce.models.bart import CONFIGURATIONS
 from reproduce.models.bart import bart_inputs
 from reproduce.runner import train
 from reproduce.tasks.summarization import TASK
-from reproduce.tasks.summarization import Settings
-from reproduce.tasks.summarization import SummarizationRun
-from reproduce.tasks.summarization import optimizer_of
+from reproduce.tasks.summarization_runs import SummarizationRun
+from reproduce.tasks.summarization_runs import optimizer_of
+from reproduce.tasks.summarization_settings import Settings
 
 WORDS = ["cat", "dog", "sun", "sea", "red", "big", "old", "new", "hat", "map"]
 SETTINGS = Settings(

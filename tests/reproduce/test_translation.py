@@ -30,9 +30,9 @@ from reproduce.decoding.translator import Translator
 from reproduce.models.translation_sizes import CONFIGURATIONS
 from reproduce.runner import train
 from reproduce.scores.bleu import score
-from reproduce.tasks import translation
 from reproduce.tasks.translation import TASK
-from reproduce.tasks.translation import Settings
+from reproduce.tasks.translation_runs import TranslationRun
+from reproduce.tasks.translation_settings import Settings
 
 SETTINGS = Settings(
     arm="rdrop",
@@ -352,7 +352,7 @@ def test_settings_reach_the_model(corpus, tmp_path, monkeypatch, no_export):
     seen = []
 
     def spy(data, settings):
-        seen.append(translation.TranslationRun(data, settings))
+        seen.append(TranslationRun(data, settings))
         return seen[0]
 
     monkeypatch.setattr(TASK, "begin", spy)
@@ -377,11 +377,11 @@ def test_settings_reach_the_model(corpus, tmp_path, monkeypatch, no_export):
 
 
 def test_updates_take_the_place_of_epochs(corpus):
-    run = translation.TranslationRun(corpus, SETTINGS)
+    run = TranslationRun(corpus, SETTINGS)
     steps = run.batching.steps_per_epoch(run.pairs)
     for updates, epochs in ((1, 1), (steps, 1), (steps + 1, 2)):
         settings = dataclasses.replace(SETTINGS, updates=updates)
-        assert translation.TranslationRun(corpus, settings).epochs == epochs
+        assert TranslationRun(corpus, settings).epochs == epochs
 
 
 def _parse(*arguments):

@@ -1,0 +1,231 @@
+"""Runs of language modelling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from rdrop_keras.recipes import InverseSquareRoot
+from rdrop_keras.recipes import LinearWarmup
+from rdrop_keras.recipes import PerUpdate
+from reproduce.common import runs
+from reproduce.common.arms import TWO_PASSES
+from reproduce.common.checkpoints import average_weights
+from reproduce.common.errors import InputError
+from reproduce.data.blocks import Blocks
+from reproduce.data.blocks import steps_per_epoch
+from reproduce.data.blocks import training_batches
+from reproduce.data.blocks import training_blocks
+from reproduce.data.language_corpus import Corpus
+from reproduce.data.vocabulary import Stream
+from reproduce.data.vocabulary import encode_lines
+from reproduce.data.vocabulary import learn_vocabulary
+from reproduce.decoding.generator import Generator
+from reproduce.models.language_model import LanguageModel
+from reproduce.scores.perplexity import Measure
+from reproduce.task import Run
+from reproduce.task import epochs_for
+from reproduce.tasks.language_modeling_settings import Settings
+
+# By optimizer: what a tiny model reaches without a search.
+LEARNING_RATES = {"adam": 2e-3, "nesterov": 0.1}
+
+
+BEST = "best.weights.h5"
+
+
+Schedule = keras.optimizers.schedules.LearningRateSchedule
+
+
+class LanguageRun(Run):
+    """A corpus as the model sees it, and the model.
+
+    Args:
+        corpus: What to learn.
+        settings: How to.
+
+    Raises:
+        InputError: If the vocabulary does not fit the corpus or the model.
+    """
+
+    def __init__(self, corpus: Corpus, settings: Settings):
+        self.settings = settings
+        self.vocabulary = learn_vocabulary(
+            corpus.train, settings.vocabulary, settings.vocabulary_size or None
+        )
+        size, cutoffs = self.vocabulary.vocabulary_size, settings.sizes.cutoffs
+        if cutoffs is not None and size <= cutoffs[-1]:
+            raise InputError(
+                f"The vocabulary has {size} ids. Expected more than the last "
+                f"of the --cutoffs, {cutoffs[-1]}: give lower ones."
+            )
+        self.streams = {
+            name: encode_lines(lines, self.vocabulary)
+            for name, lines in corpus.parts().items()
+        }
+        self.blocks = training_blocks(
+            self.streams["train"].ids, settings.block_size
+        )
+        self.epochs = epochs_for(settings, _per_epoch(self.blocks, settings))
+        self.model = LanguageModel(
+            size, dtype=settings.policy, **asdict(settings.sizes)
+        )
+        updates = self.epochs * _per_epoch(self.blocks, settings)
+        compile_model(self.model, settings, updates)
+        self.measure = Measure(
+            self.model,
+            settings.block_size,
+            settings.context_window,
+            settings.batch_size,
+        )
+
+    def batches(self, epoch: Any) -> keras.utils.PyDataset:
+        return training_batches(
+            self.blocks, self.settings.batch_size, self.settings.seed, epoch
+        )
+
+    def callbacks(self, output: Path) -> list[keras.callbacks.Callback]:
+        checkpoints = output / runs.CHECKPOINTS
+        checkpoints.mkdir(exist_ok=True)
+        self._remembered = [
+            keras.callbacks.ModelCheckpoint(
+                str(checkpoints / BEST),
+                monitor="val_loss",
+                mode="min",
+                save_best_only=True,
+                save_weights_only=True,
+            )
+        ]
+        if self.settings.patience is not None:
+            self._remembered.append(
+                keras.callbacks.EarlyStopping(
+                    "val_loss", patience=self.settings.patience, mode="min"
+                )
+            )
+        # First the one that logs what the others look at.
+        validate = Validate(self.measure, self.streams["valid"])
+        return [validate, *self._remembered]
+
+    def remembered(self) -> Sequence[keras.callbacks.Callback]:
+        return self._remembered
+
+    def finish(self, output: Path, history: Any) -> dict[str, Any]:
+        average_weights(self.model, [output / runs.CHECKPOINTS / BEST])
+        Generator(self.model, self.vocabulary, self.settings.sampling).save(
+            output
+        )
+        epoch, loss = min(history["val_loss"], key=lambda entry: entry[1])
+        facts = {}
+        for part, stream in self.streams.items():
+            facts[f"{part}_tokens"] = len(stream.ids)
+            facts[f"{part}_unknown"] = stream.unknown
+        measured = {
+            part: self.measure(self.streams[part]).as_dict()
+            | {"context_window": self.settings.context_window}
+            for part in ("valid", "test")
+            if part in self.streams
+        }
+        return {
+            "data": facts,
+            "vocabulary": self.vocabulary.vocabulary_size,
+            "chosen": {"epoch": epoch, "val_loss": loss},
+            **measured,
+        }
+
+
+class Validate(keras.callbacks.Callback):
+    """Logs `val_loss` and the perplexities of the validation part.
+
+    The mean is over all tokens, in nats. Keras's own, of `validation_data`, is
+    one over batches, of which the last has fewer tokens.
+
+    Args:
+        measure: Measures the model that is trained.
+        stream: The validation part.
+    """
+
+    def __init__(self, measure: Measure, stream: Stream):
+        super().__init__()
+        self.measure = measure
+        self.stream = stream
+
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        found = self.measure(self.stream)
+        if logs is not None:
+            logs["val_loss"] = found.loss
+            logs["val_token_perplexity"] = found.token_perplexity
+            logs["val_word_perplexity"] = found.word_perplexity
+
+
+def compile_model(
+    model: LanguageModel, settings: Settings, updates: int
+) -> None:
+    """Compiles a model as a run of so many updates does."""
+    model.compile(
+        optimizer_of(settings, updates),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        rdrop=settings.rdrop,
+        jit_compile=settings.compiled,
+    )
+
+
+def optimizer_of(
+    settings: Settings, updates: int
+) -> keras.optimizers.Optimizer:
+    """Returns a new optimizer for so many updates."""
+    times = 1.0
+    if settings.summed_loss and settings.arm in TWO_PASSES:
+        # The gradient of a mean is half that of the sum.
+        times = 2.0
+    options: dict[str, Any] = {}
+    if settings.clip_norm is not None:
+        options["global_clipnorm"] = settings.clip_norm / times
+    nesterov = settings.optimizer == "nesterov"
+    # Adam divides by the size of the gradient, whatever it is.
+    rate = learning_rate(settings, updates, times if nesterov else 1.0)
+    if settings.accumulate > 1:
+        options["gradient_accumulation_steps"] = settings.accumulate
+        rate = PerUpdate(rate, settings.accumulate)
+    if nesterov:
+        # Keras's decay is weight_decay * learning rate.
+        return keras.optimizers.SGD(
+            rate,
+            momentum=settings.momentum,
+            nesterov=True,
+            weight_decay=settings.weight_decay / times or None,
+            **options,
+        )
+    return keras.optimizers.Adam(
+        rate,
+        beta_1=0.9,
+        beta_2=0.98,
+        epsilon=1e-8 / times,
+        weight_decay=settings.weight_decay or None,
+        **options,
+    )
+
+
+def learning_rate(settings: Settings, updates: int, times: float) -> Schedule:
+    """Returns the learning rate by update, multiplied by `times`."""
+    base = settings.learning_rate or LEARNING_RATES[settings.optimizer]
+    initial = settings.initial_learning_rate * times
+    if settings.schedule == "inverse_square_root":
+        return InverseSquareRoot(base * times, settings.warm_up, initial)
+    decay = keras.optimizers.schedules.CosineDecay(
+        base * times,
+        # A run that is not longer than its warm-up ends in it.
+        max(updates - settings.warm_up, 1),
+        settings.end_learning_rate / base,
+    )
+    return LinearWarmup(decay, settings.warm_up, initial)
+
+
+def _per_epoch(blocks: Blocks, settings: Settings) -> int:
+    steps = steps_per_epoch(blocks, settings.batch_size)
+    return max(steps // settings.accumulate, 1)
