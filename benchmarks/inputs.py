@@ -35,18 +35,32 @@ PROGRAMS = {
     "translation": ("reproduce", ["train", "translation"]),
     "summarization": ("reproduce", ["train", "summarization"]),
     "language modeling": ("reproduce", ["train", "language_modeling"]),
-    "text classification": ("reproduce.text_classification", []),
+    "text classification": ("reproduce", ["train", "text_classification"]),
     "image classification": (
-        "reproduce.image_classification",
-        ["--train-images", "800"],
+        "reproduce",
+        ["train", "image_classification", "--train-images", "800"],
     ),
     "image classification, shifted": (
-        "reproduce.image_classification",
-        ["--train-images", "800", "--augment", "shift"],
+        "reproduce",
+        [
+            "train",
+            "image_classification",
+            "--train-images",
+            "800",
+            "--augment",
+            "shift",
+        ],
     ),
     "image classification, cropped": (
-        "reproduce.image_classification",
-        ["--train-images", "800", "--augment", "crop"],
+        "reproduce",
+        [
+            "train",
+            "image_classification",
+            "--train-images",
+            "800",
+            "--augment",
+            "crop",
+        ],
     ),
 }
 ARMS = ("plain", "doubled", "two_pass", "rdrop")
@@ -101,6 +115,10 @@ class _First(keras.utils.PyDataset):
 
     def __len__(self) -> int:
         return self._steps
+
+    def on_epoch_begin(self) -> None:
+        if isinstance(self._batches, keras.utils.PyDataset):
+            self._batches.on_epoch_begin()
 
     def __getitem__(self, index: int) -> Any:
         return self._batches[index]
