@@ -58,7 +58,7 @@ docs-check: install
 
 demo: $(READY)
 	$(BIN)/python -m reproduce compare translation --demo --epochs 50 \
-	  --output runs/demo
+	  --output runs/demo --overwrite
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
