@@ -27,18 +27,22 @@ ENDPOINTS = {
 
 SERVE = """
 import json, sys
-for name in ("rdrop_keras", "keras", "keras_hub", "keras_nlp"):
-    sys.modules[name] = None
-import numpy as np
-import tensorflow as tf
-import tensorflow_text
 path, endpoint, inputs = sys.argv[1:]
+for name in ("rdrop_keras", "keras_hub", "keras_nlp"):
+    sys.modules[name] = None
+import tensorflow as tf
+if endpoint == "serve":
+    sys.modules["keras"] = None
+else:
+    # It imports Keras itself.
+    import tensorflow_text
 inputs = json.loads(inputs)
 if endpoint == "serve":
     inputs = tf.zeros(inputs, tf.uint8)
 else:
     inputs = tf.constant(inputs)
-outputs = getattr(tf.saved_model.load(path), endpoint)(inputs)
+served = tf.saved_model.load(path)
+outputs = getattr(served, endpoint)(inputs)
 json.dump([str(outputs.dtype.name), outputs.shape.as_list()], sys.stdout)
 """
 

@@ -9,6 +9,7 @@ import sklearn.datasets
 import tensorflow as tf
 import tensorflow_text  # noqa: F401 - registers the tokenizer's operations
 
+from reproduce import outputs
 from reproduce import runner
 from reproduce import serving
 from reproduce.__main__ import main as program
@@ -269,7 +270,7 @@ def test_interrupted_run_resumes_to_the_same_end(
             runner, "_callbacks", lambda *x: [*callbacks(*x), Interrupt()]
         )
         assert main(flags) == 130
-    assert not runs.is_finished(tmp_path)
+    assert not outputs.is_finished(tmp_path)
     assert main([*flags, "--warm-up=2"]) == 2
     assert "warm_up was None, now 2" in capsys.readouterr().err
     assert main(flags) == 0
