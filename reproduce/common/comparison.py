@@ -68,7 +68,7 @@ def print_summary(
     title: str,
     console: Console | None = None,
 ) -> None:
-    """Prints one table row per arm, then its medians and paired differences.
+    """Prints a table of means by arm, with medians and paired differences.
 
     With a single seed, medians are omitted.
     """
