@@ -1,11 +1,11 @@
-"""Speed and memory, one command each."""
+"""Benchmarks of speed and memory, one command each."""
 
 import contextlib
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-# PyTorch before TensorFlow: the other order can crash on exit, as Keras's own
-# conftest.py notes.
+# Import PyTorch before TensorFlow: the other order can crash on exit, as
+# Keras's own conftest.py notes.
 with contextlib.suppress(ImportError):
     import torch  # noqa: F401

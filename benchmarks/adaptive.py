@@ -2,14 +2,15 @@
 
     python -m benchmarks.adaptive --output results
 
-Hidden states of two passes and a `rdrop_keras.layers.AdaptiveSoftmax` go in;
-the loss and its gradients by states and weights come out. The arms: chunks
-(`adaptive_rdrop_loss`); the closed form of the log-probabilities of all words;
-the same with Keras's crossentropy beside this library's divergence.
+The inputs are the hidden states of two passes and a
+`rdrop_keras.layers.AdaptiveSoftmax`; the outputs are the loss and its gradients
+with respect to states and weights. The arms are chunks (`adaptive_rdrop_loss`);
+the closed form over the log-probabilities of all words; and Keras's
+crossentropy with this library's divergence over the same log-probabilities.
 
-Each measurement is a fresh process. Libraries, inputs and weights are in place
-before it counts: what counts is the peak of resident memory above that during
-two steps, of which the first traces, and the time of the second. The arms take
+Each measurement runs in a fresh process, which first loads libraries, inputs
+and weights. It measures the peak of resident memory above that level during two
+steps, of which the first traces, and the time of the second step. The arms take
 turns.
 """
 
@@ -45,12 +46,12 @@ ALPHA = 1.0
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What goes in.
+    """The sizes of an adaptive softmax.
 
     Attributes:
-        tokens: How many, of one pass.
-        vocabulary: How many words.
-        cutoffs: Where clusters begin.
+        tokens: The number of tokens of one pass.
+        vocabulary: The number of words.
+        cutoffs: The first ids of the clusters.
         width: The size of a hidden state.
     """
 
@@ -68,15 +69,15 @@ class Case:
 
 
 def step_of(case: Case, arm: str) -> Callable[[], float]:
-    """Returns what computes loss and gradients, and waits for them."""
+    """Returns a function that computes the loss and its gradients."""
     random = np.random.default_rng(0)
-    # The same weights in every process.
+    # The seed gives the same weights in every process.
     keras.utils.set_random_seed(0)
     layer = AdaptiveSoftmax(case.vocabulary, case.cutoffs)
     layer.build((None, case.width))
     one = random.standard_normal((case.tokens, case.width), "float32")
     other = one + np.float32(0.3) * random.standard_normal(one.shape, "float32")
-    # Words as rare as they are: most labels are in the head.
+    # Zipf's law, as in real text: most labels are in the head.
     labels = tf.constant(
         np.minimum(random.zipf(1.3, case.tokens), case.vocabulary) - 1
     )
@@ -92,7 +93,7 @@ def step_of(case: Case, arm: str) -> Callable[[], float]:
 
     def run():
         loss, gradients = step()
-        # The values of one number each: all has been computed by then.
+        # Reading one number of each gradient waits for its computation.
         for gradient in gradients:
             float(tf.reshape(gradient, [-1])[0])
         return float(loss)
@@ -101,8 +102,8 @@ def step_of(case: Case, arm: str) -> Callable[[], float]:
 
 
 def measure(case: Case, arm: str) -> tuple[int, float, float]:
-    """Returns peak in bytes, seconds and loss."""
-    # Libraries, threads and code are in place before it counts.
+    """Returns the peak in bytes, the seconds and the loss."""
+    # A tiny step loads libraries, threads and code before the measurement.
     step_of(Case(4, 16, (8,), 8), arm)()
     step = step_of(case, arm)
     results: list[float] = []
@@ -158,7 +159,7 @@ def _in_turns(
             peaks[arm].append(peak)
             seconds[arm].append(time)
             losses.append(loss)
-        # What is measured has to be the same thing.
+        # All arms must compute the same loss.
         np.testing.assert_allclose(losses, losses[0], rtol=1e-4)
     return peaks, seconds
 

@@ -1,4 +1,4 @@
-"""Training steps of a model: plain, with R-Drop, and as others write it."""
+"""Training steps of a model: plain, this library's, and alternatives."""
 
 from __future__ import annotations
 
@@ -34,18 +34,19 @@ RDROP = {
     CHUNKS: RDrop(ALPHA, vocabulary_chunk="auto"),
 }
 ARMS = (PLAIN, DOUBLED, NAIVE, *RDROP, TORCH, TORCH_COMPILED)
-# Two calls from the same seed, and so the same masks and the same first loss.
+# These arms make two calls from the same seed, so they have the same dropout
+# masks and the same first loss.
 ALIKE = (NAIVE, "calls", "calls, terms apart", SHARED)
 
 Step = Callable[[], float]
 
 
 class Unavailable(Exception):
-    """Says why an arm cannot be measured here."""
+    """The reason why an arm cannot be measured here."""
 
 
 def arms_of(case: Case) -> list[str]:
-    """Returns the arms that make sense for a model."""
+    """Returns the arms that apply to a model."""
     without = set()
     if not case.chunks:
         without.add(CHUNKS)
@@ -55,9 +56,9 @@ def arms_of(case: Case) -> list[str]:
 
 
 def step_of(case: Case, arm: str, jit_compile: bool) -> Step:
-    """Returns a training step, which returns its loss when all is done.
+    """Returns a training step, which returns its loss after it has finished.
 
-    Everything is in place but what the first call traces and compiles.
+    The model is built. Only tracing and compilation are left to the first call.
 
     Raises:
         Unavailable: If the arm cannot be measured here.
@@ -78,10 +79,10 @@ def step_of(case: Case, arm: str, jit_compile: bool) -> Step:
 
 
 def keras_model(case: Case, arm: str) -> keras.Model:
-    """Returns the model of an arm, not compiled, from one seed for all.
+    """Returns the uncompiled model of an arm, with the same seed for all arms.
 
     Raises:
-        Unavailable: If the model has nothing to share, and is to.
+        Unavailable: If the arm shares a prefix and the model has none.
     """
     if arm == SHARED:
         check_shares(case)
@@ -102,7 +103,7 @@ def compile_model(
 
 
 def batch_of(case: Case, arm: str) -> tuple[Any, Any]:
-    """Returns inputs and labels as tensors, twice if the arm has them so."""
+    """Returns inputs and labels as tensors, repeated if the arm needs it."""
     batch = tf.nest.map_structure(tf.constant, (case.x, case.y))
     if arm != DOUBLED:
         return batch
@@ -110,7 +111,7 @@ def batch_of(case: Case, arm: str) -> tuple[Any, Any]:
 
 
 def check_shares(case: Case) -> None:
-    """Raises unless two passes can share something of a model.
+    """Checks that two passes can share a prefix of a model.
 
     Raises:
         Unavailable: If they cannot.
@@ -124,7 +125,7 @@ def check_shares(case: Case) -> None:
 
 
 def naive_step(case: Case, jit_compile: bool) -> Step:
-    """Returns the step that most tutorials write."""
+    """Returns the custom training step of most tutorials."""
     model = keras_model(case, NAIVE)
     optimizer = keras.optimizers.SGD(RATE)
     optimizer.build(model.trainable_variables)
@@ -143,7 +144,7 @@ def naive_step(case: Case, jit_compile: bool) -> Step:
 
 
 def torch_step(case: Case, compiled: bool) -> Step:
-    """Returns a step of the authors' formula, with the same first weights.
+    """Returns a step of the authors' formula, with the same initial weights.
 
     Args:
         case: The model.
@@ -181,20 +182,21 @@ def torch_step(case: Case, compiled: bool) -> Step:
         try:
             step()
         except Exception as error:
-            # Whatever it is: no compiler, or one that does not get along.
+            # Any failure counts: a missing compiler or an incompatible one.
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise Unavailable(f"torch.compile: {reason}") from error
     return step
 
 
 def torch_tensors(x: Any) -> Any:
-    """Returns inputs as PyTorch takes them, images with channels first."""
+    """Returns inputs as PyTorch tensors, images with channels first."""
     import torch
 
     def convert(array: np.ndarray):
         tensor = torch.from_numpy(array)
         if tensor.ndim == 4:
-            # Of strides, not of memory: that is the layout it is fastest with.
+            # This permutes strides only. PyTorch is fastest with the memory
+            # layout channels last.
             return tensor.permute(0, 3, 1, 2)
         return tensor if tensor.is_floating_point() else tensor.long()
 

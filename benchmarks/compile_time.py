@@ -1,11 +1,10 @@
-"""Time of `compile()` and the first training step, less that of a second.
+"""Time of `compile()` and the first training step, minus that of a second.
 
     python -m benchmarks.compile_time --output results
 
-That is tracing and, where it is on, compilation by XLA: what the same step
-takes once more, with nothing to compile, is taken off. Every measurement has a
-fresh model, which is built and has its weights before the clock starts. The
-arms take turns in one process.
+The difference is the time of tracing and, if enabled, of compilation by XLA,
+because the second step only computes. Every measurement has a fresh model,
+which is built before the clock starts. The arms take turns in one process.
 """
 
 from __future__ import annotations
@@ -47,9 +46,9 @@ QUICK = {
 
 
 def first_step(case: Case, arm: str, jit_compile: bool) -> Callable[[], float]:
-    """Returns what makes a model's first step and returns its seconds.
+    """Returns a function that measures a model's first step in seconds.
 
-    With `compile()`, and less what a step takes that has nothing to compile.
+    The time includes `compile()` and excludes the time of a second step.
     """
 
     def run():

@@ -1,12 +1,12 @@
-"""Decoding speed: cached keys and values against the whole prefix each step.
+"""Decoding speed with cached keys and values, and without a cache.
 
     python -m benchmarks.decoding --lengths 16 32 64 --output results
 
-Beam search with random weights, held to exactly the given number of words by
-its minimum and maximum length. All ways search alike, which is checked; they
-take turns in one process. Without XLA the uncached decoder runs on the prefix
-alone; with it, on all positions, since XLA needs fixed shapes. Compilation is
-not timed.
+The benchmark runs beam search with random weights, for exactly the given number
+of words (its minimum and maximum length). It checks that all methods find the
+same scores. They take turns in one process. Without XLA, the uncached decoder
+runs on the prefix only; with XLA, on all positions, because XLA needs fixed
+shapes. Compilation is not timed.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from reproduce.models.translation_sizes import Configuration
 
 CACHED, UNCACHED = "cached", "uncached"
 SEED = 0
-# By name: vocabulary and model. Between "tiny" and "iwslt" is what two CPU
-# cores decode in seconds.
+# The vocabulary size and the model of each name. The size "middle" decodes in
+# seconds on two CPU cores.
 SIZES = {
     "tiny": (2000, CONFIGURATIONS["tiny"]),
     "middle": (
@@ -70,11 +70,11 @@ def translate_exactly(
 
     Args:
         model: The model.
-        source_ids: `(batch, source_time)`.
-        length: How many words.
-        beam_size: How many hypotheses are kept.
+        source_ids: The source ids, `(batch, source_time)`.
+        length: The number of words.
+        beam_size: The number of hypotheses.
         way: "cached", "uncached", or "prefix", which is uncached and runs the
-            decoder on what there is alone.
+            decoder on the prefix only.
     """
     settings = {"beam_size": beam_size, "min_length": length}
     if way == "prefix":
@@ -98,7 +98,7 @@ def translate_exactly(
 def searches_of(
     size: str, length: int, flags: argparse.Namespace, jit_compile: bool
 ) -> dict[str, Callable[[], np.ndarray]]:
-    """Returns the ways to search, which return the scores they come to."""
+    """Returns the methods of search as functions that return scores."""
     keras.utils.set_random_seed(SEED)
     vocabulary_size, configuration = SIZES[size]
     model = Transformer(vocabulary_size, **dataclasses.asdict(configuration))
@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for jit_compile in JIT[flags.jit]:
                 searches = searches_of(size, length, flags, jit_compile)
                 cached, uncached = (search() for search in searches.values())
-                # Not the same search, if they do not come to the same.
+                # Different scores would mean different searches.
                 np.testing.assert_allclose(uncached, cached, atol=1e-3)
                 seconds = take_turns(searches, flags.repeats, warm_up=1)
                 case = f"{size}, {length} words"

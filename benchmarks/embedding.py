@@ -2,11 +2,11 @@
 
     python -m benchmarks.embedding --output results
 
-Two passes look up the tokens of a batch, whose frequencies fall as Zipf's law
-says, so that a row stands in the gradient many times. The arms: the gradient
-made dense, as this library's training step makes it; its repeated rows merged
-by a segment sum over the unique ones, which XLA cannot compile; and as it is,
-which Keras's adaptive optimizers get wrong.
+Two passes look up the tokens of a batch. Their frequencies follow Zipf's law,
+so that many rows are repeated in the gradient. The arms are the gradient made
+dense, as in this library's training step; the repeated rows merged by a segment
+sum over the unique rows, which XLA cannot compile; and the unchanged gradient,
+which Keras's adaptive optimizers handle incorrectly.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DENSE = "dense"
 
 
 def merged(gradient: tf.IndexedSlices, table: keras.Variable) -> Any:
-    """Adds up the values of repeated rows."""
+    """Returns a gradient in which repeated rows are summed."""
     rows, places = tf.unique(gradient.indices)
     values = tf.math.unsorted_segment_sum(
         gradient.values, places, tf.size(rows)
@@ -53,7 +53,7 @@ def step_of(
     tokens: int,
     jit: bool,
 ) -> Callable[[], Any]:
-    """Returns one update of a table by an arm."""
+    """Returns a function that updates a table once by an arm."""
     random = np.random.default_rng(0)
     ids = np.minimum(random.zipf(1.3, tokens), shape[0]) - 1
     table = keras.Variable(np.zeros(shape, "float32"))

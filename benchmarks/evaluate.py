@@ -1,11 +1,11 @@
-"""`evaluate` and `predict` of a model with R-Drop, against plain Keras.
+"""`evaluate` and `predict` of a model with R-Drop, compared with plain Keras.
 
     python -m benchmarks.evaluate --output results
 
-Both should be the same, in numbers and in time: R-Drop is no part of either.
-The model with R-Drop has made a training step before, so that all that training
-leaves behind is there. Both models have the same weights and take turns in one
-process; that they come to the same numbers is checked.
+Results and times should be equal, because R-Drop affects training only. The
+model with R-Drop has already made a training step, so that any state left by
+training is present. Both models have the same weights and take turns in one
+process. The benchmark checks that their results are equal.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ QUICK = {"repeats": 2, "models": ["cnn"], "batches": 2, "jit": "off"}
 def runs_of(
     case: Case, batches: int, jit_compile: bool
 ) -> dict[str, dict[str, Callable[[], Any]]]:
-    """Returns what to time: by method, then by arm."""
+    """Returns the functions to time, by method and arm."""
     trained = keras_model(case, RDROP)
     compile_model(trained, case, RDROP, jit_compile)
     x, y = batch_of(case, RDROP)

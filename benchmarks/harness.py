@@ -1,4 +1,4 @@
-"""What all benchmarks share: flags, turns, fresh processes, the machine."""
+"""Shared parts of the benchmarks: flags, turns, fresh processes, machine."""
 
 from __future__ import annotations
 
@@ -25,13 +25,12 @@ JIT = {"off": (False,), "on": (True,), "both": (False, True)}
 def parser_of(
     doc: str, repeats: int, jit: str | None = "both"
 ) -> argparse.ArgumentParser:
-    """Returns a parser with the flags that all benchmarks have.
+    """Returns a parser with the common flags of all benchmarks.
 
     Args:
         doc: The docstring of the benchmark, whose first line describes it.
-        repeats: How many turns each arm has by default.
-        jit: Without and with XLA, or one of them, by default; None if that
-            is not to be chosen.
+        repeats: The default number of turns of each arm.
+        jit: The default of `--jit`. None omits the flag.
     """
     parser = argparse.ArgumentParser(
         description=doc.splitlines()[0],
@@ -61,12 +60,12 @@ def parse(
     arguments: Sequence[str] | None,
     quick: dict[str, Any],
 ) -> argparse.Namespace:
-    """Reads a command line and applies what it says of threads.
+    """Parses a command line and sets the number of threads.
 
     Args:
-        parser: What `parser_of` returned.
-        arguments: The command line, that of the process if None.
-        quick: The defaults under `--quick`; flags that are given go first.
+        parser: The parser of `parser_of`.
+        arguments: The command line. The default is that of the process.
+        quick: The defaults under `--quick`. Explicit flags override them.
     """
     if parser.parse_args(arguments).quick:
         parser.set_defaults(**quick)
@@ -77,7 +76,7 @@ def parse(
 
 
 def seconds_of(run: Callable[[], Any]) -> float:
-    """Returns how long a call takes."""
+    """Returns the duration of a call."""
     started = time.perf_counter()
     run()
     return time.perf_counter() - started
@@ -91,21 +90,21 @@ def take_turns(
 ) -> dict[str, list[float]]:
     """Returns the seconds of each arm at each of its turns.
 
-    The arms take turns, so that what else the machine does falls on all of
-    them, in an order drawn anew each time, so that none always follows the
-    same other.
+    The arms take turns, so that other load on the machine affects all of them.
+    The order of each turn is random, so that no arm always follows the same
+    other arm.
 
     Args:
-        arms: What to time, by name. It has to wait for its results.
-        repeats: How many turns are counted.
-        warm_up: How many are not, which come before.
-        measure: Calls an arm and returns its seconds.
+        arms: The functions to time, by name. They must wait for their results.
+        repeats: The number of turns that count.
+        warm_up: The number of earlier turns that do not count.
+        measure: A function that calls an arm and returns its seconds.
     """
     order = random.Random(0)
     seconds: dict[str, list[float]] = {arm: [] for arm in arms}
     with _collecting_by_hand():
         for turn in range(-warm_up, repeats):
-            # Else that of one arm's garbage would count as another's time.
+            # Otherwise one arm would pay for collecting another arm's garbage.
             gc.collect()
             for arm in order.sample(list(arms), len(arms)):
                 measured = measure(arms[arm])
@@ -116,7 +115,7 @@ def take_turns(
 
 @contextlib.contextmanager
 def _collecting_by_hand() -> Iterator[None]:
-    # What is there now stays, and need not be looked through at every turn.
+    # Frozen objects are not scanned in every turn.
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -132,16 +131,16 @@ def in_fresh_process(
     *args: Any,
     preload: Sequence[str] = ("benchmarks.arms", "benchmarks.head"),
 ) -> Any:
-    """Returns what a function returns in a process of its own.
+    """Returns the result of a function that runs in a fresh process.
 
-    All such processes are forks of one that has imported libraries and done
-    nothing else, which saves each of them the seconds that takes.
+    All fresh processes are forks of a server process that has only imported
+    libraries, which saves them the time of the imports.
 
     Args:
-        function: A function of a module.
-        *args: Its arguments, which have to pickle.
-        preload: The modules to import beforehand; those of the first call
-            hold for all.
+        function: A module-level function.
+        *args: The arguments, which must be picklable.
+        preload: The modules that the server imports. The first call
+            determines them for all later calls.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
@@ -153,8 +152,8 @@ def set_threads(threads: int | None) -> None:
     """Gives TensorFlow and PyTorch the same number of threads.
 
     Args:
-        threads: How many; as many as there are cores if None, which is what
-            TensorFlow takes of itself.
+        threads: The number of threads. The default is TensorFlow's own, one per
+            core.
     """
     if threads is not None:
         import tensorflow as tf
@@ -170,17 +169,17 @@ def set_threads(threads: int | None) -> None:
 def _quiet() -> None:
     import tensorflow as tf
 
-    # It warns of functions that are traced again and again, as here on purpose.
+    # TensorFlow warns of repeated tracing, which is intended here.
     tf.get_logger().setLevel("ERROR")
 
 
 def has_torch() -> bool:
-    """Whether PyTorch can be imported."""
+    """Returns whether PyTorch can be imported."""
     return importlib.util.find_spec("torch") is not None
 
 
 def machine() -> dict[str, Any]:
-    """Returns what numbers are measured with, and when."""
+    """Returns the date, the machine and the versions of a measurement."""
     import keras
     import tensorflow as tf
 
@@ -192,7 +191,7 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(),
         "load": os.getloadavg(),
         "gpus": len(tf.config.list_physical_devices("GPU")),
-        # 0 is one for each core.
+        # 0 means one thread per core.
         "threads": tf.config.threading.get_intra_op_parallelism_threads(),
         "python": platform.python_version(),
         "tensorflow": tf.__version__,

@@ -1,4 +1,4 @@
-"""Loss and gradients of a vocabulary head, as others compute them."""
+"""Loss and gradients of a vocabulary head, in several implementations."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ Step = Callable[[], float]
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """What goes into a head, and how.
+    """The sizes and settings of a head.
 
     Attributes:
-        tokens: How many, of one pass.
-        vocabulary: How many words.
+        tokens: The number of tokens of one pass.
+        vocabulary: The number of words.
         width: The size of a hidden state.
-        chunk_size: How many tokens the chunked arm takes at a time.
+        chunk_size: The number of tokens per chunk in the chunked arm.
         alpha: The weight of the consistency.
-        label_smoothing: That of the crossentropy.
+        label_smoothing: The label smoothing of the crossentropy.
     """
 
     tokens: int
@@ -53,7 +53,7 @@ class Head:
         random = np.random.default_rng(0)
         shape = (self.tokens, self.width)
         one = random.standard_normal(shape, "float32")
-        # As if by dropout: mostly the same.
+        # Two passes with dropout have similar hidden states.
         other = one + np.float32(0.3) * random.standard_normal(shape, "float32")
         shape = (self.width, self.vocabulary)
         kernel = random.standard_normal(shape, "float32") * np.float32(SCALE)
@@ -68,16 +68,16 @@ class Head:
 
 
 def available_arms(jit_compile: bool) -> list[str]:
-    """Returns the arms that there are; PyTorch has no XLA."""
+    """Returns the available arms. PyTorch's arms run without XLA only."""
     if has_torch() and not jit_compile:
         return list(ARMS)
     return [arm for arm in ARMS if arm != TORCH]
 
 
 def step_of(head: Head, arm: str, jit_compile: bool) -> Step:
-    """Returns what computes loss and gradients of hidden states and weights.
+    """Returns a function that computes the loss and all gradients.
 
-    It returns the loss when all is done.
+    It returns the loss after all gradients are computed.
     """
     if arm == TORCH:
         return _torch_step(head)
@@ -91,10 +91,10 @@ def step_of(head: Head, arm: str, jit_compile: bool) -> Step:
         return loss, tape.gradient(loss, inputs)
 
     def run():
-        # As `fit` tells the losses.
+        # `fit` informs the losses about XLA in the same way.
         with xla.compiling(jit_compile):
             loss, gradients = step(*tensors)
-        # The values of one number each: all has been computed by then.
+        # Reading one number of each gradient waits for its computation.
         checks = [float(tf.reshape(g, [-1])[0]) for g in gradients]
         assert len(checks) == 4
         return float(loss)

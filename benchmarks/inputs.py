@@ -1,13 +1,12 @@
-"""Training steps fed by the examples' own input pipelines, against cached ones.
+"""Training steps on the tasks' own input pipelines and on cached batches.
 
     python -m benchmarks.inputs --output results
 
-Each example program is run by its command line up to the moment at which it
-calls `fit`: what is timed is the model that it built and the batches that it
-made. An epoch of `fit` on them stands against an epoch on the same batches,
-cached; both begin an epoch anew, and callbacks are left out. Epochs take turns
-in one process; the first of each, which compiles and fills the cache, does not
-count. XLA is as the program has it.
+Each task of `reproduce` runs by its command line until it calls `fit`, which
+gives its model and its batches. The benchmark compares an epoch of `fit` on
+these batches with an epoch on the same batches from a cache, without callbacks.
+Epochs take turns in one process. The first epoch of each, which compiles and
+fills the cache, does not count. The program decides whether XLA is used.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from benchmarks.report import Report
 from reproduce.__main__ import main as reproduce
 
 CACHED, FED = "cached", "fed"
-# By name, the flags of `reproduce train`, but for the arm and the output.
+# The flags of `reproduce train` for each name, without arm and output.
 PROGRAMS = {
     "translation": "translation",
     "summarization": "summarization",
@@ -52,7 +51,7 @@ QUICK = {
 
 
 class _Begun(BaseException):
-    """Training that has got as far as `fit`."""
+    """Raised when a program calls `fit`, with its model and batches."""
 
     def __init__(self, model: keras.Model, batches: Any):
         super().__init__()
@@ -61,7 +60,7 @@ class _Begun(BaseException):
 
 
 class _EpochSeconds(keras.callbacks.Callback):
-    """Measures an epoch alone, without what `fit` does before and after."""
+    """Measures an epoch without the work of `fit` before and after it."""
 
     def __init__(self):
         super().__init__()
@@ -83,8 +82,8 @@ class _First(keras.utils.PyDataset):
     """The first steps of an epoch.
 
     Args:
-        batches: Those of the epoch, by index.
-        steps: How many.
+        batches: The batches of the epoch.
+        steps: The number of steps.
     """
 
     def __init__(self, batches: Any, steps: int):
@@ -100,11 +99,11 @@ class _First(keras.utils.PyDataset):
 
 
 def prepared(name: str, arm: str) -> tuple[keras.Model, Any]:
-    """Returns what a program trains, compiled, and its batches.
+    """Returns the compiled model of a program, and its batches.
 
     Args:
         name: A key of `PROGRAMS`.
-        arm: What the program calls so.
+        arm: The value of `--arm`.
     """
 
     def fit(model, x, *_, **__):
@@ -125,12 +124,12 @@ def prepared(name: str, arm: str) -> tuple[keras.Model, Any]:
 def epochs_of(
     model: keras.Model, batches: Any, steps: int
 ) -> dict[str, Callable[[], float]]:
-    """Returns what makes an epoch and returns the seconds of a step of it.
+    """Returns functions that run an epoch and return the seconds per step.
 
     Args:
         model: A compiled model.
-        batches: Those of an epoch, a `PyDataset` or a `tf.data.Dataset`.
-        steps: The most steps of an epoch.
+        batches: The batches of an epoch, a `PyDataset` or a `tf.data.Dataset`.
+        steps: The maximum number of steps in an epoch.
     """
     steps = min(steps, len(batches))
 

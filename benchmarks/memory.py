@@ -2,14 +2,15 @@
 
     python -m benchmarks.memory --output results
 
-Two parts. The head: loss and gradients of hidden states of two passes, a kernel
-and a bias, with the arms of `benchmarks.vocabulary`. The step: the translation
-example's model with a large vocabulary, with the arms of `benchmarks.step`.
+The benchmark has two parts. The head is loss and gradients of the hidden states
+of two passes, a kernel and a bias, with the arms of `benchmarks.vocabulary`.
+The step is a training step of the translation model with a large vocabulary,
+with the arms of `benchmarks.step`.
 
-Each measurement is a fresh process. It has libraries, inputs, weights and
-optimizer in place, and has run something small, before it counts: what counts
-is the peak of resident memory above that during two steps, of which the first
-traces and compiles. The arms take turns.
+Each measurement runs in a fresh process, which first loads libraries, inputs,
+weights and optimizer and runs a tiny step. It measures the peak of resident
+memory above that level during two steps, of which the first traces and
+compiles. The arms take turns.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from reproduce.models.translation_sizes import CONFIGURATIONS
 from reproduce.models.translation_sizes import Configuration
 
 LENGTH = 32
-# A compiled PyTorch step has run by the time that it counts.
+# `torch.compile` runs the step before the measurement starts.
 AVAILABLE = [arm for arm in arms.ARMS if arm != arms.TORCH_COMPILED]
 AUTHORS = "TensorFlow, authors"
 STEPS = (arms.DOUBLED, arms.PLAIN, arms.NAIVE, "calls", arms.CHUNKS, arms.TORCH)
@@ -53,7 +54,7 @@ QUICK = {
 
 def head_peak(settings: Head, arm: str, jit_compile: bool) -> int:
     """Returns the peak of two computations of loss and gradients, in bytes."""
-    # Libraries, threads and code are in place before it counts.
+    # A tiny step loads libraries, threads and code before the measurement.
     head.step_of(Head(4, 16, settings.width), arm, jit_compile)()
     return _peak_of_two(head.step_of(settings, arm, jit_compile))
 
@@ -89,7 +90,7 @@ def measure(
     jit_compile: bool,
     repeats: int,
 ) -> dict[str, list[float]]:
-    """Returns the peaks of each arm, a process a peak, in turns."""
+    """Returns the peaks of each arm, in turns, with a process per peak."""
     found: dict[str, list[float]] = {arm: [] for arm in names}
     for _ in range(repeats):
         for arm in names:

@@ -1,4 +1,4 @@
-"""The models that are measured, with a batch for each."""
+"""The models of the benchmarks, with a batch for each."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ RATE = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A model and what it is trained on.
+    """A model and its batch.
 
     Attributes:
-        plain: Makes it as a plain Keras model.
-        build: Makes it as a model that trains with R-Drop.
-        twin: Makes it as a PyTorch module, of the weights of the plain model.
-        x: Inputs, of any structure.
-        y: Class ids.
+        plain: A function that returns the plain Keras model.
+        build: A function that returns the model with R-Drop.
+        twin: A function that returns the PyTorch module with the weights of the
+            plain model.
+        x: The inputs, of any structure.
+        y: The class ids.
         chunks: Whether its vocabulary is large enough for chunks.
-        shares: Whether something worth sharing comes before its dropout.
+        shares: Whether enough of the model precedes its first dropout to share.
         one_call: Whether the paper's authors run such a model once on the
-            repeated batch, not twice.
-        label_smoothing: That of the task loss.
+            repeated batch rather than twice.
+        label_smoothing: The label smoothing of the task loss.
     """
 
     plain: Callable[[], keras.Model]
@@ -53,7 +54,7 @@ def transformer(
     rate: float = RATE,
     label_smoothing: float = 0.0,
 ) -> Case:
-    """An encoder and decoder, by default of 2+2 layers and width 256."""
+    """Returns an encoder and decoder, by default of 2+2 layers, width 256."""
     random = np.random.default_rng(0)
     if configuration is None:
         configuration = Configuration(
@@ -104,7 +105,7 @@ def bert(
     time: int = 64,
     rate: float = RATE,
 ) -> Case:
-    """BERT with a classifier, by default of 4 layers and width 256."""
+    """Returns BERT with a classifier, by default of 4 layers, width 256."""
     random = np.random.default_rng(0)
     shape, heads = (batch, time), 4
 
@@ -139,7 +140,7 @@ def bert(
 def vit(
     layers: int = 4, width: int = 192, batch: int = 16, rate: float = RATE
 ) -> Case:
-    """ViT for 32 x 32 images in patches of 4 x 4, by default of 4 layers."""
+    """Returns a ViT for 32 x 32 images in 4 x 4 patches."""
     heads = 3
 
     def plain() -> keras.Model:
@@ -166,11 +167,11 @@ def vit(
 def frozen(
     layers: int = 4, width: int = 192, batch: int = 16, rate: float = RATE
 ) -> Case:
-    """The ViT, frozen, with a head that is trained.
+    """Returns a frozen ViT with a trainable head.
 
-    Without dropout, as KerasHub's presets have it. With a rate of its own it
-    would drop units in `fit`, called with `training=False` or not: functional
-    models hand their own `training` down (Keras 3.15).
+    The ViT has no dropout, as in KerasHub's presets. With a nonzero rate it
+    would drop units in `fit` even if it is called with `training=False`,
+    because functional models pass their own `training` down (Keras 3.15).
     """
     heads, head_rate = 3, 2 * rate
 
@@ -201,7 +202,7 @@ def cnn(
     batch: int = 32,
     rate: float = 0.5,
 ) -> Case:
-    """Two convolutions for each width, and dropout before the last layer."""
+    """Returns a CNN: two convolutions per width, dropout before its head."""
 
     def plain() -> keras.Model:
         inputs = x = keras.Input((32, 32, 3))
@@ -259,7 +260,7 @@ TINY = Configuration(
     activation_dropout=RATE,
 )
 
-# By name, in full size and so small that it runs in no time.
+# The case of each name, in full size and in a tiny size.
 CASES: dict[str, tuple[Callable[..., Case], Callable[..., Case]]] = {
     "transformer-8k": (
         lambda **options: transformer(8000, **options),
@@ -281,8 +282,9 @@ def case_of(name: str, quick: bool = False, label_smoothing: float = 0.0):
 
     Args:
         name: A key of `CASES`.
-        quick: Whether it is to be tiny.
-        label_smoothing: That of the task loss, for translation alone.
+        quick: Whether to use the tiny size.
+        label_smoothing: The label smoothing of the task loss, for translation
+            only.
     """
     make = CASES[name][quick]
     if name.startswith("transformer"):

@@ -1,7 +1,7 @@
-"""The objective of two passes, as others write it.
+"""Alternative implementations of the objective of two passes.
 
-Each returns 1/2 (CE_1 + CE_2) + alpha/4 (KL_12 + KL_21), averaged over items:
-what `fit` minimises here, so that all of them come to the same number.
+Each returns 1/2 (CE_1 + CE_2) + alpha/4 (KL_12 + KL_21), averaged over items,
+which is the objective of `fit` here, so that all results are equal.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def crossentropy(label_smoothing: float = 0.0) -> keras.losses.Loss:
 def naive(
     y: Any, logits: Sequence[Any], alpha: float, label_smoothing: float = 0.0
 ) -> Any:
-    """As it is mostly written for Keras: `kl_divergence` of probabilities."""
+    """The usual Keras implementation: `kl_divergence` of probabilities."""
     p, q = (keras.ops.softmax(z) for z in logits)
     divergence = keras.losses.kl_divergence
     values = (divergence(p, q) + divergence(q, p)) / 2
@@ -37,7 +37,7 @@ def naive(
 def log_space(
     y: Any, logits: Sequence[Any], alpha: float, label_smoothing: float = 0.0
 ) -> Any:
-    """Keras's crossentropy beside this library's consistency."""
+    """Keras's crossentropy and this library's consistency, apart."""
     values = categorical_consistency(logits, from_logits=True)
     return _together(y, logits, values, alpha, label_smoothing)
 
@@ -45,7 +45,7 @@ def log_space(
 def authors(
     y: Any, logits: Sequence[Any], alpha: float, label_smoothing: float = 0.0
 ) -> Any:
-    """The authors' formula, in TensorFlow: what PyTorch's `kl_div` computes."""
+    """The authors' formula in TensorFlow, equal to PyTorch's `kl_div`."""
 
     def kl_div(log_input, target):
         log_target = tf.math.log(tf.where(target > 0, target, 1.0))
@@ -65,13 +65,14 @@ def _together(y, logits, consistency, alpha, label_smoothing):
 
 
 def torch_authors() -> Callable[..., Any]:
-    """Returns the authors' formula in PyTorch, `compute_kl_loss` of theirs."""
+    """Returns the authors' formula in PyTorch, their `compute_kl_loss`."""
     import torch.nn.functional as F
 
     def objective(y, logits, alpha, label_smoothing=0.0):
         classes = logits[0].shape[-1]
         p, q = (z.reshape(-1, classes) for z in logits)
-        # Theirs is fairseq's, which gives the label no part of the rest.
+        # The authors use fairseq's label smoothing, which distributes the
+        # smoothed mass over the other classes only.
         smoothing = label_smoothing * classes / (classes - 1)
         task = sum(
             F.cross_entropy(z, y.flatten(), label_smoothing=smoothing)

@@ -1,4 +1,4 @@
-"""How much memory this process takes at most while it does something."""
+"""The peak memory of this process during a function call."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any
 
 STATUS = Path("/proc/self/status")
-# The least there is. What the kernel counts lags behind by some pages, and
-# would come out as less than nothing.
+# The minimum result. The kernel's counters lag by some pages, so that small
+# differences could be negative.
 PAGE = 4096
 
 
 def peak_above(work: Callable[[], Any]) -> int:
-    """Returns the peak of resident memory above what it was before, in bytes.
+    """Returns the peak of resident memory above its previous level, in bytes.
 
-    Linux forgets earlier peaks on demand. Elsewhere the peak is that of the
-    life of the process: too high if more had been in use before.
+    Linux can reset the peak. On other systems it is the peak of the whole life
+    of the process, which is too high if more memory was in use before.
 
     Args:
-        work: What takes the memory.
+        work: The function to measure.
     """
     gc.collect()
     if not STATUS.exists():

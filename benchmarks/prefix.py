@@ -1,11 +1,11 @@
-"""A training step with the prefix shared, against a plain step.
+"""A training step with a shared prefix, compared with a plain step.
 
     python -m benchmarks.prefix --output results
 
-Models of which nearly all of the work comes before the first dropout: a
-convolutional network with dropout in its head, and a frozen Vision Transformer
-with a trained head. The arms take turns, step by step in one process.
-Compilation is not timed.
+In both models nearly all work precedes the first dropout: a convolutional
+network with dropout in its head, and a frozen Vision Transformer with a
+trainable head. The arms take turns, step by step in one process. Compilation is
+not timed.
 """
 
 from __future__ import annotations

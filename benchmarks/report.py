@@ -1,4 +1,4 @@
-"""Ratios of arms with their spread: a table, a JSON file and a plot."""
+"""Ratios of arms with their spread, as a table, a JSON file and a plot."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.table import Table
 
 from benchmarks.harness import machine
 
-# By unit, how a value is shown.
+# The text of a value in each unit.
 SHOWN = {
     "seconds": lambda x: f"{x:.2f} s" if x >= 1 else f"{1000 * x:.1f} ms",
     "bytes": lambda x: f"{x / 2**20:,.0f} MiB",
@@ -22,13 +22,13 @@ SHOWN = {
 
 
 class Report:
-    """Collects rows, writes each at once, and shows all in the end.
+    """Collects rows, writes each immediately, and shows all at the end.
 
     Args:
-        name: The benchmark, after which files are called.
-        title: What a value is of.
+        name: The name of the benchmark and of its files.
+        title: The quantity that the values measure.
         unit: "seconds" or "bytes".
-        flags: The command line.
+        flags: The parsed command line.
     """
 
     def __init__(
@@ -54,15 +54,15 @@ class Report:
         values: dict[str, list[float]],
         facts: dict[str, dict[str, Any]] | None = None,
     ) -> None:
-        """Adds what was measured of the arms of a case.
+        """Adds the measurements of the arms of a case.
 
         Args:
-            case: The model, or what else they have in common.
-            xla: Whether XLA compiled them.
-            base: The arm to which ratios are.
-            values: Those of each arm. Where arms took turns, those at the
-                same place are of the same turn.
-            facts: Anything else there is to keep, by arm.
+            case: The name of the model or of the sizes.
+            xla: Whether XLA compiled the arms.
+            base: The arm that is the base of the ratios.
+            values: The values of each arm. If arms took turns, values at the
+                same index are from the same turn.
+            facts: Further facts to store, by arm.
         """
         for arm, mine in values.items():
             ratio, quartiles = ratio_of(mine, values[base])
@@ -80,7 +80,7 @@ class Report:
         self._write()
 
     def skip(self, case: str, arm: str, reason: str) -> None:
-        """Says why an arm is not measured."""
+        """Reports the reason why an arm is not measured."""
         self.skipped.append({"case": case, "arm": arm, "reason": reason})
         print(f"skipped: {case}, {arm}: {reason}", flush=True)
         self._write()
@@ -139,10 +139,10 @@ class Report:
 def ratio_of(
     values: Sequence[float], base: Sequence[float]
 ) -> tuple[float, list[float]]:
-    """Returns the ratio of medians, and quartiles of that turn by turn.
+    """Returns the ratio of medians, and the quartiles of the turns' ratios.
 
-    Both arms have the same machine in a turn, so that most of what disturbs
-    them cancels out of its ratio.
+    Within a turn both arms run under similar conditions, so that most
+    disturbances cancel out in its ratio.
     """
     ratio = statistics.median(values) / statistics.median(base)
     ratios = [a / b for a, b in zip(values, base)]
@@ -153,7 +153,7 @@ def ratio_of(
 
 
 def plot(rows: list[dict[str, Any]], title: str, path: Path) -> None:
-    """Draws ratios as bars and quartiles as whiskers, a panel for a case."""
+    """Plots ratios as bars and quartiles as whiskers, one panel per case."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -193,7 +193,7 @@ def _panel(axis: Any, rows: list[dict[str, Any]]) -> None:
         mine = [row for row in rows if row["xla"] == xla]
         shift = (place - (len(compiled) - 1) / 2) * height
         ratios = [row["ratio"] for row in mine]
-        # The ratio of medians need not lie between the turns' quartiles.
+        # The ratio of medians may lie outside the turns' quartiles.
         whiskers = [
             [max(row["ratio"] - row["quartiles"][0], 0) for row in mine],
             [max(row["quartiles"][1] - row["ratio"], 0) for row in mine],

@@ -1,14 +1,14 @@
-"""A training step with R-Drop, against a plain step on the doubled batch.
+"""A training step with R-Drop, compared with a plain step on twice the batch.
 
     python -m benchmarks.step --output results
 
-The arms are a plain Keras step; one on the batch repeated twice, which is what
-the paper compares its cost with; R-Drop as it is mostly written for Keras, with
-`keras.losses.kl_divergence` of probabilities, in a step of its own; this
-library's, with what it can be told; and the formula of the paper's authors in
-PyTorch, the same model with the same weights, eagerly and compiled, where
-PyTorch is installed. They take turns, step by step in one process. Compilation
-is not timed.
+The arms are a plain Keras step; a plain step on the batch repeated twice, the
+paper's reference for the cost of R-Drop; a usual Keras implementation of
+R-Drop, with `keras.losses.kl_divergence` of probabilities in a custom step;
+this library's step with several settings; and, if PyTorch is installed, the
+formula of the paper's authors in PyTorch, eager and compiled, for the same
+model with the same weights. The arms take turns, step by step in one process.
+Compilation is not timed.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ def measure(
     """Times the steps of a model and adds them to a report.
 
     Args:
-        report: Where to.
-        name: What the model is called there.
+        report: The report.
+        name: The name of the model in the report.
         case: The model.
-        arms: Those to measure, of which it may not have all.
-        base: The arm that ratios are to.
+        arms: The arms to measure. Those that do not apply are left out.
+        base: The arm that is the base of the ratios.
         jit_compile: Whether XLA compiles the steps.
-        repeats: How many turns each arm has.
+        repeats: The number of turns of each arm.
     """
     keras.utils.clear_session()
     steps: dict[str, Step] = {}
@@ -81,9 +81,9 @@ def measure(
 
 
 def check_alike(losses: dict[str, float]) -> None:
-    """Raises unless all arms come to the same loss.
+    """Raises an error if the arms have different losses.
 
-    If they do not, it is not the same objective that they are timed on.
+    Different losses would mean different objectives.
     """
     for arm, loss in losses.items():
         np.testing.assert_allclose(
@@ -119,13 +119,13 @@ def add_arms(
     arms: list[str],
     choices: Sequence[str] = ARMS,
 ) -> None:
-    """Adds flags that choose among models and arms.
+    """Adds flags that select models and arms.
 
     Args:
-        parser: Where to.
-        models: The default ones.
-        arms: The default ones.
-        choices: The arms that there are to choose from.
+        parser: The parser.
+        models: The default models.
+        arms: The default arms.
+        choices: The arms to choose from.
     """
     add = parser.add_argument
     add("--models", nargs="+", choices=list(CASES), default=models)

@@ -1,8 +1,8 @@
-"""The measured models as PyTorch modules, with the weights of Keras's.
+"""PyTorch versions of the models, with the weights of the Keras models.
 
-Written as one would write them for PyTorch. Each takes its arrays one by one in
-the order in which Keras lists them, so that both begin with the same weights
-and, without dropout, come to the same logits.
+They are idiomatic PyTorch. Each module reads its arrays in the order of Keras's
+weights, so that both have the same initial weights and, without dropout, the
+same logits.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _parameter(array: np.ndarray) -> nn.Parameter:
 
 
 def _linear(arrays: Arrays, inputs: int | None = None) -> nn.Linear:
-    """A kernel `(inputs, ...outputs)` and a bias, reshaped if need be."""
+    """Returns a layer from a kernel `(inputs, ...outputs)` and a bias."""
     kernel, bias = next(arrays), next(arrays)
     inputs = inputs or kernel.shape[0]
     kernel = kernel.reshape(inputs, -1)
@@ -52,7 +52,7 @@ def _convolution(arrays: Arrays, **options: object) -> nn.Conv2d:
 
 
 class Attention(nn.Module):
-    """Multi-head attention, by PyTorch's own function."""
+    """Multi-head attention with PyTorch's fused function."""
 
     def __init__(self, arrays: Arrays, heads: int, rate: float):
         super().__init__()
@@ -79,7 +79,7 @@ class Attention(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Attention, to a source too if asked, and feed-forward, norms last."""
+    """Self-attention, optional source attention, feed-forward; post-norm."""
 
     def __init__(self, arrays: Arrays, sizes: Configuration, decoder: bool):
         super().__init__()
@@ -109,7 +109,7 @@ class TransformerLayer(nn.Module):
 
 
 class TransformerTwin(nn.Module):
-    """The example's `Transformer`, with one table for all embeddings."""
+    """The translation task's `Transformer`, with one embedding table."""
 
     def __init__(self, weights: list[np.ndarray], sizes: Configuration):
         super().__init__()
@@ -143,7 +143,7 @@ class TransformerTwin(nn.Module):
         return self.dropout(embedded + self._positions(ids.shape[1]))
 
     def _positions(self, time):
-        # Sines at even places, cosines at odd ones, as KerasHub has them.
+        # KerasHub puts sines at even positions and cosines at odd ones.
         index = torch.arange(self.width)
         rates = 10000.0 ** (-2 * (index // 2) / self.width)
         angles = torch.arange(time)[:, None] * rates
@@ -151,7 +151,7 @@ class TransformerTwin(nn.Module):
 
 
 class BertLayer(nn.Module):
-    """Attention and feed-forward, norms last."""
+    """Attention and feed-forward, with post-normalization."""
 
     def __init__(self, arrays: Arrays, heads: int, rate: float):
         super().__init__()
@@ -168,7 +168,7 @@ class BertLayer(nn.Module):
 
 
 class BertTwin(nn.Module):
-    """KerasHub's BERT with a classifier of its first token."""
+    """KerasHub's BERT with a classifier on its first token."""
 
     def __init__(
         self, weights: list[np.ndarray], layers: int, heads: int, rate: float
@@ -197,7 +197,7 @@ class BertTwin(nn.Module):
 
 
 class ViTLayer(nn.Module):
-    """Attention and feed-forward, norms first."""
+    """Attention and feed-forward, with pre-normalization."""
 
     def __init__(self, arrays: Arrays, heads: int, rate: float):
         super().__init__()
@@ -209,21 +209,21 @@ class ViTLayer(nn.Module):
 
     def forward(self, x):
         x = x + self.dropout(self.attention(self.norm(x)))
-        # Keras's GELU by name is the exact one.
+        # Keras's "gelu" is exact by default, as here.
         hidden = self.dropout(F.gelu(self.inner(self.last_norm(x))))
         return x + self.dropout(self.outer(hidden))
 
 
 class ViTTwin(nn.Module):
-    """KerasHub's ViT with a classifier of its class token.
+    """KerasHub's ViT with a classifier on its class token.
 
     Args:
-        weights: Those of Keras's, the classifier's last.
-        layers: How many layers.
-        heads: How many attention heads.
+        weights: The weights of the Keras model, the classifier's last.
+        layers: The number of layers.
+        heads: The number of attention heads.
         rate: The dropout rate of the layers.
-        head_rate: That before the classifier.
-        frozen: Whether only the classifier is trained, the rest being in
+        head_rate: The dropout rate before the classifier.
+        frozen: Whether only the classifier is trained, with the rest in
             inference mode.
     """
 

@@ -1,14 +1,14 @@
-"""Translation with the settings that a search found for each arm.
+"""Translation quality with tuned settings for each arm.
 
     python -m benchmarks.translation_study --output runs/translation_study
 
-The study of docs/results/translation.md: `train translation` on its default
-corpus, every arm with settings of its own, several seeds, until validation
-BLEU rises no more. Twenty runs take hours on two cores; `--resume` goes on
-where it was cut off. Three tables and a plot come of it: the runs converged,
-after equal numbers of epochs, and after the epochs that each arm makes in the
-time of so many plain ones, for which `--seconds` says how long a step of each
-takes (`python -m benchmarks.inputs --programs translation` measures it).
+This is the study of docs/results/translation.md: `train translation` on its
+default corpus, every arm with its own settings, on several seeds, until
+validation BLEU stops rising. Twenty runs take hours on two cores; `--resume`
+continues an interrupted study. The results are a plot and three tables: at
+convergence, after equal numbers of epochs, and after equal time. The flag
+`--seconds` gives the time of a step of each arm for the last table, measured by
+`python -m benchmarks.inputs --programs translation`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from reproduce.outputs import claimed
 from reproduce.tasks.translation import MEASURES
 from reproduce.tasks.translation import TASK
 
-# What the search on seed 11 chose: learning rate, dropout.
+# Learning rate and dropout, selected by the search on seed 11.
 CHOSEN = {
     "plain": ("4e-3", "0.2"),
     "doubled": ("4e-3", "0.3"),
@@ -43,7 +43,7 @@ EPOCHS = (60, 100, 200)
 
 
 def train(arm: str, seed: int, directory: Path, more: list[str]) -> Any:
-    """Makes one run by its command line, and returns its metrics."""
+    """Trains one run by its command line, and returns its metrics."""
     learning_rate, dropout = CHOSEN[arm]
     arguments = ["train", "translation", "--arm", arm, "--seed", str(seed)]
     arguments += ["--learning-rate", learning_rate, "--dropout", dropout]
@@ -59,13 +59,13 @@ def best_until(
     seeds: Sequence[int],
     epochs: Mapping[int, Mapping[str, int]],
 ) -> dict[str, list[dict[str, Any]]]:
-    """Returns the best greedy validation BLEU up to some epochs, run by run.
+    """Returns the best greedy validation BLEU of each run up to some epochs.
 
     Args:
         output: The directory of the comparison.
         arms: The arms.
         seeds: The seeds.
-        epochs: By name of the column, up to which epoch for each arm.
+        epochs: The last epoch of each arm, for each column.
     """
 
     def best(arm: str, seed: int) -> dict[str, Any]:
@@ -83,12 +83,12 @@ def best_until(
 def in_equal_time(
     epochs: int, seconds: Mapping[str, float], every: int
 ) -> dict[str, int]:
-    """Returns how many epochs each arm makes in the time of plain ones.
+    """Returns the number of epochs of each arm in the time of plain epochs.
 
     Args:
-        epochs: How many plain ones.
-        seconds: Of a step of each arm.
-        every: To a multiple of how many to round.
+        epochs: The number of plain epochs.
+        seconds: The seconds of a step of each arm.
+        every: The multiple to round to.
     """
     return {
         arm: max(round(epochs * seconds["plain"] / each / every), 1) * every
@@ -97,7 +97,7 @@ def in_equal_time(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Trains what is not there yet, and prints the tables."""
+    """Trains the missing runs, and prints the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,

@@ -1,14 +1,15 @@
-"""Time of a vocabulary head's loss and gradients, in chunks or not.
+"""Time of a vocabulary head's loss and gradients, with and without chunks.
 
     python -m benchmarks.vocabulary --output results
 
-Hidden states of two passes, a kernel and a bias go in; the loss and its
-gradients by all of them come out. The arms: the chunked function; the closed
-form of full logits; Keras's crossentropy beside this library's consistency in
-log space; beside `keras.losses.kl_divergence` of probabilities, as R-Drop is
-mostly written for Keras; and the formula of the paper's authors, in TensorFlow
-and in PyTorch, where it is installed. They take turns in one process.
-Compilation is not timed. Their memory is measured by `benchmarks.memory`.
+The inputs are the hidden states of two passes, a kernel and a bias; the outputs
+are the loss and its gradients with respect to all of them. The arms are the
+chunked function; the closed form over full logits; Keras's crossentropy with
+this library's consistency in log space; Keras's crossentropy with
+`keras.losses.kl_divergence` of probabilities, a usual Keras implementation; and
+the formula of the paper's authors, in TensorFlow and, if installed, in PyTorch.
+The arms take turns in one process. Compilation is not timed. For memory, see
+`benchmarks.memory`.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The paper's runs: python -m reproduce VERB TASK."""
+"""The paper's experiments: python -m reproduce VERB TASK."""

@@ -1,4 +1,4 @@
-"""The program.
+"""The command-line program.
 
 python -m reproduce VERB TASK [flags]
 python -m reproduce train translation --help
@@ -21,7 +21,7 @@ from reproduce.flags import Arms
 from reproduce.flags import Seeds
 from reproduce.flags import check_values
 
-# By name on the command line: the modules of the tasks, imported when used.
+# The module of each task, imported only when the task is used.
 TASKS = {
     name: f"reproduce.tasks.{name}"
     for name in (
@@ -61,21 +61,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def task_of(name: str) -> Any:
-    """Returns a task by its name on the command line."""
+    """Returns the task with this name on the command line."""
     return importlib.import_module(TASKS[name]).TASK
 
 
 def parse(verb: str, name: str, arguments: Sequence[str]) -> Any:
-    """Reads the flags of a verb of a task.
+    """Parses the flags of one verb of a task.
 
-    A recipe sets the defaults of all settings that it states.
+    A recipe changes the defaults of the settings that it states.
 
     Returns:
-        The dataclass of settings; for `compare` with `arms`, `seeds` and
-        `demo` in addition.
+        The settings as a dataclass. For `compare`, it also has the fields
+        `arms`, `seeds` and `demo`.
 
     Raises:
-        InputError: If there is no such recipe, or settings contradict.
+        InputError: If the recipe does not exist, or if settings contradict
+            each other.
     """
     task = task_of(name)
     program = f"python -m reproduce {verb} {name}"
@@ -102,8 +103,8 @@ def parse(verb: str, name: str, arguments: Sequence[str]) -> Any:
 
 
 def _comparison(task: Any) -> type:
-    """Returns the settings of a task with those of a comparison."""
-    # What the comparison itself sets.
+    """Returns a dataclass of the task's and the comparison's settings."""
+    # The comparison itself sets these fields.
     hidden = tyro.conf.Suppress[tyro.conf.Fixed[Any]]
     helps = (
         "The arms; the first is what the others are compared with.",
@@ -130,7 +131,7 @@ def _run(arguments: list[str]) -> int:
         return 0 if wanted else 2
     verb, name, *rest = arguments
     if verb == SERVE:
-        # Without the tasks: they import KerasHub and R-Drop.
+        # Serving must not import the tasks, which import KerasHub and R-Drop.
         from reproduce import serving
 
         return serving.main(name, rest)
@@ -163,7 +164,7 @@ def _compare(task: Any, given: Any) -> None:
     print(task.describe(data))
     names = [field.name for field in dataclasses.fields(task.settings)]
     settings = task.settings(**{name: getattr(given, name) for name in names})
-    # One seed shows the way; a result takes several.
+    # The demo shows the workflow, for which one seed is enough.
     seeds = given.seeds[:1] if given.demo else given.seeds
     comparison.compare(task, data, settings, given.arms, seeds)
     print(f"written to {settings.output}")
@@ -191,7 +192,7 @@ def _usage() -> str:
 def _reason(error: OSError) -> str:
     place = f"{error.filename}: " if error.filename else ""
     reason = f"{place}{error.strerror or error}"
-    # h5py puts the reason into its message alone.
+    # h5py sets no errno: the reason is only in its message.
     if "No space left" in str(error):
         reason += ". Free some space, then give the same command --resume."
     return reason

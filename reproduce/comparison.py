@@ -19,12 +19,12 @@ from reproduce.common.history import read_history
 from reproduce.task import Settings
 from reproduce.task import Task
 
-# Given arm, seed and directory, trains and returns the metrics.
+# A function that trains `(arm, seed, directory)` and returns the metrics.
 Train = Callable[[str, int, Path], dict[str, Any]]
 
 
 def run_directory(output: Path, arm: str, seed: int) -> Path:
-    """Returns where a comparison puts one of its runs."""
+    """Returns the directory of one run of a comparison."""
     return output / f"{arm}-seed-{seed}"
 
 
@@ -39,13 +39,14 @@ def compare(
 
     Args:
         task: The task.
-        data: What to learn, as the task loaded it.
-        settings: How to learn it, but for arm and seed.
-        arms: The arms; the first is what the others are compared with.
+        data: The data that the task loaded.
+        settings: The settings of all runs, except arm and seed.
+        arms: The arms. The others are compared with the first one.
         seeds: The seeds.
 
     Returns:
-        What `metrics.json` holds: `arms`, a summary of each, and `runs`.
+        The content of `metrics.json`: `arms`, a summary of each arm, and
+        `runs`.
     """
     output = settings.output
 
@@ -90,22 +91,22 @@ def compare_arms(
     title: str,
     score: Score,
 ) -> dict[str, Any]:
-    """Makes the runs of a comparison, its table, numbers and picture.
+    """Trains the runs of a comparison and writes table, numbers and plot.
 
     Args:
-        train: Trains one arm on one seed.
-        settings: What all runs share, as JSON values.
-        arms: As for `compare`, and so are the seeds.
+        train: A function that trains one arm on one seed.
+        settings: The settings that all runs share, as JSON values.
+        arms: The arms, as for `compare`.
         seeds: The seeds.
-        output: The directory to write, which is claimed already.
+        output: The directory to write, which is already claimed.
         measures: The columns of the table.
-        title: What was trained, and how.
-        score: What the picture shows beside the loss.
+        title: The title of the plot.
+        score: The quantity that the plot shows next to the loss.
 
     Returns:
-        What `compare` returns.
+        The same dictionary as `compare`.
     """
-    # Seeds outside, arms inside: cut short, it still has whole pairs.
+    # Seeds in the outer loop: an interrupted comparison has complete pairs.
     measured: dict[str, list[dict[str, Any]]] = {arm: [] for arm in arms}
     for seed in seeds:
         for arm in arms:
@@ -119,7 +120,7 @@ def compare_arms(
         for seed in seeds
     ]
     counts = {each["updates"] for made in measured.values() for each in made}
-    # Where runs stop by themselves they need not have made as many.
+    # Runs that stop early differ in their number of updates.
     up_to = "" if len(counts) == 1 else "up to "
     title = f"{title}: {len(seeds)} seed(s), {up_to}{max(counts)} updates"
     plot_curves(histories, title, output / runs.CURVES, score)

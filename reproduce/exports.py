@@ -20,10 +20,10 @@ def export_image_classifier(
 ) -> None:
     """Writes a SavedModel that takes images and returns probabilities.
 
-    The endpoint "serve" takes a batch of uint8 images of any one size and
-    returns for each the `probabilities` of all classes and the `label` of the
-    most probable. The endpoint "classes" takes nothing and returns the names
-    of the classes in the order of `probabilities`.
+    The endpoint "serve" takes a batch of uint8 images of one size, whatever it
+    is, and returns for each image the `probabilities` of all classes and the
+    `label` of the most probable class. The endpoint "classes" takes no
+    arguments and returns the class names in the order of `probabilities`.
 
     Args:
         classifier: The model.
@@ -62,12 +62,13 @@ def export_text_classifier(
 ) -> None:
     """Writes a SavedModel that takes texts and returns labels.
 
-    As for images, with `texts` in place of `images`. A model of scores has no
-    endpoint "classes" and returns a `score`.
+    The endpoints are those of `export_image_classifier`, with `texts` in place
+    of `images`. A regression model has no endpoint "classes" and returns a
+    `score`.
 
     Args:
         classifier: The model, with its preprocessor.
-        classes: The class names, empty for a model of scores.
+        classes: The class names, empty for a regression model.
         path: The directory to write.
         is_pair: Whether "serve" takes `first` and `second` instead of
             `texts`.
@@ -99,8 +100,8 @@ def export_diabetes(model: keras.Model, data: Diabetes, path: Path) -> None:
     """Writes a SavedModel that takes measurements and returns a score.
 
     The endpoint "serve" takes rows of unscaled measurements and returns an
-    unscaled `score` for each. The endpoint "inputs" takes nothing and returns
-    the names of the measurements in the order of the columns.
+    unscaled `score` for each row. The endpoint "inputs" takes no arguments and
+    returns the names of the measurements in the order of the columns.
     """
     import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Types of settings: what their flags accept, and how errors name it."""
+"""Types of settings: the values their flags accept, and their error texts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INFINITY = float("inf")
 
 @dataclass(frozen=True)
 class Flag(PrimitiveConstructorSpec):
-    """What a flag accepts: a word that is read, and what it has to be."""
+    """A flag's parser, with the description of its valid values."""
 
     expected: str = ""
     holds: Callable[[Any], bool] = lambda value: True
@@ -49,8 +49,8 @@ def _flag(
     expected: str = "",
     holds: Callable[[Any], bool] = lambda value: True,
 ) -> Flag:
-    # One specification for values and None: tyro's errors for a union list
-    # everything that it tried.
+    # One specification covers values and None, because tyro's error for a
+    # union lists every alternative that it tried.
     def parse(arguments: list[str]) -> Any:
         return None if arguments[0] == "none" else read(arguments[0])
 
@@ -76,7 +76,7 @@ def _number(
         expected += f" and less than {below}"
 
     def holds(value: float) -> bool:
-        # Not `value < least`, which lets "nan" pass.
+        # The test `value < least` would accept NaN.
         return least <= value < below and not (open_ and value == least)
 
     return _flag(kind.__name__.upper(), kind, str, expected, holds)
@@ -106,7 +106,7 @@ Arms = Annotated[
         lambda arms: len(arms) > 1 and set(arms) <= set(ARMS),
     ),
 ]
-# NumPy's generators take no larger ones.
+# NumPy's legacy generators accept seeds below 2^32 only.
 Seed = Annotated[int, _number(int, 0, 2**32)]
 Seeds = Annotated[
     tuple[int, ...],
@@ -135,7 +135,7 @@ Chunk = Annotated[
         holds=lambda value: value == "auto" or value >= 1,
     ),
 ]
-# Maybe: `--patience none` leaves it to the program.
+# A "Maybe" type also accepts "none", as in `--patience none`.
 Count = Annotated[int, _number(int, 1)]
 MaybeCount = Annotated[int | None, _number(int, 1)]
 CountOrZero = Annotated[int, _number(int, 0)]

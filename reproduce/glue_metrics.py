@@ -13,16 +13,17 @@ import sklearn.metrics
 
 
 def _correlation(compute: Callable[[Any, Any], Any]) -> Callable:
-    """Returns a correlation that is 0 where it is not defined.
+    """Returns a correlation that is 0 where it is undefined.
 
-    A model that gives the same output for every example has learned nothing.
+    It is undefined for a model with the same output for every example, which
+    has learned nothing.
     """
 
     def correlation(labels: np.ndarray, predictions: np.ndarray) -> float:
         if np.ptp(labels) == 0 or np.ptp(predictions) == 0:
             return 0.0
         with warnings.catch_warnings():
-            # The result for nearly constant predictions is near 0 as well.
+            # The correlation of nearly constant predictions is near 0 anyway.
             warnings.simplefilter(
                 "ignore", scipy.stats.NearConstantInputWarning
             )
@@ -34,7 +35,7 @@ def _correlation(compute: Callable[[Any, Any], Any]) -> Callable:
 
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "accuracy": sklearn.metrics.accuracy_score,
-    # Of class 1.
+    # The F1 score of class 1, as GLUE defines it.
     "f1": lambda labels, predictions: sklearn.metrics.f1_score(
         labels, predictions, zero_division=0.0
     ),

@@ -1,4 +1,4 @@
-"""What is measured and drawn of an image classifier's predictions."""
+"""Metrics and plots of an image classifier's predictions."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from matplotlib.figure import Figure
 from reproduce.common.curves import COLORS
 from reproduce.data.images import Dataset
 
-# Bins of confidence.
+# The number of confidence bins.
 BINS = 15
-# The number of images to draw, and the columns they are in.
+# The number of images to draw, and the number of columns.
 SHOWN = 24
 COLUMNS = 8
 RIGHT, WRONG = "#2a7f3f", "#c0392b"
 
-# For each arm the probabilities of all test images.
+# Each arm with its probabilities of all test images.
 Predicted = list[tuple[str, np.ndarray]]
 
 
@@ -34,7 +34,7 @@ def measure(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
     Args:
         logits: Logits of shape `(examples, classes)`.
-        labels: The right class indices.
+        labels: The true class indices.
     """
     # Not scikit-learn's log loss, which clips probabilities.
     log_likelihoods = scipy.special.log_softmax(
@@ -80,7 +80,7 @@ def reliability(
 
     Args:
         probabilities: Probabilities of shape `(examples, classes)`.
-        labels: The right class indices.
+        labels: The true class indices.
         bins: The number of bins.
     """
     if len(labels) == 0 or len(probabilities) != len(labels):
@@ -108,7 +108,7 @@ def plot_reliability(
 
     Args:
         predicted: For each arm the probabilities, one panel each.
-        labels: The right class indices.
+        labels: The true class indices.
         title: The title.
         path: The PNG file to write.
     """

@@ -1,7 +1,7 @@
-"""The directory that a run writes into: claimed, locked, checked.
+"""The output directory of a run: marked, locked and checked.
 
-`run.json` marks it as made by this program and remembers the settings, so
-that nobody else's files are ever replaced and only the same run is resumed.
+The file `run.json` marks the directory as made by this program and stores the
+settings, so that no other files are replaced and only the same run is resumed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from reproduce.common.history import read_history
 
 LOCK = "run.lock"
 FILES = (runs.METRICS, runs.CURVES, runs.HISTORY, runs.MODEL)
-# What tasks write beside.
+# Files and folders that only some tasks write.
 PICTURES = ("reliability.png", "predictions.png", "test_logits.npz")
 FOLDERS = (
     "predictions",
@@ -41,19 +41,19 @@ def claimed(
     resume: bool = False,
     overwrite: bool = False,
 ) -> Iterator[None]:
-    """Makes a directory ready for a run and keeps other processes out.
+    """Prepares a directory for a run and locks out other processes.
 
-    A new or empty directory is taken. One with a run of the same program is
-    continued with `resume` and cleared with `overwrite`, which removes what
-    runs write and leaves everything else. Every other directory is refused.
+    A new or empty directory is accepted. A directory that holds a run of the
+    same program is continued with `resume` and cleared with `overwrite`, which
+    removes only files that runs write. Every other directory is refused.
 
     Args:
-        directory: Where the run is to write.
-        program: What makes the run.
-        settings: What the run depends on, as JSON values.
-        resume: Whether to continue what is there, with the same settings.
+        directory: The directory that the run writes.
+        program: The name of the program that makes the run.
+        settings: The settings that the run depends on, as JSON values.
+        resume: Whether to continue an earlier run with the same settings.
             Without an earlier run, a new one begins.
-        overwrite: Whether to remove what is there.
+        overwrite: Whether to remove an earlier run.
 
     Raises:
         InputError: If the directory is refused or in use.
@@ -94,7 +94,7 @@ def claimed(
 
 
 def is_finished(directory: Path) -> bool:
-    """Whether a run has written its metrics, which it does last."""
+    """Returns whether a run has written its metrics, its last file."""
     return (directory / runs.METRICS).exists()
 
 
@@ -123,7 +123,7 @@ def read_metrics(directory: Path) -> dict[str, Any]:
 
 
 def remove_leftovers(directory: Path) -> None:
-    """Removes what only an unfinished run needs."""
+    """Removes the files that only an unfinished run needs."""
     for name in (runs.BACKUP, runs.CHECKPOINTS):
         shutil.rmtree(directory / name, ignore_errors=True)
 
@@ -163,7 +163,7 @@ def _read_marker(marker: Path) -> dict[str, Any]:
 
 def _has_results(directory: Path) -> bool:
     names = {path.name for path in directory.iterdir()}
-    # The runs of a comparison are in folders of their own.
+    # A comparison keeps its runs in subfolders.
     return bool(names & {*FILES, *FOLDERS}) or any(
         directory.glob(f"*/{runs.MARKER}")
     )
@@ -172,7 +172,7 @@ def _has_results(directory: Path) -> bool:
 def _check_same(
     directory: Path, before: dict[str, Any], now: dict[str, Any]
 ) -> None:
-    # Through JSON, in which tuples are lists, as the old settings were.
+    # The old settings were read from JSON, which turns tuples into lists.
     now = json.loads(json.dumps(now))
     differing = sorted(
         name
@@ -191,7 +191,7 @@ def _check_same(
 
 
 def _check_resumable(directory: Path) -> None:
-    """Refuses what would lose epochs without a word."""
+    """Raises `InputError` if resuming would silently lose epochs."""
     for name in FOLDERS:
         path = directory / name
         if path.exists() and not path.is_dir():
@@ -215,7 +215,7 @@ def _check_resumable(directory: Path) -> None:
                 path, f"the {max(epochs)} epochs of the backup", len(logged)
             )
         )
-    # Killed before its first backup, a run has logged one epoch.
+    # A run that is killed before its first backup has logged one epoch.
     if len(logged) > 1 and not epochs:
         raise InputError(
             _damaged(backup, f"a backup of {max(logged)} epochs", "no backup")

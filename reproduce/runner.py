@@ -26,15 +26,15 @@ from reproduce.task import Task
 
 
 def train(task: Task, data: Any, settings: Settings) -> dict[str, Any]:
-    """Trains one arm on one seed and writes everything about it.
+    """Trains one arm on one seed and writes all files of the run.
 
     Args:
         task: The task.
-        data: What to learn, as the task loaded it.
-        settings: How to learn it and where to write.
+        data: The data that the task loaded.
+        settings: The settings, with the directory to write.
 
     Returns:
-        The metrics, as in `metrics.json`.
+        The content of `metrics.json`.
     """
     output, facts = settings.output, data.facts()
     with outputs.claimed(
@@ -47,8 +47,8 @@ def train(task: Task, data: Any, settings: Settings) -> dict[str, Any]:
         if not outputs.is_finished(output):
             metrics = _train(task, data, settings)
             runs.write_json(output / runs.METRICS, metrics)
-        # Not before: a run cut off while it exports resumes after its last
-        # epoch.
+        # Not earlier: a run killed during its export still needs the
+        # backup to resume after its last epoch.
         outputs.remove_leftovers(output)
         return outputs.read_metrics(output)
 
@@ -66,24 +66,24 @@ def _train(task: Task, data: Any, settings: Settings) -> dict[str, Any]:
             batches_of(settings.arm, batches),
             validation_data=run.validation,
             epochs=run.epochs,
-            # The batches are shuffled already, and Keras warns if told to.
+            # The batches are already shuffled, and Keras would warn.
             shuffle=False,
             callbacks=_callbacks(run, epoch, output),
             verbose=1 if sys.stdout.isatty() else 2,
         )
     except Exception:
-        # TensorFlow replaces an error in reading by one of its own.
+        # TensorFlow replaces an error raised by the dataset with its own.
         if getattr(batches, "fault", None) is not None:
             raise batches.fault from None
         raise
     seconds = time.monotonic() - started
-    # Before other weights are loaded, and with them the optimizer's count.
+    # `finish` may load weights that reset the optimizer's iterations.
     updates = int(keras.ops.convert_to_numpy(run.model.optimizer.iterations))
     history = read_history(output / runs.HISTORY)
     title = f"{data.name}: {settings.arm}, seed {settings.seed}"
     curves = [(settings.arm, history)]
     plot_curves(curves, title, output / runs.CURVES, task.curve(data))
-    # What an interrupted export left there would stay among the new files.
+    # Files of an interrupted export would otherwise remain in the new one.
     shutil.rmtree(output / runs.SAVED_MODEL, ignore_errors=True)
     found = run.finish(output, history)
     return {
@@ -107,7 +107,8 @@ def _callbacks(
 ) -> list[keras.callbacks.Callback]:
     history = output / runs.HISTORY
     return [
-        # First, so that the others write nothing of an epoch that it ends.
+        # First, so that the other callbacks write nothing of a diverged
+        # epoch.
         StopDiverged(),
         epoch,
         *run.callbacks(output),
@@ -115,7 +116,7 @@ def _callbacks(
         keras.callbacks.TensorBoard(
             str(output / runs.TENSORBOARD), write_graph=False
         ),
-        # Last, so that an epoch it counts as done is in the logs.
+        # Last, so that every epoch in the backup is also in the logs.
         BackupAndRestore(
             output / runs.BACKUP, logs=[history], callbacks=run.remembered()
         ),

@@ -1,4 +1,4 @@
-"""Learning rates by update, and an alpha that follows them."""
+"""Learning rate schedules, and an alpha proportional to them."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from rdrop_keras.recipes import LinearWarmup
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 
 SCHEDULES = ("cosine", "linear", "steps")
-# He et al. 2016 divide by ten at these shares of all updates.
+# He et al. 2016 divide the learning rate by ten at these shares of updates.
 STEPS = (0.5, 0.75)
-# The share of all updates in which the learning rate rises by default.
+# The default warm-up, as a share of all updates.
 WARM_UP = 0.05
 
 
 def learning_rate(
     kind: str, highest: float, updates: int, warm_up: int | None = None
 ) -> Schedule:
-    """Returns a learning rate by the number of updates made.
+    """Returns a learning rate schedule.
 
     Args:
-        kind: "cosine" falls to 0 along half a cosine, "linear" along a line,
-            "steps" is divided by ten after half and after three quarters of
-            all updates.
+        kind: The decay: "cosine" to 0 along half a cosine, "linear" to 0
+            along a line, "steps" by a factor of ten after half and again
+            after three quarters of all updates.
         highest: The learning rate after the warm-up.
         updates: The number of updates.
-        warm_up: The updates in which it rises from 0; a twentieth if None.
+        warm_up: The number of updates in which the learning rate rises from
+            0. The default is a twentieth of all updates.
     """
     if kind not in SCHEDULES:
         raise ValueError(
@@ -44,7 +45,7 @@ def learning_rate(
     elif kind == "linear":
         decay = schedules.PolynomialDecay(highest, left, 0.0)
     else:
-        # Keras changes the value after a boundary, He et al. at it.
+        # Keras changes the value one step after a boundary.
         edges = [round(share * updates) - warm_up - 1 for share in STEPS]
         values = [highest, highest / 10, highest / 100]
         decay = schedules.PiecewiseConstantDecay(edges, values)

@@ -2,8 +2,8 @@
 
     python -m reproduce serve TASK DIR INPUT [INPUT ...]
 
-Needs tensorflow and tensorflow_text, neither KerasHub nor R-Drop: tokenizer,
-model and search are inside the SavedModel.
+It needs tensorflow and tensorflow_text, but neither KerasHub nor R-Drop:
+tokenizer, model and beam search are inside the SavedModel.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def translation(served: Any, texts: list[str]) -> None:
 
 
 def language_modeling(served: Any, prompts: list[str]) -> None:
-    """Prints each prompt, what follows, and what the prompt cost."""
+    """Prints each prompt, its continuation, and the prompt's loss."""
     import tensorflow as tf
 
     texts = tf.constant(prompts)
@@ -92,7 +92,7 @@ def _print_labels(names: list[str], found: Any) -> None:
         print(f"{name:<{widest}}  {says}")
 
 
-# By task: what prints the results of a loaded SavedModel.
+# The function of each task that prints the results of a loaded SavedModel.
 SERVERS: dict[str, Callable[[Any, list[str]], None]] = {
     "translation": translation,
     "language_modeling": language_modeling,
@@ -103,7 +103,7 @@ SERVERS: dict[str, Callable[[Any, list[str]], None]] = {
 
 
 def main(name: str, arguments: Sequence[str]) -> int:
-    """Loads the SavedModel of a task and prints what it answers."""
+    """Loads the SavedModel of a task and prints its predictions."""
     if name not in SERVERS:
         raise InputError(f"{name}: expected a task: {', '.join(SERVERS)}.")
     parser = argparse.ArgumentParser(

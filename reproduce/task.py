@@ -1,7 +1,7 @@
-"""What a task adds to the program: settings, data, and one run.
+"""Base classes of a task: its settings, its data and one run.
 
-A task is an object of a subclass of `Task`, in `reproduce/tasks/<task>.py`.
-README.md says step by step how one is added.
+A task is an instance of a subclass of `Task` in `reproduce/tasks/<task>.py`.
+README.md lists the steps to add one.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from reproduce.flags import Seed
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What every run depends on. Each field is a flag, its text the help."""
+    """The settings of every run. Each field is a flag; its text is the help."""
 
     recipe: MaybeText = None
-    """Start from the paper's settings of this name. Other flags change them.
+    """Start from the paper's recipe of this name. Other flags override it.
     """
     arm: Arm = "rdrop"
     """plain: one pass; doubled: one pass over every row twice; two_pass: two
@@ -41,22 +41,23 @@ class Settings:
     alpha: NotNegative = 1.0
     """Weight of the consistency, the paper's alpha."""
     seed: Seed = 1
-    """Fixes initial weights, order of rows and dropout."""
+    """The seed of initial weights, order of rows and dropout."""
     epochs: Count = 1
-    """How often to go through the training part."""
+    """The number of epochs."""
     updates: MaybeCount = None
-    """Train for at least so many updates, in place of --epochs."""
+    """Train for at least this many updates, instead of --epochs."""
     output: Path = Path("runs")
     """The directory to write."""
     resume: bool = False
-    """Go on with the run in --output."""
+    """Continue the run in --output."""
     overwrite: bool = False
     """Remove the run in --output and start over."""
 
     def compared(self) -> dict[str, Any]:
-        """Returns what has to be the same for a run to be resumed.
+        """Returns the settings that must not change in a resumed run.
 
-        Those are not the paths: data may be moved, and is compared itself.
+        Paths are left out: data may be moved, and `facts()` of the data is
+        compared instead.
         """
         return {
             name: value
@@ -67,21 +68,21 @@ class Settings:
 
 
 class Data(Protocol):
-    """What a task learns from."""
+    """The data of a task."""
 
     name: str
 
     def facts(self) -> dict[str, Any]:
-        """Returns what identifies the data, as JSON values."""
+        """Returns the facts that identify the data, as JSON values."""
 
 
 class Run:
-    """One run of a task: a compiled model and what trains and measures it.
+    """One run of a task: a compiled model with its training and evaluation.
 
     Attributes:
         model: The compiled model.
-        epochs: How many epochs to train, resumed ones included.
-        validation: What `fit` takes as `validation_data`.
+        epochs: The number of epochs to train, resumed ones included.
+        validation: The `validation_data` of `fit`.
     """
 
     model: keras.Model
@@ -89,11 +90,12 @@ class Run:
     validation: Any = None
 
     def batches(self, epoch: EpochNumber) -> Any:
-        """Returns what `fit` takes for the plain arm.
+        """Returns the training batches of the plain arm.
 
         Args:
-            epoch: Called when an epoch begins, returns its number, from which
-                its order follows: a resumed run goes on in the same order.
+            epoch: A function that returns the number of the current epoch.
+                The order of the batches must depend on it and the seed only,
+                so that a resumed run continues in the same order.
         """
         raise NotImplementedError
 
@@ -102,18 +104,18 @@ class Run:
         return []
 
     def remembered(self) -> Sequence[keras.callbacks.Callback]:
-        """Returns those of them whose state belongs into the backup."""
+        """Returns the callbacks whose state belongs in the backup."""
         return []
 
     def finish(self, output: Path, history: dict[str, Curve]) -> dict[str, Any]:
-        """Chooses weights, saves and exports the model and measures it.
+        """Selects weights, saves, exports and evaluates the model.
 
         Args:
             output: The directory of the run.
-            history: By name of a quantity its values, epoch by epoch.
+            history: The values of each quantity, epoch by epoch.
 
         Returns:
-            What `metrics.json` gets beside what every run has. `data` is added
+            The task's entries of `metrics.json`. The entry `data` is added
             to the facts of the data.
         """
         raise NotImplementedError
@@ -123,14 +125,14 @@ class Task:
     """A task of the program.
 
     Attributes:
-        name: On the command line, and in `rdrop_keras.recipes`.
+        name: The name on the command line and in `rdrop_keras.recipes`.
         summary: One line for `--help`.
         settings: A subclass of `Settings`.
-        seeds: Those of a comparison, by default.
-        score: What curves show beside the loss.
-        packages: Those whose versions `metrics.json` states.
-        verbs: By name, dataclasses whose fields are flags and whose method
-            `run()` does it: `generate`, `score` and so on.
+        seeds: The default seeds of a comparison.
+        score: The quantity that plots show next to the loss.
+        packages: The packages whose versions `metrics.json` states.
+        verbs: Further verbs by name, such as `generate` or `score`: dataclasses
+            whose fields are flags and whose method `run()` does the work.
     """
 
     name: ClassVar[str]
@@ -142,7 +144,7 @@ class Task:
     verbs: ClassVar[dict[str, type]] = {}
 
     def recipe_settings(self, name: str) -> dict[str, Any]:
-        """Returns the settings that a recipe has something to say about."""
+        """Returns the settings that a recipe states."""
         raise NotImplementedError
 
     def check(self, settings: Any) -> None:
@@ -153,11 +155,11 @@ class Task:
         raise NotImplementedError
 
     def begin(self, data: Any, settings: Any) -> Run:
-        """Builds and compiles what a run of these settings trains."""
+        """Returns a run with the built and compiled model."""
         raise NotImplementedError
 
     def curve(self, data: Any) -> Score:
-        """Returns what curves show beside the loss, `score` by default."""
+        """Returns the quantity that plots show next to the loss."""
         return self.score
 
     def title(self, data: Any, settings: Any) -> str:
@@ -169,15 +171,15 @@ class Task:
         raise NotImplementedError
 
     def describe(self, data: Any) -> str:
-        """Returns what to print about the data before training."""
+        """Returns a description of the data to print before training."""
         return ", ".join(f"{k}: {v}" for k, v in data.facts().items())
 
     def report(self, metrics: dict[str, Any]) -> str:
-        """Returns what to print of a finished run."""
+        """Returns a report of a finished run to print."""
         raise NotImplementedError
 
     def samples(self, data: Any, output: Path) -> tuple[list[str], list[str]]:
-        """Returns what `compare --demo` serves, and references to print."""
+        """Returns inputs that `compare --demo` serves, and references."""
         raise NotImplementedError
 
     def compared(
@@ -186,14 +188,14 @@ class Task:
         """Adds files to a finished comparison.
 
         Args:
-            data: What was learned.
-            settings: Those of the comparison.
-            runs: By arm and seed, the directories of its runs.
+            data: The data that the task loaded.
+            settings: The settings of the comparison.
+            runs: The directory of each run, by arm and seed.
         """
 
 
 def epochs_for(settings: Settings, updates_per_epoch: int) -> int:
-    """Returns how many epochs make the updates that the settings ask for."""
+    """Returns the number of epochs for the updates in the settings."""
     if settings.updates is None:
         return settings.epochs
     return -(-settings.updates // updates_per_epoch)

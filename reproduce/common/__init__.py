@@ -1,1 +1,1 @@
-"""What all examples share: arms, flags, run directories, plots, tables."""
+"""Parts that all tasks share: arms, run files, checkpoints, plots, tables."""

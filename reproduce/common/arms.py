@@ -1,8 +1,8 @@
-"""The four ways of training that every task compares.
+"""The four training methods ("arms") that every task compares.
 
-All make the same number of optimizer updates on the same batches, and all but
-`plain` run every row through the network twice per update, so that a
-difference between them is not one of training time.
+All arms make the same number of optimizer updates on the same batches. All
+except `plain` run every row through the network twice per update, so that
+differences among these three do not come from a different amount of compute.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ TWO_PASSES = ("two_pass", "rdrop")
 
 
 def rdrop_of(arm: str, alpha: float, **settings: Any) -> RDrop | None:
-    """Returns what `compile(rdrop=...)` takes for an arm.
+    """Returns the `rdrop` argument of `compile` for an arm.
 
     Args:
         arm: A key of `ARMS`.
         alpha: The weight of the consistency, for the arm `rdrop`.
-        **settings: As for `RDrop`, for both arms with two passes.
+        **settings: Arguments of `RDrop`, for both arms with two passes.
     """
     _check(arm)
     if arm not in TWO_PASSES:
@@ -39,11 +39,12 @@ def rdrop_of(arm: str, alpha: float, **settings: Any) -> RDrop | None:
 
 
 def batches_of(arm: str, batches: Any) -> Any:
-    """Returns what `fit` takes for an arm, from its plain batches.
+    """Returns the batches to pass to `fit` for an arm.
 
     Args:
         arm: A key of `ARMS`.
-        batches: A `PyDataset`, or a `tf.data.Dataset`.
+        batches: The batches of the plain arm, a `PyDataset` or a
+            `tf.data.Dataset`.
     """
     _check(arm)
     if arm != "doubled":

@@ -1,4 +1,4 @@
-"""The library's backups, with faults told in one line."""
+"""The library's backups, with errors reported in one line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reproduce.common.errors import InputError
 
 
 class BackupAndRestore(callbacks.BackupAndRestore):
-    """Keeps its backups after training, as `--resume` needs them."""
+    """A backup that is kept after training, because `--resume` needs it."""
 
     def __init__(self, directory: Any, **kwargs: Any):
         super().__init__(directory, delete_checkpoint=False, **kwargs)

@@ -1,4 +1,4 @@
-"""Checkpoints chosen by how well what they generate scores."""
+"""Checkpoints selected by the scores of the text that they generate."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ INDEX = "index.json"
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Scores what is generated, and keeps the weights worth keeping.
+    """Callback that scores generated text and keeps the best weights.
 
-    Those are the weights of the best epoch so far and of the last ones. What
-    was scored and kept stands in the directory, so that a resumed run goes on
-    with it. Adds the scores to the logs, `val_` before their names.
+    It keeps the weights of the best epoch so far and of the last scored
+    epochs. An index of scores and files is stored in the directory, so that a
+    resumed run continues with it. The scores are added to the logs, with the
+    prefix `val_`.
 
     Args:
-        directory: Where to keep weights.
-        evaluate: Generates from the validation part with the model as it is,
-            and returns scores by name. The more the better; the first one
-            chooses.
-        every: Scores the first epoch, each epoch whose number is a multiple
-            of this, and the last.
-        keep: How many of the last scored epochs to keep.
-        patience: Stops training after so many scored epochs without a better
-            one, or never if None.
+        directory: The directory of the weights.
+        evaluate: A function that generates from the validation data with the
+            current weights and returns scores by name. Higher scores are
+            better. The first score selects the best epoch.
+        every: The interval, in epochs, between scored epochs. The first and
+            the last epoch are always scored.
+        keep: The number of last scored epochs whose weights are kept.
+        patience: The number of scored epochs without improvement after which
+            training stops. None disables early stopping.
     """
 
     def __init__(
@@ -63,15 +64,15 @@ class Checkpoints(keras.callbacks.Callback):
     def on_epoch_begin(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        # Cut off between checkpoint and backup, an epoch is trained again.
+        # A run killed between checkpoint and backup repeats that epoch.
         self.scored = [e for e in self.scored if e["epoch"] <= epoch]
-        # Not when it was superseded: until the backup of that epoch is
-        # written, a resumed run may still go back to before it.
+        # Superseded weights are deleted only now: until the backup of an
+        # epoch is written, a resumed run may restart before that epoch.
         wanted = {self._path(entry) for entry in self.last(self.keep)}
         if self.scored:
             wanted.add(self._path(self.best()))
         elif epoch:
-            # The first epoch is always scored.
+            # The first epoch is always scored, so the index cannot be empty.
             raise _damaged(self.directory / INDEX, f"scores of {epoch} epochs")
         for path in wanted:
             if not path.is_file():
@@ -79,7 +80,7 @@ class Checkpoints(keras.callbacks.Callback):
         for path in self.directory.glob("*.weights.h5"):
             if path not in wanted:
                 path.unlink()
-        # Of a run that had stopped, and was resumed.
+        # A resumed run may already have stopped early.
         if self._has_stalled():
             self.model.stop_training = True
 
@@ -95,7 +96,7 @@ class Checkpoints(keras.callbacks.Callback):
             logs.update({f"val_{name}": x for name, x in scores.items()})
         entry = {"epoch": number, **scores}
         path = self._path(entry)
-        # Through another name: a file cut short is no checkpoint.
+        # Rename at the end, so that no truncated checkpoint is left behind.
         partial = path.with_name("partial.weights.h5")
         self.model.save_weights(partial, overwrite=True)
         partial.replace(path)
@@ -105,22 +106,23 @@ class Checkpoints(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def best(self) -> dict[str, Any]:
-        """Returns number and scores of the best epoch, the first of equals."""
+        """Returns number and scores of the best epoch, the first if tied."""
         first = next(name for name in self.scored[0] if name != "epoch")
         return max(self.scored, key=lambda entry: entry[first])
 
     def last(self, count: int) -> list[dict[str, Any]]:
-        """Returns numbers and scores of the last scored epochs."""
+        """Returns the numbers and scores of the last scored epochs."""
         return self.scored[-count:] if count else []
 
     def choose(self, average: int) -> list[int]:
         """Loads the mean of the last scored epochs, or the best of all.
 
         Args:
-            average: How many of the last; 0 is the best.
+            average: The number of last scored epochs to average. 0 selects
+                the best epoch.
 
         Returns:
-            The numbers of the epochs whose weights the model has then.
+            The numbers of the epochs whose weights were loaded.
         """
         if not self.scored:
             raise _damaged(self.directory / INDEX, "scores of the epochs")
@@ -129,7 +131,7 @@ class Checkpoints(keras.callbacks.Callback):
         return [entry["epoch"] for entry in chosen]
 
     def load(self, entries: Sequence[dict[str, Any]]) -> None:
-        """Gives the model the mean of the weights of epochs that are kept."""
+        """Loads the mean of the weights of these kept epochs."""
         average_weights(self.model, [self._path(entry) for entry in entries])
 
     def _path(self, entry: dict[str, Any]) -> Path:
@@ -150,14 +152,14 @@ def _damaged(path: Path, expected: str) -> InputError:
 
 
 def average_weights(model: keras.Model, paths: Sequence[Path]) -> None:
-    """Gives a model the mean of several weight files.
+    """Loads the mean of several weight files into a model.
 
-    Averages what is trained and what goes with it, but not the random state of
-    dropout, which has no mean: that is the last file's.
+    All floating point variables are averaged. The random state of dropout
+    cannot be averaged and is taken from the last file.
 
     Args:
         model: The model.
-        paths: Files of `save_weights` of this model.
+        paths: Files that `save_weights` of this model wrote.
 
     Raises:
         InputError: If a file cannot be read.

@@ -1,4 +1,4 @@
-"""What several arms, trained on the same seeds, come to."""
+"""Statistics and the table of arms trained on the same seeds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Measure:
-    """A number of each run: where `metrics.json` has it, and how it reads."""
+    """A number in `metrics.json` of each run, with its label and format."""
 
     part: str
     name: str
@@ -25,21 +25,20 @@ class Measure:
 def summarize(
     runs: dict[str, list[dict[str, Any]]], measures: list[Measure]
 ) -> dict[str, Any]:
-    """Computes mean, spread and paired difference for each arm.
+    """Returns mean, spread and paired differences for each arm.
 
     Args:
-        runs: For each arm the metrics of its runs, all on the same seeds in
-            the same order. The first arm is what the others are compared with.
-        measures: What to compare.
+        runs: The metrics of the runs of each arm, all on the same seeds in
+            the same order. The other arms are compared with the first one.
+        measures: The numbers to compare.
 
     Returns:
-        By arm and measure (as `part_name`): `values`, `median`, `mean`,
-        `spread` (the sample standard deviation over seeds, None for one
-        seed), and, for all
-        arms but the first, those of the values minus the first arm's on the
-        same seed: `difference`, `difference_spread` and
-        `difference_interval`, the 95 % interval of Student's t for their mean
-        (None for one seed).
+        A dictionary by arm and measure (named `part_name`) with `values`,
+        `median`, `mean` and `spread` (the sample standard deviation over
+        seeds, None for one seed). All arms except the first also have the
+        statistics of their values minus the first arm's value on the same
+        seed: `difference`, `difference_spread` and `difference_interval`, the
+        95 % interval of Student's t for the mean (None for one seed).
     """
     reference = next(iter(runs))
     summary: dict[str, Any] = {}
@@ -69,9 +68,9 @@ def print_summary(
     title: str,
     console: Console | None = None,
 ) -> None:
-    """Prints a table: an arm a row, under it median and paired difference.
+    """Prints a table of means by arm, with medians and paired differences.
 
-    The median goes without saying where there is one seed.
+    With a single seed, medians are omitted.
     """
     table = Table(title=title, title_justify="left")
     table.add_column("arm", no_wrap=True)
@@ -109,8 +108,8 @@ def print_summary(
     table.caption_justify = "left"
     console = console or Console()
     wanted = console.measure(table, options=console.options.update(width=1000))
-    # Where the output is not a terminal 80 columns are assumed; numbers that
-    # are cut off say nothing.
+    # rich assumes 80 columns if the output is not a terminal, and would
+    # truncate the numbers.
     console.width = max(console.width, wanted.maximum)
     console.print(table)
 

@@ -1,4 +1,4 @@
-"""Pictures of how losses went."""
+"""Plots of training curves."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COLORS = {
 
 @dataclass(frozen=True)
 class Score:
-    """A quantity of the history to draw, and what it is called."""
+    """A quantity of the history to plot, and its label."""
 
     name: str
     title: str
@@ -39,18 +39,18 @@ def plot_curves(
     path: Path,
     score: Score = ACCURACY,
 ) -> None:
-    """Draws training and validation loss of all runs, and one more score.
+    """Plots training loss, validation loss and one score of all runs.
 
     Args:
-        runs: For each run its arm and its history. Of several runs of one
-            arm, with different seeds, the mean is drawn, and those of
-            validation faintly beside it.
-        title: What was trained.
-        path: The picture to write, a PNG.
-        score: What to draw beside the loss, in training and validation, as far
-            as the history has it.
+        runs: The arm and the history of each run. For several seeds of one
+            arm, the mean is drawn, with the validation curves of the single
+            seeds in a fainter line.
+        title: The title of the figure.
+        path: The PNG file to write.
+        score: The quantity to plot next to the loss, for training and
+            validation where the history has it.
     """
-    # Figure, not pyplot: no display and no state of the whole process.
+    # Unlike pyplot, a Figure needs no display and no global state.
     figure = Figure(figsize=(11, 5), layout="constrained")
     FigureCanvasAgg(figure)
     loss, scores = figure.subplots(1, 2)
@@ -65,14 +65,14 @@ def plot_curves(
             ]
             _draw(axes, arm, part, [curve for curve in curves if curve])
 
-        # `loss` holds R-Drop's own term; `task_loss` compares between arms.
+        # `loss` includes R-Drop's term; `task_loss` is comparable between arms.
         draw(loss, "train", "task_loss", "loss")
         draw(loss, "validation", "val_loss")
         draw(scores, "train", score.name)
         draw(scores, "validation", f"val_{score.name}")
     _finish(loss, "task loss")
     _finish(scores, score.title)
-    # Outside: with four arms it would cover where the curves part.
+    # Inside the axes, a legend of four arms would cover the curves.
     handles, labels = loss.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4)
     figure.savefig(path, dpi=120)
@@ -94,7 +94,7 @@ def _draw(axes: Axes, arm: str, part: str, curves: Sequence[Curve]) -> None:
     }
     opaque = 0.6 if part == "train" else 1.0
     if len(curves) > 1 and part != "train":
-        # How far seeds are apart; of the training part it would be too much.
+        # Training curves of single seeds would clutter the plot.
         for curve in curves:
             axes.plot(*zip(*curve), **style, alpha=0.2, linewidth=0.8)
     mean = mean_curve(curves)

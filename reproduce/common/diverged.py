@@ -1,4 +1,4 @@
-"""The end of a run whose numbers are no numbers any more."""
+"""A callback that ends a run whose loss is no longer finite."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from reproduce.common.errors import InputError
 class StopDiverged(keras.callbacks.Callback):
     """Ends training at the first loss that is not finite.
 
-    It raises, so that nothing is written of the epoch: Keras's
-    `TerminateOnNaN` ends the epoch in the regular way, and the backup, the log
-    and the best model then hold what came of it. Before the epoch is logged
-    it also looks at the weights, which the last update may have spoilt
-    without a loss to tell. Put it first in the list of callbacks.
+    It raises an error, so that nothing of the epoch is written. Keras's
+    `TerminateOnNaN` ends the epoch normally, and the diverged weights then
+    reach the backup, the log and the best model. Before the epoch is logged,
+    the callback also checks the weights, because no loss is computed after the
+    last update. Put it first in the list of callbacks.
 
     Raises:
-        InputError: At the end of the update.
+        InputError: At the end of the first update whose loss is not finite, or
+            at the end of an epoch whose weights are not finite.
     """
 
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        # The mean over the epoch so far, which one such loss spoils for good.
+        # A running mean over the epoch, which stays NaN after one NaN loss.
         loss = float((logs or {}).get("loss", 0.0))
         if not math.isfinite(loss):
             self._stop("a finite training loss", str(loss))

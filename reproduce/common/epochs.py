@@ -1,4 +1,4 @@
-"""Which epoch training is in."""
+"""A callback that knows the current epoch."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import keras
 
 
 class EpochNumber(keras.callbacks.Callback):
-    """Knows the number of the epoch that runs, also in a resumed run.
+    """Callback that returns the number of the current epoch when called.
 
-    Called, it returns it. The optimizer's iterations, which would do for most
-    runs, count updates and not batches where gradients are accumulated.
+    It is right in resumed runs as well. The optimizer's iterations cannot
+    replace it, because with gradient accumulation they count updates rather
+    than batches.
     """
 
     def __init__(self):

@@ -1,8 +1,8 @@
-"""What went wrong in the user's hands rather than in the program."""
+"""The error for problems that the user can fix."""
 
 
 class InputError(ValueError):
-    """A file, flag or directory that the user can put right.
+    """A problem with a file, flag or directory that the user can fix.
 
-    Printed as one line, without a traceback.
+    The program prints it as one line, without a traceback.
     """

@@ -1,4 +1,4 @@
-"""SavedModels that take what the user has: strings, not token ids."""
+"""SavedModels that take strings rather than token ids."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def export_functions(
 
     Args:
         path: The directory to write.
-        functions: By endpoint name, a function and its input signature. The
-            one named "serve" is also the default signature.
+        functions: A function and its input signature for each endpoint name.
+            The endpoint "serve" is also the default signature.
         resources: The models and layers that the functions use.
     """
     archive = keras.export.ExportArchive()

@@ -1,4 +1,4 @@
-"""The epochs of a run, which outlive an interruption."""
+"""The history of a run, which survives an interruption."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Curve = list[tuple[int, float]]
 
 
 def read_history(path: Path) -> dict[str, Curve]:
-    """Reads what `keras.callbacks.CSVLogger` wrote.
+    """Reads the file that `keras.callbacks.CSVLogger` wrote.
 
     Args:
         path: The file, with one row per epoch.
 
     Returns:
-        For each quantity its values, each with the number of epochs trained.
+        A list of (number of epochs trained, value) for each quantity.
 
     Raises:
         InputError: If the file is missing or damaged.
@@ -37,7 +37,7 @@ def _read(path: Path) -> dict[str, Curve]:
     epochs = {}
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            # A run cut off between log and backup trains that epoch again.
+            # A run killed between log and backup logs that epoch twice.
             epochs[int(row.pop("epoch"))] = row
     curves: dict[str, Curve] = {}
     for epoch, row in sorted(epochs.items()):

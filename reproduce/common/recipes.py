@@ -1,4 +1,4 @@
-"""The paper's recipes, as the programs' `--recipe` names them."""
+"""The paper's recipes, selected by the flag `--recipe`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from reproduce.common.errors import InputError
 
 
 def recipe_of(task: str, name: str) -> recipes.Recipe:
-    """Returns a recipe of a task.
+    """Returns the recipe of a task with this name.
 
     Raises:
-        InputError: If the task has none of that name.
+        InputError: If the task has no recipe with that name.
     """
     names = recipes.names(task)
     if name not in names:
@@ -21,9 +21,9 @@ def recipe_of(task: str, name: str) -> recipes.Recipe:
 
 
 def accumulation(recipe: recipes.Recipe) -> int:
-    """Returns how many batches make an update on one device.
+    """Returns the number of batches to accumulate per update on one device.
 
-    The paper spread over several what one does in turn.
+    The paper distributed these batches over several devices.
     """
     batch = recipe.batch
     return (batch.gradient_accumulation_steps or 1) * (batch.devices or 1)

@@ -1,4 +1,4 @@
-"""The files of a run: their names, and JSON."""
+"""Names of the files of a run, and functions that read and write JSON."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ CHECKPOINTS = "checkpoints"
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file for people to read."""
+    """Writes an indented JSON file."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
-    # Through another name: a file cut short would read as a finished run.
+    # Rename at the end: a truncated file would pass for a finished run.
     partial = path.with_suffix(".partial")
     partial.write_text(text + "\n", encoding="utf-8")
     partial.replace(path)
 
 
 def read_json(path: Path) -> Any:
-    """Reads what `write_json` wrote."""
+    """Reads a file that `write_json` wrote."""
     return json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Data sets of tensorflow-datasets that are on this machine already."""
+"""Datasets of tensorflow-datasets that are already on this machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from reproduce.common.errors import InputError
 
-# By what parts are called here, what they are called there.
+# The names of each part's split in tensorflow-datasets.
 PARTS = {
     "train": ("train",),
     "valid": ("validation", "valid"),
@@ -20,21 +20,21 @@ PARTS = {
 def open_prepared(
     name: str, directory: Path, features: Sequence[str]
 ) -> tuple[Any, dict[str, str]]:
-    """Opens a data set in the directory where it was prepared.
+    """Opens a dataset in the directory where it was prepared.
 
     Nothing is downloaded.
 
     Args:
-        name: What tensorflow-datasets calls it, `cifar10` for instance.
-        directory: Its `data_dir`.
-        features: What its examples must have.
+        name: The name in tensorflow-datasets, for example `cifar10`.
+        directory: The `data_dir` of tensorflow-datasets.
+        features: The features that the examples must have.
 
     Returns:
-        Its builder, and by part of `PARTS` the name of its split.
+        The builder, and the name of the split for each part in `PARTS`.
 
     Raises:
-        InputError: If the package or the data set is not there, or it has
-            other features.
+        InputError: If the package or the dataset is missing, or if the
+            dataset has other features.
     """
     package = _package()
     try:

@@ -1,4 +1,4 @@
-"""Random changes to training images, as the papers make them."""
+"""The random augmentations of training images in the papers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from reproduce.data.image_directory import resized
 
 # He et al. 2016 shift by at most this many pixels.
 SHIFT = 4
-# The share and the aspect ratios of the crops in the R-Drop authors' ViT code,
-# and how often it tries to find one that fits.
+# The area shares and aspect ratios of the crops in the R-Drop authors' ViT
+# code, and its number of attempts to draw a crop that fits.
 CROP_SHARES = (0.05, 1.0)
 CROP_RATIOS = (3 / 4, 4 / 3)
 CROP_TRIES = 10
@@ -20,7 +20,7 @@ def shifted_and_mirrored(
 ) -> np.ndarray:
     """Shifts images by up to 4 pixels and mirrors half of them.
 
-    The edges are filled with black. He et al. 2016 train on CIFAR so.
+    The edges are filled with black, as in the CIFAR training of He et al. 2016.
     """
     count, height, width, _ = images.shape
     edges = ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0))
@@ -40,7 +40,8 @@ def shifted_and_mirrored(
 def cropped(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Crops 5 to 100 % of each image and resizes the crop to the whole.
 
-    The authors of R-Drop train the Vision Transformer so, without mirroring.
+    The authors of R-Drop train the Vision Transformer with these crops and
+    without mirroring.
     """
     _, height, width, _ = images.shape
     found = []

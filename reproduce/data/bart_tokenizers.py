@@ -1,7 +1,7 @@
-"""Texts as BART's ids: subwords trained on the data, or a preset's byte pairs.
+"""Tokenizers for BART: subwords trained on the data, or a preset's byte pairs.
 
-BART's encoder reads `<s> text </s>`. Its decoder starts with `</s>`, is to say
-`<s>` first, then the summary, and `</s>` again.
+BART's encoder reads `<s> text </s>`. Its decoder starts with `</s>` and has to
+generate `<s>`, the summary and `</s>`.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from reproduce.decoding.beam_search import SpecialIds
 
 SUBWORDS = "subwords.model"
 BYTE_PAIRS = "tokenizer"
-# Articles tokenized at a time, which bounds the memory that takes.
+# The number of articles tokenized at a time, which bounds the memory use.
 TOKENIZED_TEXTS = 1024
 
 
 class Tokenizer(Protocol):
-    """Turns texts into ids and back, also inside an exported `tf.function`.
+    """Converts texts to ids and back, also inside an exported `tf.function`.
 
     Attributes:
         bos: The id of `<s>`.
-        special: Those of padding and of `</s>`, which is start and end.
-        vocabulary_size: How many ids there are.
-        resource: What an export has to track.
+        special: The ids of padding and of `</s>`, which is start and end.
+        vocabulary_size: The number of ids.
+        resource: The object that an export has to track.
         traced: `tokenize` as a `tf.function`, traced once.
     """
 
@@ -47,13 +47,13 @@ class Tokenizer(Protocol):
     traced: Any
 
     def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """Returns the ids of each text, none of them special, int32."""
+        """Returns the int32 ids of each text, without special ids."""
 
     def detokenize(self, ids: tf.RaggedTensor) -> tf.Tensor:
-        """Returns the text of each row, of which no id is special."""
+        """Returns the text of each row of ids without special ids."""
 
     def save(self, directory: Path) -> None:
-        """Writes what `load_tokenizer` reads."""
+        """Writes the files that `load_tokenizer` reads."""
 
 
 class SubwordTokenizer:
@@ -68,15 +68,15 @@ class SubwordTokenizer:
         self.traced = _traced(self.tokenize)
 
     def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """As `Tokenizer` says."""
+        """See `Tokenizer`."""
         return self.resource.tokenize(texts)
 
     def detokenize(self, ids: tf.RaggedTensor) -> tf.Tensor:
-        """As `Tokenizer` says."""
+        """See `Tokenizer`."""
         return self.resource.detokenize(ids)
 
     def save(self, directory: Path) -> None:
-        """As `Tokenizer` says."""
+        """See `Tokenizer`."""
         self.resource.save(directory / SUBWORDS)
 
 
@@ -85,7 +85,7 @@ class BytePairTokenizer:
 
     def __init__(self, tokenizer: keras_hub.models.BartTokenizer):
         if not tokenizer.built:
-            # Keras exports no layer that was never called.
+            # Keras does not export a layer that was never built.
             tokenizer.build(None)
         self.resource = tokenizer
         self.bos = tokenizer.start_token_id
@@ -93,33 +93,34 @@ class BytePairTokenizer:
         self.special = SpecialIds(tokenizer.pad_token_id, end, end)
         self.vocabulary_size = tokenizer.vocabulary_size()
         self._unknown = tokenizer.vocabulary.get("<unk>", self.bos)
-        # As where it serves: outside of a graph, KerasHub's tokenizer splits
-        # some texts elsewhere.
+        # Traced, as in serving: outside a graph, KerasHub's tokenizer splits
+        # some texts differently.
         self.traced = _traced(self.tokenize)
 
     def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """As `Tokenizer` says."""
+        """See `Tokenizer`."""
         ids = tf.cast(self.resource.tokenize(texts), tf.int32)
-        # Of words that are in no vocabulary of bytes: there are none in BART's.
+        # A vocabulary without all bytes gives -1 for unknown words. BART's own
+        # vocabulary has all bytes.
         ids = ids.with_flat_values(
             tf.where(ids.flat_values < 0, self._unknown, ids.flat_values)
         )
-        # A text may name them, "</s>" for instance, and does not mean them.
+        # A text may contain "</s>" literally, which is not the special token.
         special = tf.constant([self.bos, *self.special])
         wanted = tf.reduce_all(ids.flat_values[:, None] != special, axis=1)
         return tf.ragged.boolean_mask(ids, ids.with_flat_values(wanted))
 
     def detokenize(self, ids: tf.RaggedTensor) -> tf.Tensor:
-        """As `Tokenizer` says."""
-        # The first word may have a space before it; the last byte pair may
-        # end within a character, where the greatest length cut it off.
+        """See `Tokenizer`."""
+        # The first word may have a leading space. The last byte pair may end
+        # within a character if the text was cut at the maximum length.
         texts = tf.strings.strip(self.resource.detokenize(ids))
         return tf.strings.unicode_transcode(
             texts, "UTF-8", "UTF-8", errors="replace"
         )
 
     def save(self, directory: Path) -> None:
-        """As `Tokenizer` says."""
+        """See `Tokenizer`."""
         folder = directory / BYTE_PAIRS
         folder.mkdir(exist_ok=True)
         self.resource.save_assets(str(folder))
@@ -134,7 +135,7 @@ def train_tokenizer(
 
 
 def load_tokenizer(directory: Path) -> Tokenizer:
-    """Reads what `save` wrote.
+    """Reads the files that `save` wrote.
 
     Raises:
         InputError: If there is no tokenizer, or it cannot be read.
@@ -158,16 +159,16 @@ def load_tokenizer(directory: Path) -> Tokenizer:
 def encode(
     tokenizer: Tokenizer, texts: Sequence[str], longest: int
 ) -> tuple[list[np.ndarray], int]:
-    """Returns the ids of texts as batches have them, without the end.
+    """Returns the ids of texts as they are in batches, without `</s>`.
 
     Args:
         tokenizer: The tokenizer.
         texts: The texts.
-        longest: How many ids a text may have with `<s>` and `</s>`; what is
-            more is cut off at its end.
+        longest: The maximum number of ids of a text, `<s>` and `</s>`
+            included. Longer texts are cut at the end.
 
     Returns:
-        The ids, beginning with `<s>`, and how many texts were cut.
+        The ids, beginning with `<s>`, and the number of texts that were cut.
     """
     encoded, cut = [], 0
     for start in range(0, len(texts), TOKENIZED_TEXTS):
@@ -188,7 +189,7 @@ def _traced(tokenize: Callable[[tf.Tensor], tf.RaggedTensor]) -> Any:
 def begin(
     tokenizer: Tokenizer, ids: tf.RaggedTensor, longest: int
 ) -> tf.RaggedTensor:
-    """Puts `<s>` before ids and cuts what is longer, room for `</s>` left."""
+    """Prepends `<s>` to ids and cuts long texts, leaving room for `</s>`."""
     first = tf.fill([ids.nrows(), 1], tokenizer.bos)
     return tf.concat([first, ids[:, : longest - 2]], axis=1)
 
@@ -196,7 +197,7 @@ def begin(
 def source_ids(
     tokenizer: Tokenizer, texts: tf.Tensor, longest: int
 ) -> tf.Tensor:
-    """Returns the `source_ids` of texts as in batches, padded to the longest.
+    """Returns the `source_ids` of texts, padded to the longest text.
 
     For use in a `tf.function` that summarizes.
     """

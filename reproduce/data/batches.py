@@ -11,17 +11,17 @@ import numpy as np
 
 from reproduce.common.errors import InputError
 
-# A step without gradients has room for more rows.
+# Without gradients, larger batches fit into memory.
 MEASURE_BATCH_SIZE = 256
 # Sequences are padded to the first of these lengths that is long enough, so
-# that XLA compiles a few shapes only.
+# that XLA compiles only a few shapes.
 BUCKETS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
 Change = Callable[[Any, np.random.Generator], Any]
 
 
 class Rows(NamedTuple):
-    """Inputs, an array or sequences by name, and a target for each row."""
+    """Inputs (an array or a dictionary of sequences) and a target per row."""
 
     inputs: Any
     targets: np.ndarray
@@ -35,21 +35,23 @@ class Rows(NamedTuple):
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches of all rows, in order or shuffled anew in every epoch.
+    """Batches of all rows, in order or reshuffled in every epoch.
 
-    The order depends on the seed and the number of the epoch alone, so that a
-    resumed run continues with the batches that were left.
+    The order depends only on the seed and the number of the epoch, so that a
+    resumed run continues with the same batches as an uninterrupted one.
 
     Args:
         rows: The rows.
-        batch_size: The rows of a batch. The last batch may have fewer.
+        batch_size: The number of rows in a batch. The last batch may be
+            smaller.
         seed: The seed of the order. None keeps the order.
-        epoch: Returns the number of the epoch that begins.
-        change: Changes the inputs of a batch, given a generator.
+        epoch: A function that returns the number of the epoch that begins.
+        change: A function that augments the inputs of a batch, given a random
+            generator.
 
     Attributes:
-        fault: The error that reading a batch raised. TensorFlow replaces it by
-            one of its own.
+        fault: The error that reading a batch raised. TensorFlow replaces it
+            with its own error.
     """
 
     def __init__(
@@ -89,8 +91,8 @@ class Batches(keras.utils.PyDataset):
             generator = np.random.default_rng((self._seed, epoch, index))
             inputs = self._change(inputs, generator)
         if isinstance(inputs, dict):
-            # Before the first epoch Keras looks at two batches. A size that
-            # they share it takes for the size of all batches.
+            # Keras infers the batch signature from two batches before the
+            # first epoch and takes a length that they share for a fixed one.
             sampled = not self._begun and index == 1
             inputs = cut(inputs, longer=sampled)
         return inputs, targets
@@ -108,10 +110,10 @@ class Batches(keras.utils.PyDataset):
 def cut(
     inputs: dict[str, np.ndarray], longer: bool = False
 ) -> dict[str, np.ndarray]:
-    """Cuts padding off sequences, to the bucket of the longest row.
+    """Trims padding from sequences, to the bucket of the longest row.
 
     Args:
-        inputs: The arrays, among them `padding_mask`.
+        inputs: The arrays, which include `padding_mask`.
         longer: Whether to add a position instead.
     """
     if longer:

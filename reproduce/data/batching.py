@@ -1,8 +1,9 @@
-"""Batches of about as many tokens, whatever the lengths of the texts.
+"""Batches with about the same number of tokens, for texts of any length.
 
-Pairs of similar length share a bucket, and so a batch: `max_tokens` divided by
-the length to which the bucket pads is its number of pairs. All batches of a
-bucket but its last have one shape, so that XLA compiles few.
+Pairs of similar length share a bucket, from which batches are made. The number
+of pairs in a batch is `max_tokens` divided by the padded length of the bucket.
+All batches of a bucket except its last have the same shape, so that XLA
+compiles only a few shapes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from reproduce.data.planned import Chosen
 from reproduce.decoding.beam_search import SPECIAL_IDS
 from reproduce.decoding.beam_search import SpecialIds
 
-# Lengths are rounded up to these, at which matrix units run at full rate.
+# Lengths are rounded up to multiples of 8, at which matrix units are fastest.
 MULTIPLE = 8
 
 
@@ -52,7 +53,7 @@ class EncodedPairs:
 
     @property
     def lengths(self) -> np.ndarray:
-        """What a pair takes of a batch: its longer side and the end."""
+        """Returns the length of each pair: its longer side and the end."""
         return 1 + np.array(
             [max(map(len, pair)) for pair in zip(self.sources, self.targets)],
             "int64",
@@ -61,21 +62,22 @@ class EncodedPairs:
 
 @dataclass(frozen=True)
 class Batching:
-    """How pairs are put into batches.
+    """The rules that assign pairs to batches.
 
     A batch is `({"source_ids", "target_ids"}, labels)`, each int32 of shape
-    `(pairs, length)` and padded: sources end with the end, targets begin with
-    the start, and labels are the targets one step on, ending with the end.
+    `(pairs, length)` and padded. Sources end with the end id, targets begin
+    with the start id, and labels are the targets shifted by one position and
+    end with the end id.
 
     Attributes:
-        boundaries: The lengths that buckets pad to, ascending. A pair belongs
-            to the first that holds its longer side and the end.
-        max_tokens: The most positions that a side of a batch may have, padding
-            included. A pair that alone has more is a batch of its own.
-        max_pairs: The most pairs in a batch, if there is such a limit.
-        short_targets: Whether targets are padded to the longest target of
-            the bucket, not to the length of its sources: for targets that are
-            far shorter.
+        boundaries: The padded lengths of the buckets, ascending. A pair belongs
+            to the first bucket that holds its longer side and the end id.
+        max_tokens: The maximum number of positions on a side of a batch,
+            padding included. A longer pair is a batch of its own.
+        max_pairs: The maximum number of pairs in a batch. None sets no limit.
+        short_targets: Whether targets are padded to the longest target of the
+            bucket rather than to the length of its sources, which saves work
+            if targets are much shorter.
         special: The ids of padding, start and end.
     """
 
@@ -93,10 +95,10 @@ class Batching:
         max_pairs: int | None = None,
         **options: Any,
     ) -> Batching:
-        """Chooses boundaries so that every bucket gets about as many pairs.
+        """Returns rules whose buckets have about the same number of pairs.
 
-        They are multiples of eight, at most eight of them, and the last one
-        holds the longest pair.
+        There are at most eight boundaries, all multiples of eight. The last
+        bucket holds the longest pair.
 
         Args:
             pairs: The training pairs.
@@ -118,7 +120,7 @@ class Batching:
         return cls(tuple(boundaries), max_tokens, max_pairs, **options)
 
     def reaching(self, length: int) -> Batching:
-        """Returns this with another bucket, if it needs one for a length."""
+        """Returns these rules, with another bucket if the length needs it."""
         if length <= self.boundaries[-1]:
             return self
         return replace(self, boundaries=(*self.boundaries, _rounded_up(length)))
@@ -139,7 +141,7 @@ class Batching:
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
-        """How many pairs a full batch of each bucket has."""
+        """The number of pairs in a full batch of each bucket."""
         limit = self.max_pairs or self.max_tokens
         return tuple(
             min(max(self.max_tokens // boundary, 1), limit)
@@ -147,14 +149,12 @@ class Batching:
         )
 
     def fitting(self, pairs: EncodedPairs) -> tuple[EncodedPairs, int]:
-        """Returns the pairs for which there is a bucket, and how many others
-        there are.
-        """
+        """Returns the pairs that fit a bucket, and the number of the others."""
         fits = np.flatnonzero(pairs.lengths <= self.boundaries[-1])
         return pairs.at(fits), len(pairs) - len(fits)
 
     def steps_per_epoch(self, pairs: EncodedPairs) -> int:
-        """How many batches `pairs` make, in any order."""
+        """Returns the number of batches of `pairs`, in any order."""
         counts = Counter(np.searchsorted(self.boundaries, pairs.lengths))
         return sum(
             -(-counts[bucket] // size)
@@ -164,14 +164,14 @@ class Batching:
     def training_batches(
         self, pairs: EncodedPairs, seed: int, epoch: Callable[[], int]
     ) -> Batches:
-        """Batches that hold each pair once per epoch, in a new order each.
+        """Returns batches with each pair once per epoch, in a new order each.
 
         Args:
-            pairs: All of which must fit, see `fitting`.
-            seed: What, with the epoch, settles the order: of the pairs, and
-                so which of them meet, and of the batches.
-            epoch: Returns the number of the epoch that runs. A resumed run
-                goes on in the order of a run that was never interrupted.
+            pairs: The pairs, all of which must fit; see `fitting`.
+            seed: The seed that, with the epoch, determines the order of pairs
+                and of batches.
+            epoch: A function that returns the number of the current epoch. A
+                resumed run continues in the order of an uninterrupted run.
         """
         buckets = self._buckets(pairs)
 
@@ -180,15 +180,15 @@ class Batching:
             batches = self._chosen(
                 [generator.permutation(len(rows[1])) for rows in buckets]
             )
-            # Else the short sentences, and the batches that are not full,
-            # would all come together.
+            # Without this permutation, batches of short sentences and batches
+            # that are not full would be adjacent.
             return [batches[i] for i in generator.permutation(len(batches))]
 
         return Batches(buckets, plan, epoch)
 
     def evaluation_batches(self, pairs: EncodedPairs) -> Batches:
-        """Batches that are always the same: short pairs first, each bucket in
-        the order of `pairs`.
+        """Returns batches in a fixed order: buckets by length, and each bucket
+        in the order of `pairs`.
         """
         buckets = self._buckets(pairs)
         orders = [np.arange(len(labels)) for _, labels in buckets]
@@ -234,7 +234,7 @@ def _rows(
     target_length: int,
     special: SpecialIds,
 ) -> Rows:
-    """Pads to one length each, once for all epochs."""
+    """Pads sources and targets to one length each, once for all epochs."""
     pad, start, end = special
     sources, targets, labels = (
         np.full((len(pairs), length), pad, "int32")

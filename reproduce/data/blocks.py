@@ -1,8 +1,8 @@
-"""Blocks of a stream: what the model sees at once, and what it predicts.
+"""Blocks of a token stream: inputs of the model and the labels to predict.
 
-At each place the label is a token of the stream and the input is the one
-before it; before the first there is `EOS`, as if a line had just ended. Every
-token of the stream is the label of one place, and of one only.
+At each position, the label is a token of the stream and the input is the token
+before it. The input at the first position is `EOS`, as if a line had just
+ended. Every token of the stream is the label of exactly one position.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from reproduce.data.special_ids import PAD
 
 
 class Blocks(NamedTuple):
-    """Blocks of one length, those that are shorter padded with `PAD`.
+    """Blocks of equal length, padded with `PAD`.
 
     Attributes:
-        inputs: `(blocks, size)`.
-        labels: `(blocks, size)`. `PAD` also where an input is only there for
-            others to look at.
+        inputs: The inputs, `(blocks, size)`.
+        labels: The labels, `(blocks, size)`. They are `PAD` where an input is
+            only context.
     """
 
     inputs: np.ndarray
@@ -34,11 +34,11 @@ class Blocks(NamedTuple):
 
 
 def training_blocks(ids: np.ndarray, size: int) -> Blocks:
-    """Cuts a stream into contiguous blocks, the last one padded.
+    """Splits a stream into contiguous blocks. The last one is padded.
 
     Args:
         ids: The stream, `(tokens,)`.
-        size: How many tokens a block has.
+        size: The number of tokens in a block.
     """
     rows = -(-len(ids) // size)
     padding = (0, rows * size - len(ids))
@@ -50,16 +50,16 @@ def training_blocks(ids: np.ndarray, size: int) -> Blocks:
 
 
 def scoring_blocks(ids: np.ndarray, size: int, context: int) -> Blocks:
-    """Cuts a stream so that each block begins with tokens of the one before.
+    """Splits a stream so that each block begins with its previous tokens.
 
     Args:
         ids: The stream, `(tokens,)`.
-        size: How many tokens a block has at most, context included.
-        context: How many of them are there to be looked at, and not labels;
-            fewer at the beginning of the stream.
+        size: The maximum number of tokens in a block, context included.
+        context: The number of these tokens that are context and not labels. The
+            first blocks have less.
 
     Raises:
-        ValueError: If nothing is left to be predicted.
+        ValueError: If blocks of this size leave no token to predict.
     """
     if not 0 <= context < size:
         raise ValueError(
@@ -81,14 +81,14 @@ def scoring_blocks(ids: np.ndarray, size: int, context: int) -> Blocks:
 def training_batches(
     blocks: Blocks, batch_size: int, seed: int, epoch: Callable[[], int]
 ) -> Batches:
-    """Batches that hold each block once per epoch, in a new order each.
+    """Returns batches with each block once per epoch, in a new order each.
 
     Args:
-        blocks: What `training_blocks` returned.
-        batch_size: How many make a batch.
-        seed: What, with the epoch, settles the order.
-        epoch: Returns the number of the epoch that runs. A resumed run goes
-            on in the order of one that was never interrupted.
+        blocks: The blocks of `training_blocks`.
+        batch_size: The number of blocks in a batch.
+        seed: The seed that, with the epoch, determines the order.
+        epoch: A function that returns the number of the current epoch. A
+            resumed run continues in the order of an uninterrupted run.
     """
 
     def plan(number):
@@ -100,5 +100,5 @@ def training_batches(
 
 
 def steps_per_epoch(blocks: Blocks, batch_size: int) -> int:
-    """How many batches blocks make."""
+    """Returns the number of batches of these blocks."""
     return -(-len(blocks) // batch_size)

@@ -18,7 +18,7 @@ AGAIN = "Unpack the published archive again."
 
 
 class Layout(NamedTuple):
-    """The files of a data set, as Python pickles and as binary files."""
+    """The names of a dataset's files, as Python pickles and as binary files."""
 
     name: str
     train: tuple[str, ...]
@@ -26,12 +26,12 @@ class Layout(NamedTuple):
     # The key of the labels, and the pickle of the class names and their key.
     label: str
     names: tuple[str, str]
-    # The file of the class names, and the label bytes before an image, of
-    # which the last is the one that counts.
+    # The file of the class names, and the number of label bytes before an
+    # image, of which only the last one is used.
     binary_names: str
     label_bytes: int
     num_classes: int
-    # What the published archives unpack to.
+    # The folders in the published archives.
     folders: tuple[str, str]
 
 
@@ -62,10 +62,10 @@ LAYOUTS = {
 
 
 def find_cifar(directory: Path) -> tuple[str, Path] | None:
-    """Returns which data set a directory has, and where, or None."""
+    """Returns the name and the folder of the dataset, or None."""
     for kind, layout in LAYOUTS.items():
         for folder in (directory, *(directory / x for x in layout.folders)):
-            # A folder of images may have directories of the same names.
+            # A folder of images may contain directories of the same names.
             if any(
                 (folder / f"{layout.train[0]}{suffix}").is_file()
                 for suffix in ("", ".bin")
@@ -77,13 +77,13 @@ def find_cifar(directory: Path) -> tuple[str, Path] | None:
 def load_cifar(
     kind: str, directory: Path
 ) -> tuple[str, tuple[str, ...], Part, Part]:
-    """Reads the files as they are published, unpacked.
+    """Reads the unpacked files of the published archives.
 
     Returns:
-        The name, the class names, the training and the test part.
+        The name, the class names, the training part and the test part.
 
     Raises:
-        InputError: If a file is missing, cut short or broken.
+        InputError: If a file is missing, truncated or corrupt.
     """
     layout = LAYOUTS[kind]
     found = find_cifar(directory)
@@ -156,7 +156,7 @@ def _part(layout: Layout, path: Path, rows: np.ndarray, labels: list) -> Part:
             f"{labels[wrong[0]]!r} of image {wrong[0]} (counted from 0), one "
             f"of {len(wrong)} such. Check that this is {layout.name}."
         )
-    # A row has all of red, then all of green, then all of blue.
+    # A row holds the red channel, then green, then blue.
     images = rows.reshape(-1, CHANNELS, SIDE, SIDE).transpose(0, 2, 3, 1)
     return Part(np.ascontiguousarray(images), np.array(labels, "int32"))
 
@@ -185,7 +185,7 @@ def _dict_of(path: Path) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    # Python 2 wrote bytes.
+    # Python 2 pickled strings as bytes.
     is_bytes = isinstance(value, bytes)
     return value.decode("utf-8", "replace") if is_bytes else str(value)
 
@@ -193,17 +193,17 @@ def _text(value: Any) -> str:
 def load_arrays(path: Path) -> Any:
     """Reads a pickle of arrays, lists, dicts, text and numbers.
 
-    A pickle names functions to call. Only those that NumPy's arrays need are
-    admitted. All others are refused before they are imported.
+    A pickle names functions to call. Only the functions that NumPy arrays need
+    are allowed. All others are refused before they are imported.
 
     Raises:
-        InputError: If it is no such pickle, or is cut short.
+        InputError: If the file is not such a pickle, or is truncated.
     """
     try:
         with path.open("rb") as file:
             content = _ArrayUnpickler(file, encoding="bytes").load()
             rest = len(file.read())
-    # A broken pickle can raise anything.
+    # A corrupt pickle can raise any exception.
     except Exception as error:
         raise InputError(
             f"{path}: expected a whole pickle of arrays, got one that is cut "
@@ -219,13 +219,13 @@ def load_arrays(path: Path) -> Any:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    # Python 3 writes this call where protocol 2 has no bytes.
+    # Protocol 2 has no bytes: Python 3 writes a call of codecs.encode instead.
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"the encoding {encoding}")
     return text.encode("latin1")
 
 
-# NumPy's own functions, whichever module its version keeps them in.
+# NumPy's functions, under all module names that its versions use.
 _ADMITTED = {
     "numpy.ndarray": np.ndarray,
     "numpy.dtype": np.dtype,

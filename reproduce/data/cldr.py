@@ -1,19 +1,19 @@
-"""Parallel text that needs no download: what the CLDR says in two languages.
+"""Parallel text without a download: phrases of the CLDR in two languages.
 
-The Unicode CLDR, carried by Babel, says how each language writes quantities,
-rates, amounts of money, dates, intervals, times of day, lists and the names of
-things. A pair is one such phrase in both languages:
+The Unicode CLDR, which Babel carries, defines how each language writes
+quantities, rates, amounts of money, dates, intervals, times of day, lists and
+names. A pair is one such phrase in both languages:
 
     3.5 kilometers per hour           3,5 Kilometer pro Stunde
     Monday, May 3, 2021               Montag, 3. Mai 2021
     Ghana, Peru, or Norway            Ghana, Peru oder Norwegen
 
-Combinations are held out, not words. Nobody can translate "Tuvalu" unseen, so
-names by themselves are in the training part only, and every name, unit and
-format of a validation or test phrase occurs in training. What was never seen
-is this number with this unit, this date in any format, this language of this
-territory, these names in one list: in each case the combination is in one part
-only, whatever its wording.
+Combinations are held out, not words. Nobody can translate "Tuvalu" without
+having seen it, so single names are in the training part only, and every name,
+unit and format of a validation or test phrase also occurs in training. A test
+phrase combines them in a new way: a number with a unit, a date in some format,
+a language with a territory, several names in a list. Each combination is in
+one part only, however it is worded.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ from reproduce.data.phrases import Render
 from reproduce.data.phrases import drafts
 from reproduce.data.translation_corpus import Corpus
 
-# Out of ten combinations: seven for training, one for validation, two for test.
+# Seven tenths of the combinations are for training, one for validation, and
+# the other two for the test.
 TRAIN_TENTHS, VALID_TENTHS = 7, 1
-# A language with fewer territories named has next to nothing else either.
+# A language that names fewer territories lacks most other names as well.
 NAMED_TERRITORIES = 200
 
 
@@ -44,12 +45,12 @@ class Phrase:
     """A phrase in both languages.
 
     Attributes:
-        source: It in the source language.
-        target: It in the target language.
-        kind: What it is, such as "rate".
-        combination: What it says, in whatever format. Phrases that share it
-            are in the same part of the corpus.
-        words: What must be known from training to translate it.
+        source: The wording in the source language.
+        target: The wording in the target language.
+        kind: The kind of phrase, such as "rate".
+        combination: The meaning, independent of the format. Phrases with the
+            same combination are in the same part of the corpus.
+        words: The words and formats that training must show.
     """
 
     source: str
@@ -66,22 +67,22 @@ def load_cldr(
     valid_pairs: int = 300,
     test_pairs: int = 500,
 ) -> Corpus:
-    """Makes a corpus of CLDR phrases, at most so many pairs in each part.
+    """Returns a corpus of CLDR phrases.
 
-    The split depends on nothing but the phrases themselves: the same release of
-    Babel always gives the same three parts, in the same order, and fewer pairs
-    of training are the first ones of more.
+    The split depends only on the phrases themselves: the same release of Babel
+    always gives the same three parts, in the same order. A smaller training
+    part is a prefix of a larger one.
 
     Args:
         target: The language to translate into, as Babel names it: "de",
             "pt_BR". `languages()` lists those without a territory.
         source: The language to translate from.
-        train_pairs: The most training pairs.
-        valid_pairs: The most validation pairs.
-        test_pairs: The most test pairs.
+        train_pairs: The maximum number of training pairs.
+        valid_pairs: The maximum number of validation pairs.
+        test_pairs: The maximum number of test pairs.
 
     Raises:
-        InputError: If a language is unknown, or CLDR says little in it.
+        InputError: If a language is unknown, or has too few phrases.
     """
     limits = {"train": train_pairs, "valid": valid_pairs, "test": test_pairs}
     for part, limit in limits.items():
@@ -110,7 +111,7 @@ def load_cldr(
 
 
 def languages() -> tuple[str, ...]:
-    """The languages in which the CLDR says enough for a corpus."""
+    """Returns the languages with enough phrases for a corpus."""
     return tuple(
         code
         for code in sorted(localedata.locale_identifiers())
@@ -121,9 +122,9 @@ def languages() -> tuple[str, ...]:
 def phrases(target: str = "de", source: str = "en") -> list[Phrase]:
     """Returns all phrases from which a corpus is drawn.
 
-    No two have the same source: where one wording stands for several things
-    that the target language tells apart, it has no right answer and is left
-    out. So are phrases that are the same in both languages.
+    All sources are distinct. A wording with several meanings that the target
+    language distinguishes is left out, because it has no unique translation.
+    Phrases that are equal in both languages are left out as well.
     """
     source_locale, target_locale = _locale(source), _locale(target)
     if source_locale.language == target_locale.language:
@@ -136,7 +137,7 @@ def phrases(target: str = "de", source: str = "en") -> list[Phrase]:
         theirs = _rendered(render, target_locale)
         if ours and theirs and ours.casefold() != theirs.casefold():
             phrase = Phrase(ours, theirs, kind, combination, frozenset(words))
-            # One wording may stand for two combinations: the first is kept.
+            # One wording may express two combinations. The first is kept.
             found[ours].setdefault(theirs, phrase)
     return [
         next(iter(wordings.values()))
@@ -171,8 +172,8 @@ def _rendered(render: Render, locale: babel.Locale) -> str:
     except (LookupError, UnknownUnitError):
         # The CLDR lacks a name or a format in this language.
         return ""
-    # Plain spaces: CLDR's thin and unbreakable ones are typography, which
-    # nobody types and no score should hang on.
+    # CLDR's thin and no-break spaces are typography, which should not affect
+    # scores.
     return " ".join(text.split())
 
 
@@ -197,5 +198,5 @@ def _order(phrase: Phrase) -> str:
 
 
 def _digest(text: str) -> str:
-    # Not hash(): Python salts it anew in each process.
+    # Python's hash() is salted differently in each process.
     return hashlib.sha256(text.encode("utf-8")).hexdigest()

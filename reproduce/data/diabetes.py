@@ -1,6 +1,7 @@
-"""scikit-learn's diabetes: ten measurements of a patient, and a score.
+"""scikit-learn's diabetes data: ten measurements of a patient, and a score.
 
-All values are scaled by mean and standard deviation of the training part.
+All values are standardized by the mean and the standard deviation of the
+training part.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Diabetes:
 
     Attributes:
         moments: Mean and standard deviation of the measurements, by column.
-        target_moments: Those of the scores.
+        target_moments: Mean and standard deviation of the scores.
         input_names: The names of the measurements.
     """
 
@@ -35,7 +36,7 @@ class Diabetes:
     input_names: tuple[str, ...]
 
     def facts(self) -> dict[str, str | int]:
-        """Returns the name and the sizes of the data set, to be shown."""
+        """Returns the name and the sizes of the dataset."""
         return {
             "name": self.name,
             "inputs": len(self.input_names),
@@ -47,9 +48,9 @@ class Diabetes:
 
 def load_diabetes() -> Diabetes:
     """Returns the data, always split in the same way."""
-    # scikit-learn would scale by the moments of all rows.
+    # scikit-learn's own scaling uses the moments of all rows.
     found = sklearn.datasets.load_diabetes(scaled=False)
-    # NumPy promises to keep the numbers of the legacy generator only.
+    # Only NumPy's legacy generator is guaranteed never to change.
     order = np.random.RandomState(0).permutation(len(found.target))
     valid, test, train = np.split(order, [VALID_ROWS, VALID_ROWS + TEST_ROWS])
     moments, target_moments = (

@@ -1,15 +1,14 @@
 """Docstrings to summarize: their bodies are articles, their first lines
 summaries.
 
-Those of the standard library, NumPy, Keras and TensorFlow, as they are
-installed. The sources are parsed and never imported, so that reading them runs
-nothing. An article is the name of a function or class, in words, the names of
-the parameters, and what its docstring says after the summary line:
+The docstrings are those of the installed standard library, NumPy, Keras and
+TensorFlow. Their sources are parsed and never imported, so that reading them
+executes no code. An article is the name of a function or class, in words, the
+names of its parameters, and the docstring after the summary line:
 
     "nan max (a, axis, out): Parameters ---------- a : array_like Array ..."
 
-What pairs there are depends on the versions of Python and of the three
-packages, and on nothing else of the machine.
+The pairs depend only on the versions of Python and of the three packages.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ from reproduce.data.parallel_text import ParallelText
 from reproduce.data.summarization_corpus import Corpus
 
 PACKAGES = ("numpy", "keras", "tensorflow")
-# Whole folders that some distributions ship apart, that hold copies of what
-# is read elsewhere, or that machines wrote.
+# Folders that some distributions ship separately, that hold copies of other
+# folders, or that hold generated code.
 LEFT_OUT = {
     "python": (
         *("__pycache__", "site-packages", "dist-packages", "test", "tests"),
@@ -45,29 +44,30 @@ LEFT_OUT = {
         *("include", "_api", "tsl", "dtensor", "autograph", "profiler"),
     ),
 }
-# A docstring that goes on after an empty line, or something that looks so.
+# Matches docstrings that continue after an empty line, with false positives.
 PARAGRAPHS = re.compile(rb'"""[^"]+\n[ \t]*\r?\n')
-# How many parts of a path name a package: `numpy/linalg`, `keras/src/layers`.
+# The number of path parts that name a package: `numpy/linalg`,
+# `keras/src/layers`.
 DEPTHS = {"python": 1, "numpy": 1, "keras": 2, "tensorflow": 2}
 SUMMARY_WORDS = (3, 24)
 BODY_WORDS = 8
-# A pair keeps so many words of its body; more would be cut by the model.
+# A pair keeps this many words of its body; the model would cut the rest.
 ARTICLE_WORDS = 80
-# Packages with more pairs are for training whatever their hash.
+# Packages with more pairs are always in the training part.
 LARGEST_HELD_OUT = 150
-# So many words in a row are in one part alone.
+# No run of this many words is in more than one part.
 SHARED_WORDS = 12
 
 
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
-# Where words meet within a name: `get_HTMLParser`, `getHTMLParser`.
+# The boundaries of words in a name: `get_HTMLParser`, `getHTMLParser`.
 WORD_ENDS = re.compile(r"_+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 class Docstring(NamedTuple):
-    """An article, its summary, and the package that both are from."""
+    """An article, its summary, and their package."""
 
     package: str
     article: str
@@ -79,18 +79,17 @@ def load_docstrings(
 ) -> Corpus:
     """Returns the docstrings of the installed packages as a corpus.
 
-    Whole packages are for validation, for the test or for training: which,
-    hashes of their names settle. No summary and no body is there twice. Nor is
-    there a run of twelve words that a validation or test pair shares with a
-    training pair.
+    Each package is in one part only, chosen by a hash of its name. Summaries
+    and bodies are unique, and no validation or test pair shares a run of twelve
+    words with a training pair.
 
     Args:
-        train_pairs: How many training pairs to use, chosen by their hashes.
-        valid_pairs: How many validation pairs.
-        test_pairs: How many test pairs.
+        train_pairs: The number of training pairs, chosen by their hashes.
+        valid_pairs: The number of validation pairs.
+        test_pairs: The number of test pairs.
 
     Raises:
-        InputError: If there are not as many docstrings.
+        InputError: If there are too few docstrings.
     """
     packages: dict[str, list[Docstring]] = {}
     for docstring in _distinct(read_docstrings()):
@@ -101,12 +100,13 @@ def load_docstrings(
         found = packages[package]
         short = [
             part
-            # Twice as many, since some share words with training pairs.
+            # Twice as many, because those that share words with training
+            # pairs are removed later.
             for part, wanted in held_out.items()
             if len(parts[part]) < 2 * wanted
         ]
         if short and len(found) <= LARGEST_HELD_OUT:
-            # By turns, so that both get packages of every kind.
+            # Alternate, so that both parts get packages of every kind.
             part = min(short, key=lambda part: len(parts[part]))
             parts[part] += found
         else:
@@ -123,15 +123,15 @@ def load_docstrings(
 
 
 def read_docstrings() -> Iterator[Docstring]:
-    """Reads all that have a summary line and a body, package by package.
+    """Yields the docstrings with a summary and a body, package by package.
 
-    Duplicates are among them.
+    Duplicates are included.
     """
     for root_name, root in _roots().items():
         for path in _modules(root, frozenset(LEFT_OUT[root_name])):
             parts = path.relative_to(root).with_suffix("").parts
-            # A module of no folder is a package of its own in the standard
-            # library, and belongs to the package elsewhere.
+            # A top-level module is a package of its own in the standard
+            # library, but belongs to the root package elsewhere.
             folders = parts if root_name == "python" else parts[:-1]
             package = ".".join((root_name, *folders[: DEPTHS[root_name]]))
             for article, summary in _docstrings_of(path):
@@ -140,7 +140,7 @@ def read_docstrings() -> Iterator[Docstring]:
 
 def _modules(root: Path, left_out: frozenset[str]) -> Iterator[Path]:
     for folder, folders, files in os.walk(root):
-        # In place, which keeps the walk out of what was taken away.
+        # Changed in place, so that os.walk skips the folders left out.
         folders[:] = sorted(set(folders) - left_out)
         for name in sorted(files):
             if name.endswith(".py") and not (
@@ -165,17 +165,17 @@ def _roots() -> dict[str, Path]:
 
 def _docstrings_of(path: Path) -> Iterator[tuple[str, str]]:
     content = path.read_bytes()
-    # Parsing takes long, and most files have no docstring of two paragraphs.
+    # Parsing is slow, and most files have no docstring of two paragraphs.
     if not PARAGRAPHS.search(content):
         return
     try:
         tree = ast.parse(content)
     except (SyntaxError, ValueError):
-        # Templates, and files for other versions of Python.
+        # Some files are templates or need other versions of Python.
         return
     for node in _definitions(tree):
         summary, _, body = (ast.get_docstring(node) or "").partition("\n\n")
-        # Some summaries are several lines long.
+        # Some summaries span several lines.
         summary, body = " ".join(summary.split()), body.split()
         least, most = SUMMARY_WORDS
         if (
@@ -191,7 +191,7 @@ def _docstrings_of(path: Path) -> Iterator[tuple[str, str]]:
 
 def _definitions(tree: ast.AST) -> Iterator[Definition]:
     for node in ast.iter_child_nodes(tree):
-        # Not `ast.walk`, which goes through every expression.
+        # `ast.walk` would also visit every expression.
         if isinstance(node, (ast.stmt, ast.ExceptHandler)):
             if isinstance(node, Definition):
                 yield node
@@ -216,7 +216,7 @@ def _title(node: Definition) -> str:
 
 
 def _distinct(docstrings: Iterator[Docstring]) -> Iterator[Docstring]:
-    """Leaves out every docstring whose summary or body was there before."""
+    """Yields the docstrings whose summary and body are both new."""
     known: Counter[str] = Counter()
     for docstring in docstrings:
         _, _, body = docstring.article.partition(": ")

@@ -6,8 +6,8 @@ test files, whose labels are not public. MRPC is also read as Microsoft
 publishes it: `msr_paraphrase_train.txt`, with GLUE's `dev_ids.tsv` for the
 validation part.
 
-Lines that the published files are known to have broken are skipped and
-counted. All other faults are refused with file and line.
+Malformed lines that the published files are known to have are skipped and
+counted. All other faults are errors that name file and line.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from reproduce.data.texts import Part
 
 MICROSOFT_TRAIN = "msr_paraphrase_train.txt"
 MICROSOFT_TEST = "msr_paraphrase_test.txt"
-# The name of the same file in GLUE's script and in its address.
+# The names of the same file in GLUE's script and in its URL.
 DEV_IDS = ("dev_ids.tsv", "mrpc_dev_ids.tsv")
-# The names of predictions on GLUE's server, where it has several parts.
+# The names that GLUE's server uses for predictions of several test parts.
 SERVER = {"matched": "MNLI-m", "mismatched": "MNLI-mm"}
 
 
@@ -52,8 +52,8 @@ def load_glue(name: str, directory: Path) -> GlueDataset:
         directory: The directory of the task's files, or its parent.
 
     Raises:
-        InputError: If there is no such task, or a file is missing, empty or
-            broken. The message names file and line.
+        InputError: If the task is unknown, or a file is missing, empty or
+            malformed. The message names file and line.
     """
     if name not in GLUE_TASKS:
         raise InputError(
@@ -68,7 +68,7 @@ def load_glue(name: str, directory: Path) -> GlueDataset:
             f"{task.folder}."
         )
     test_files = task.files("test")
-    # GLUE's script leaves Microsoft's files beside those it makes.
+    # GLUE's script leaves Microsoft's files next to those it writes.
     if (
         name == "mrpc"
         and (directory / MICROSOFT_TRAIN).is_file()
@@ -122,7 +122,7 @@ def load_glue(name: str, directory: Path) -> GlueDataset:
 def write_predictions(
     task: GlueTask, part: str, outputs: np.ndarray, directory: Path
 ) -> None:
-    """Writes predictions as GLUE's server takes them.
+    """Writes predictions in the format of GLUE's server.
 
     Args:
         task: The task.
@@ -200,7 +200,7 @@ def _label(task: GlueTask, row: Row) -> str | float:
         score = float(row.label or "")
     except ValueError:
         score = float("nan")
-    # Not `score < low`, which is false for NaN.
+    # This form also refuses NaN, for which `score < low` is false.
     if not low <= score <= high:
         raise InputError(
             f"{row.where}: expected a score from {low:g} to {high:g}, got "

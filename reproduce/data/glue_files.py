@@ -1,4 +1,4 @@
-"""The lines of GLUE's files, and a report of those that are skipped."""
+"""A reader of GLUE's files, and a report of skipped lines."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from reproduce.data.glue_tasks import Columns
 from reproduce.data.glue_tasks import GlueTask
 from reproduce.data.texts import read_text
 
-# A report names this many skipped lines.
+# The number of skipped lines that a report names.
 NAMED = 5
 
 
 @dataclass
 class Report:
-    """The lines that were skipped, counted by reason, and the first of them."""
+    """The number of skipped lines by reason, and the first of them."""
 
     counts: Counter[str] = field(default_factory=Counter)
     first: list[str] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Report:
 
 
 class Row(NamedTuple):
-    """A line of a file, and where it stands."""
+    """The cells of a line, and its file and line number."""
 
     where: str
     ids: tuple[str, ...]
@@ -65,10 +65,10 @@ def read_rows(
         task: The task.
         path: The file.
         columns: Its columns.
-        report: Where to count skipped lines.
+        report: The report that counts skipped lines.
 
     Raises:
-        InputError: If the file or a line is broken.
+        InputError: If the file or a line is malformed.
     """
     lines = read_lines(path)
     header, width, start = [], columns.width, 0
@@ -88,7 +88,7 @@ def read_rows(
     for number, line in enumerate(lines[start:], start=start + 1):
         where = f"{path}:{number}"
         cells = [cell.strip() for cell in line.split("\t")]
-        # A prediction is due for every line of a test file.
+        # Test files keep such lines: GLUE wants a prediction for each.
         if len(cells) < width and task.broken and columns.label is not None:
             report.skip(where, "short line")
             continue
@@ -122,8 +122,8 @@ def read_rows(
 
 
 def read_lines(path: Path) -> list[str]:
-    """Reads the lines of a file, of which there is at least one."""
-    # Not `splitlines`, which also splits at characters inside sentences.
+    """Returns the lines of a file that is not empty."""
+    # `splitlines` would also split at characters inside sentences.
     lines = read_text(path).split("\n")
     if lines[-1] == "":
         lines.pop()

@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 
 class Columns(NamedTuple):
-    """The columns of a file, by name, or by place in a file without header.
+    """The columns of a file, by name, or by index in a file without a header.
 
     Attributes:
         first: The first sentence.
         second: The second sentence, None if there is only one.
         label: The label, None in test files.
         ids: The columns that together identify a line.
-        width: The number of columns of a file without header.
+        width: The number of columns of a file without a header.
     """
 
     first: str | int
@@ -31,18 +31,20 @@ class GlueTask:
 
     Attributes:
         name: The name on the command line, as in the names of the recipes.
-        folder: The folder that GLUE keeps it in.
+        folder: GLUE's folder of the task.
         columns: The columns of the files with labels.
-        test_columns: Those of test files, None for the same without label.
-        labels: The classes by their names in the files, by class index; empty
-            for regression. The second of two is the positive one.
+        test_columns: The columns of test files. None for the same columns
+            without label.
+        labels: The class names by their labels in the files, in the order of
+            class indices; empty for regression. The second of two classes is
+            the positive one.
         range: The lowest and the highest score; None for classification.
-        no_label: What stands for a missing label. Such lines are skipped.
+        no_label: The mark of a missing label. Such lines are skipped.
         broken: Whether the published files have lines with too few columns,
             which are skipped, and empty sentences, which are kept.
         metrics: The metrics of GLUE.
-        headline: The one that the paper reports.
-        parts: The endings of the names of validation and test files.
+        headline: The metric that the paper reports.
+        parts: The suffixes in the names of validation and test files.
     """
 
     name: str
@@ -94,7 +96,7 @@ GLUE_TASKS: dict[str, GlueTask] = {
             "MNLI",
             Columns("sentence1", "sentence2", "gold_label"),
             _same("entailment", "neutral", "contradiction"),
-            # The annotators did not agree.
+            # The label of examples on which annotators did not agree.
             no_label="-",
             parts=("matched", "mismatched"),
         ),
@@ -143,7 +145,7 @@ GLUE_TASKS: dict[str, GlueTask] = {
         GlueTask(
             "cola",
             "CoLA",
-            # Source, label, the author's mark and sentence.
+            # The columns: source, label, the author's mark, sentence.
             Columns(3, label=1, ids=(), width=4),
             {"0": "unacceptable", "1": "acceptable"},
             Columns("sentence"),

@@ -1,4 +1,4 @@
-"""Images in a directory, in any of the formats that are read."""
+"""Images in a directory, in any supported format."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from reproduce.data.images import Part
 from reproduce.data.images import split
 
 FORMATS = ("auto", *LAYOUTS, "folder", "tfrecord", "tfds")
-# The share that is held out where the data have no part of their own.
+# The share held out from training data without a validation or test part.
 HELD_OUT = 0.1
 
 
@@ -46,11 +46,11 @@ def load_directory(
         side: The side of the squares to resize images to. It applies to
             folders, TFRecords and tensorflow-datasets.
         train_images: The size of the training part, None for all images.
-        tfds: The name of the data set in tensorflow-datasets.
+        tfds: The name of the dataset in tensorflow-datasets.
 
     Raises:
-        InputError: If the directory has nothing of that format, or something
-            in it is broken.
+        InputError: If the directory has no data of that format, or the data
+            are corrupt.
     """
     if not directory.is_dir():
         raise InputError(
@@ -87,21 +87,21 @@ def load_directory(
 def load_tfds(
     name: str, directory: Path, side: int | None
 ) -> tuple[dict[str, Part], tuple[str, ...]]:
-    """Reads a prepared data set of tensorflow-datasets into memory.
+    """Reads a prepared dataset of tensorflow-datasets into memory.
 
     Nothing is downloaded.
 
     Args:
-        name: Its name, for example `cifar10`.
-        directory: Its `data_dir`.
-        side: The side of the squares to resize images to. None leaves them
-            as they are, and needs them to have one size.
+        name: The name in tensorflow-datasets, for example `cifar10`.
+        directory: The `data_dir` of tensorflow-datasets.
+        side: The side of the squares to resize images to. None keeps their
+            size, which must then be the same for all.
 
     Returns:
         The parts, and the class names.
 
     Raises:
-        InputError: If the package or the data set is missing, or its features
+        InputError: If the package or the dataset is missing, or its features
             are not an image and a label.
     """
     builder, splits = open_prepared(name, directory, ("image", "label"))
@@ -143,8 +143,8 @@ def _read_split(examples: Iterable[dict], side: int | None, where: str) -> Part:
 
 
 def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Returns an image of another size, bilinear and antialiased."""
-    # Channel by channel, because Pillow knows images of 1, 3 and 4 only.
+    """Returns a resized image, bilinear and antialiased."""
+    # Channel by channel, because Pillow supports only 1, 3 and 4 channels.
     channels = [
         Image.fromarray(channel).resize(
             (width, height), Image.Resampling.BILINEAR

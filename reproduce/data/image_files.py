@@ -1,8 +1,8 @@
-"""PNG and JPEG files, decoded by Pillow one by one.
+"""PNG and JPEG files, decoded one by one with Pillow.
 
-`keras.utils.image_dataset_from_directory` decodes an image of any size before
-anything can look at it, does not name the file that it fails on, and needs
-TensorFlow or grain. Pillow reads the size from the header first.
+`keras.utils.image_dataset_from_directory` decodes images of any size without a
+check, does not name the file that it fails on, and needs TensorFlow or grain.
+Pillow reads the size from the header first.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from reproduce.common.errors import InputError
 CHANNELS = 3
 # The first bytes of a file, by format.
 MAGIC = {"PNG": b"\x89PNG\r\n\x1a\n", "JPEG": b"\xff\xd8\xff"}
-# An image of more pixels is refused before it is decoded.
+# Images with more pixels are refused before they are decoded.
 MAX_PIXELS = 8192 * 8192
-# Decoded images are kept in memory up to this size, and decoded again
-# whenever they are needed beyond it.
+# Decoded images are kept in memory if they take no more than this. Otherwise
+# they are decoded whenever they are needed.
 KEPT_BYTES = 2 << 30
-# An error message names this many broken images.
+# The number of corrupt images that an error message names.
 NAMED = 5
 
 
@@ -35,8 +35,8 @@ class Encoded:
     """An encoded image.
 
     Attributes:
-        name: The name to show in messages.
-        open: Opens the file.
+        name: The name in messages.
+        open: A function that opens the file.
     """
 
     name: str
@@ -56,7 +56,7 @@ class EncodedImages:
 
     def __getitem__(self, indices: np.ndarray) -> np.ndarray:
         side = self.shape[1]
-        # Pillow releases Python's lock while it decodes.
+        # Pillow releases the GIL while it decodes.
         with ThreadPoolExecutor() as pool:
             chosen = [self._sources[index] for index in indices]
             return np.stack(list(pool.map(lambda x: decode(x, side), chosen)))
@@ -70,18 +70,19 @@ class EncodedImages:
 def images_of(
     sources: Sequence[Encoded], side: int | None
 ) -> np.ndarray | EncodedImages:
-    """Decodes images, all of them if they fit into memory.
+    """Returns images, decoded in advance if they fit into memory.
 
     If they do not fit, only the header of every image is checked here. An
-    image that is broken behind its header raises when it is used.
+    image that is corrupt after its header raises an error when it is used.
 
     Args:
         sources: The images.
-        side: The side of the squares to resize to. None leaves the images as
-            they are, and needs them to have one size.
+        side: The side of the squares to resize to. None keeps the size of the
+            images, which must then be the same for all.
 
     Raises:
-        InputError: If any image is broken. The message counts and names them.
+        InputError: If any image is corrupt. The message counts and names
+            the corrupt images.
     """
     keep = side is None or len(sources) * side * side * CHANNELS <= KEPT_BYTES
     images, faults = [], []
@@ -116,15 +117,16 @@ def images_of(
 def decode(
     source: Encoded, side: int | None, pixels: bool = True
 ) -> np.ndarray | None:
-    """Returns an image of three channels.
+    """Returns a decoded image with three channels.
 
     Args:
         source: The image.
-        side: The side of the square to resize it to, None for its own size.
-        pixels: Whether to decode it. If not, only its header is checked.
+        side: The side of the square to resize it to. None keeps its size.
+        pixels: Whether to decode the pixels rather than only the header.
 
     Raises:
-        InputError: If it is not a whole PNG or JPEG, or has too many pixels.
+        InputError: If the file is not a complete PNG or JPEG image, or has
+            too many pixels.
     """
     with source.open() as file:
         head = file.read(8)
@@ -147,7 +149,7 @@ def decode(
                 f"{source.name}: expected at most {MAX_PIXELS} pixels, got "
                 "more. Resize the image"
             ) from None
-        # Pillow raises SyntaxError and others for broken chunks.
+        # Pillow raises SyntaxError and others for corrupt chunks.
         except Exception as error:
             raise InputError(
                 f"{source.name}: expected a whole {kind}, got "
@@ -157,7 +159,7 @@ def decode(
 
 def _pixels(image: Image.Image, side: int | None) -> np.ndarray:
     if image.mode.startswith("I"):
-        # Grey of 16 bits, which Pillow clips instead of scaling it.
+        # Pillow clips 16-bit gray images instead of scaling them.
         image = Image.fromarray((np.asarray(image) >> 8).astype("uint8"))
     image = image.convert("RGB")
     if side is not None and image.size != (side, side):

@@ -11,7 +11,7 @@ from reproduce.common.errors import InputError
 from reproduce.data.image_files import Encoded
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
-# The names that directories and files of each part have.
+# The names of the directories and files of each part.
 PARTS = {
     "train": ("train",),
     "valid": ("valid", "val", "validation"),
@@ -20,7 +20,7 @@ PARTS = {
 
 
 def has_folders(directory: Path) -> bool:
-    """Returns whether a directory has directories of images."""
+    """Returns whether a directory contains directories of images."""
     return any(
         path.suffix.lower() in SUFFIXES
         for inner in _directories(directory)
@@ -37,16 +37,17 @@ def read_folders(
 ]:
     """Finds the images of a directory that has a directory for each class.
 
-    These are in directories `train` and, optionally, `valid` and `test`, or
+    The class directories are in `train` and, optionally, `valid` and `test`, or
     in the directory itself. Hidden files are ignored. Files with other
-    suffixes are left out and counted.
+    suffixes are skipped and counted.
 
     Returns:
         The images and class indices of each part, or of one part "all"; the
-        class names in order; and the number of files that were left out.
+        class names in order; and the number of skipped files.
 
     Raises:
-        InputError: If a directory is empty or of an unknown class.
+        InputError: If a directory is empty, or its class is not in the
+            training part.
     """
     inner = {path.name: path for path in _directories(directory)}
     roots = {

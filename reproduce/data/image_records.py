@@ -12,12 +12,13 @@ from reproduce.common.errors import InputError
 from reproduce.data.image_files import Encoded
 from reproduce.data.image_folders import PARTS
 
-# The names that the image and its label have in an example.
+# The names of the image and of its label in an example.
 FEATURES = (("image/encoded", "image/class/label"), ("image", "label"))
 CLASS_NAMES = ("labels.txt", "classes.txt")
-# A class has a row of weights, so that a label of 10^9 would fill the memory.
+# Each class needs a row of weights: a label of 10^9 would exhaust the memory.
 MAX_CLASSES = 1_000_000
-# Its length and a checksum precede a record, and a checksum follows it.
+# The bytes before a record (its length and a checksum) and after it (a
+# checksum).
 BEFORE, AFTER = 12, 4
 
 
@@ -35,16 +36,16 @@ def read_records(
 ) -> tuple[dict[str, tuple[list[Encoded], np.ndarray]], tuple[str, ...]]:
     """Finds the images in a directory's uncompressed TFRecords.
 
-    The name of a file begins with that of its part, for example
-    `train-00000-of-00008`, and ends in `.tfrecord` or `.tfrecords` or has it
-    before a hyphen. A file `labels.txt` or `classes.txt` names the classes,
-    one a line. Without it, the names are numbers.
+    The name of a file begins with the name of its part, for example
+    `train-00000-of-00008`, and contains `.tfrecord` or `.tfrecords` at its end
+    or before a hyphen. A file `labels.txt` or `classes.txt` names the classes,
+    one per line. Without it, the names are numbers.
 
     Returns:
         The images and labels of each part, and the class names.
 
     Raises:
-        InputError: If a file is empty, cut short or broken, or a record lacks
+        InputError: If a file is empty, truncated or corrupt, or a record lacks
             an image or a label. The message names file and record.
     """
     parts: dict[str, tuple[list[Encoded], list[int]]] = {}
@@ -77,7 +78,7 @@ def read_records(
 
 
 def _read_file(path: Path) -> Iterator[tuple[Encoded, int]]:
-    # TensorFlow has the only reader that compares checksums.
+    # TensorFlow's reader is the only one that verifies checksums.
     import tensorflow as tf
 
     if path.stat().st_size == 0:

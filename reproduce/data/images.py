@@ -13,9 +13,9 @@ import sklearn.datasets
 
 from reproduce.common.errors import InputError
 
-# Not the seed of a run: all runs on a data set share its parts.
+# Independent of a run's seed: all runs on a dataset share its split.
 SPLIT_SEED = 2106
-# So few digits that a small model overfits them.
+# Few enough digits for a small model to overfit.
 TRAIN_DIGITS = 200
 VALID_DIGITS = 200
 
@@ -44,7 +44,7 @@ class Part:
         return len(self.labels)
 
     def at(self, indices: np.ndarray) -> Part:
-        """Returns the part that has these images only."""
+        """Returns a part with only these images."""
         if isinstance(self.images, np.ndarray):
             return Part(self.images[indices], self.labels[indices])
         return Part(self.images.at(indices), self.labels[indices])
@@ -57,7 +57,7 @@ class Dataset:
     Attributes:
         name: The name to show.
         classes: The class names, by class index.
-        skipped: The number of files that were left out, by reason.
+        skipped: The number of skipped files, by reason.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Dataset:
         return tuple(self.train.images.shape[1:])
 
     def facts(self) -> dict[str, str | int]:
-        """Returns the name and the sizes of the data set, to be shown."""
+        """Returns the name and the sizes of the dataset."""
         return {
             "name": self.name,
             "image": "x".join(map(str, self.image_shape)),
@@ -88,15 +88,15 @@ class Dataset:
 def load_digits(
     train_images: int = TRAIN_DIGITS, valid_images: int = VALID_DIGITS
 ) -> Dataset:
-    """Returns scikit-learn's 1,797 digits of 8 by 8 grey pixels.
+    """Returns scikit-learn's 1,797 digits of 8 by 8 gray pixels.
 
     Args:
         train_images: The size of the training part.
-        valid_images: The size of the validation part. All other digits are
+        valid_images: The size of the validation part. All other digits form
             the test part.
     """
     digits = sklearn.datasets.load_digits()
-    # The brightest pixel is 16.
+    # The maximum pixel value is 16.
     images = np.round(digits.images * (255 / 16)).astype("uint8")
     everything = Part(images[..., None], digits.target.astype("int32"))
     # Validation first, so that it does not depend on the training size.
@@ -136,12 +136,12 @@ def split(part: Part, counts: Sequence[int]) -> list[Part]:
 
 
 def _stratified_order(labels: np.ndarray) -> np.ndarray:
-    """Returns an order in which every stretch has its share of each class."""
-    # Not scikit-learn's split, which refuses a class of one image.
+    """Returns an order in which every segment has each class in proportion."""
+    # scikit-learn's stratified split refuses a class of one image.
     generator = np.random.default_rng(SPLIT_SEED)
     places = np.empty(len(labels))
     for label in np.unique(labels):
         mine = generator.permutation(np.flatnonzero(labels == label))
-        # Spread evenly over (0, 1), each class from a random offset.
+        # Each class is spread evenly over (0, 1), from a random offset.
         places[mine] = (np.arange(len(mine)) + generator.random()) / len(mine)
     return np.argsort(places, kind="stable")

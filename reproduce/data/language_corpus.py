@@ -1,8 +1,8 @@
-"""Text to model: lines, in a training, a validation and perhaps a test part.
+"""Corpora of lines: training, validation and, optionally, test text.
 
-Files are UTF-8, with or without a byte order mark. A line ends at a line feed,
-or carriage return and line feed. Nothing is skipped: a text with holes is
-another text, and its perplexity compares with nobody's.
+Files are UTF-8, with or without a byte order mark. Lines end with a line feed,
+or with a carriage return and a line feed. Nothing is skipped, because the
+perplexity of a text with gaps is not comparable with other results.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pathlib import Path
 from reproduce.common.errors import InputError
 
 PARTS = ("train", "valid", "test")
-# As WikiText is published.
+# The names of WikiText's published files.
 WIKITEXT = "wiki.{}.tokens"
 
 
 @dataclass(frozen=True)
 class LineFile:
-    """The lines of a file, read anew each time: it may be larger than memory.
+    """The lines of a file, reread each time: the file may exceed the memory.
 
     Attributes:
         path: The file.
@@ -63,14 +63,14 @@ class LineFile:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Lines of each part.
+    """The lines of each part.
 
     Attributes:
-        name: What it is.
+        name: The name of the corpus.
         train: The training part.
         valid: The validation part.
         test: The test part, if there is one.
-        source: Where it comes from, if that is a matter of versions.
+        source: The source and its version, if the text depends on it.
     """
 
     name: str
@@ -80,12 +80,12 @@ class Corpus:
     source: str | None = None
 
     def parts(self) -> dict[str, Iterable[str]]:
-        """Returns the parts that there are, by name."""
+        """Returns the parts of the corpus by name."""
         found = {name: getattr(self, name) for name in PARTS}
         return {name: part for name, part in found.items() if part is not None}
 
     def facts(self) -> dict[str, str | int]:
-        """Returns how much there is of what, for people to read."""
+        """Returns the name, the source and the number of words of each part."""
         facts: dict[str, str | int] = {"name": self.name}
         if self.source is not None:
             facts["source"] = self.source
@@ -95,9 +95,10 @@ class Corpus:
 
 
 def count_words(lines: Iterable[str]) -> int:
-    """Returns how many words there are, and ends of lines.
+    """Returns the number of words and ends of lines.
 
-    The ends are predicted like words, and WikiText's own numbers count them.
+    Ends of lines are predicted like words, and WikiText's statistics include
+    them.
     """
     return sum(len(line.split()) + 1 for line in lines)
 
@@ -105,10 +106,10 @@ def count_words(lines: Iterable[str]) -> int:
 def load_files(
     train: Path, valid: Path, test: Path | None = None, name: str | None = None
 ) -> Corpus:
-    """Reads a corpus of one text file a part.
+    """Reads a corpus with one text file per part.
 
     Raises:
-        InputError: If a file is missing or not text, or has no words.
+        InputError: If a file is missing, is not text, or has no words.
     """
     paths = {"train": train, "valid": valid, "test": test}
     parts = {
@@ -120,10 +121,10 @@ def load_files(
 
 
 def load_wikitext(directory: Path) -> Corpus:
-    """Reads `wiki.train.tokens` and its like, as WikiText is published.
+    """Reads WikiText's published files: `wiki.train.tokens` and so on.
 
     Raises:
-        InputError: As `load_files`.
+        InputError: If a file is missing, is not text, or has no words.
     """
     paths = [Path(directory) / WIKITEXT.format(part) for part in PARTS]
     missing = [path.name for path in paths if not path.is_file()]
@@ -137,12 +138,12 @@ def load_wikitext(directory: Path) -> Corpus:
 
 
 def checked(lines: LineFile) -> LineFile:
-    """Returns a file after reading it through.
+    """Returns a file after checking all its lines.
 
     Raises:
-        InputError: If it is not text, or has no words.
+        InputError: If the file is not text, or has no words.
     """
-    # All of it now, not in the middle of a training.
+    # An error should appear now, not in the middle of training.
     words = False
     for line in lines:
         words = words or bool(line.strip())

@@ -1,13 +1,13 @@
-"""Language identification on the names that CLDR gives to things.
+"""Language identification on names from the CLDR.
 
-The Unicode CLDR, carried by Babel, says what territories, languages, scripts,
-currencies, units, months and weekdays are called in each language. A text is
-one such name and its class is the language.
+The Unicode CLDR, which Babel carries, has the names of territories, languages,
+scripts, currencies, units, months and weekdays in each language. A text is one
+such name, and its class is the language.
 
-All classes are written in Latin or Cyrillic letters, so that the script never
-settles the answer, and several are close relatives (Czech and Slovak, Spanish
-and Galician). Whole concepts are held out: "Germany" in every language is in
-the same part, since "Almanya" would otherwise give "Almaniya" away.
+All languages use Latin or Cyrillic letters, so that the script never determines
+the class, and several are closely related (Czech and Slovak, Spanish and
+Galician). Whole concepts are held out: the names of Germany in all languages
+are in the same part, because "Almanya" would otherwise reveal "Almaniya".
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ LATIN = (
 CYRILLIC = ("be", "bg", "kk", "mk", "ru", "sr", "uk")
 LANGUAGES = LATIN + CYRILLIC
 
-# Out of ten concepts: three for training, two for validation, five for test.
-# The test part is the largest because the differences it has to show are small.
+# Three tenths of the concepts are for training, two for validation, and five
+# for the test, which has to show small differences.
 TRAIN_TENTHS, VALID_TENTHS = 3, 2
 
 
@@ -42,10 +42,10 @@ def load_languages(
     valid_per_class: int = 20,
     test_per_class: int = 150,
 ) -> Dataset:
-    """CLDR names by language, at most so many of each language in each part.
+    """Returns CLDR names, up to the given number per language in each part.
 
-    The split depends on nothing but the names themselves: the same release of
-    Babel always gives the same three parts, in the same order.
+    The split depends only on the names themselves: the same release of Babel
+    always gives the same three parts, in the same order.
     """
     limits = {
         "train": train_per_class,
@@ -67,7 +67,7 @@ def load_languages(
         for part, limit in limits.items():
             chosen = sorted(by_part[part], key=_digest)[:limit]
             rows[part] += [(name, label) for name in chosen]
-    # Sorted by digest, a prefix of a part is a fair sample of its classes.
+    # Sorting by digest makes a prefix of a part a fair sample of its classes.
     parts = {}
     for part, pairs in rows.items():
         texts, labels = zip(*sorted(pairs, key=lambda pair: _digest(pair[0])))
@@ -78,13 +78,13 @@ def load_languages(
 
 
 def unambiguous_names() -> dict[str, dict[str, str]]:
-    """For each language its names, each with the concept it stands for.
+    """Returns the names of each language, with the concept of each name.
 
-    A name that two languages share ("Madrid") has no right answer and is left
-    out. One that stands for several concepts in its language ("Georgia") is
-    kept once, under the concept that sorts first.
+    A name that two languages share ("Madrid") is ambiguous and left out. A name
+    of several concepts in one language ("Georgia") is kept once, under the
+    concept that sorts first.
     """
-    # Keyed without case: "Mars" and "mars" are no two names to this task.
+    # Names that differ only in case, "Mars" and "mars", count as one.
     found = {language: {} for language in LANGUAGES}
     languages_of = defaultdict(set)
     for language in LANGUAGES:
@@ -132,5 +132,5 @@ def _part_of(concept: str) -> str:
 
 
 def _digest(text: str) -> str:
-    # Not hash(): Python salts it anew in each process.
+    # Python's hash() is salted differently in each process.
     return hashlib.sha256(text.encode("utf-8")).hexdigest()

@@ -1,14 +1,14 @@
-"""Pairs of texts, line by line: sentences and their translations, for instance.
+"""Pairs of texts, line by line, for example sentences and translations.
 
-Files are UTF-8, with or without a byte order mark, one text a line. A line
-ends at a line feed, or carriage return and line feed, and nowhere else: where
-Unicode sees further ends of lines, in U+2028 for instance, the two files of a
-pair would come apart.
+Files are UTF-8, with or without a byte order mark, with one text per line.
+Lines end with a line feed, or with a carriage return and a line feed. Unicode's
+other line separators, such as U+2028, do not end a line, because the two files
+of a pair would then get out of step.
 
-A pair is malformed if a side is empty, is not UTF-8 or holds a NUL byte, or, in
-a TSV file, if there are not two columns. What reads files skips such pairs or
-refuses the first one; if skipped, the report says how many there were and where
-the first ones are.
+A pair is malformed if a side is empty, is not UTF-8 or contains a NUL byte, or
+if a row of a TSV file does not have two columns. The readers either skip
+malformed pairs or refuse the first one. The report of skipped pairs has their
+number and the positions of the first ones.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from typing import NamedTuple
 
 from reproduce.common.errors import InputError
 
-# How many malformed pairs a report names.
+# The number of malformed pairs that a report names.
 NAMED = 5
 
 
 @dataclass(frozen=True)
 class ParallelText:
-    """Sources and, position by position, their targets."""
+    """Sources and their targets, at the same positions."""
 
     sources: tuple[str, ...]
     targets: tuple[str, ...]
@@ -49,14 +49,14 @@ class ParallelText:
 
 @dataclass(frozen=True)
 class Report:
-    """What was skipped in reading: how often, and where at first."""
+    """The number of skipped pairs, and the positions of the first ones."""
 
     counts: dict[str, int] = field(default_factory=dict)
     first: tuple[str, ...] = ()
 
     @property
     def skipped(self) -> int:
-        """How many pairs were skipped."""
+        """The number of skipped pairs."""
         return sum(self.counts.values())
 
     def __str__(self) -> str:
@@ -80,13 +80,13 @@ def read_parallel(
     """Reads a file of sources and the file of their targets.
 
     Args:
-        source: The sources, one a line.
-        target: Their targets, in the same order.
-        skip: Whether malformed pairs are skipped or refused.
+        source: The file of sources, one per line.
+        target: The file of their targets, in the same order.
+        skip: Whether malformed pairs are skipped rather than refused.
 
     Raises:
-        InputError: If a file cannot be read, the two have not the same number
-            of lines, no pair is left, or, without `skip`, one is malformed.
+        InputError: If a file cannot be read, the files differ in their number
+            of lines, no pair is left, or, without `skip`, a pair is malformed.
     """
     source_lines, target_lines = _lines(source), _lines(target)
     if len(source_lines) != len(target_lines):
@@ -110,12 +110,12 @@ def read_tsv(path: Path, skip: bool = False) -> tuple[ParallelText, Report]:
     """Reads a file of two columns, separated by a tab, without quoting.
 
     Args:
-        path: The file: a source and its target a line, no header.
-        skip: Whether malformed pairs are skipped or refused.
+        path: The file, with a source and its target per line and no header.
+        skip: Whether malformed pairs are skipped rather than refused.
 
     Raises:
         InputError: If the file cannot be read, no pair is left, or, without
-            `skip`, one is malformed.
+            `skip`, a pair is malformed.
     """
 
     def parse(number: int, line: bytes) -> tuple[str, str]:
@@ -132,7 +132,7 @@ def read_tsv(path: Path, skip: bool = False) -> tuple[ParallelText, Report]:
 
 
 def read_sentences(path: Path) -> list[str]:
-    """Reads texts, one a line; an empty line is one too.
+    """Reads one text per line. An empty line is an empty text.
 
     Raises:
         InputError: If the file cannot be read, or a line is not UTF-8.
@@ -152,7 +152,7 @@ class _Line(NamedTuple):
 
 
 class Malformed(Exception):
-    """What is wrong with a pair, and where."""
+    """The fault of a malformed pair, with its position."""
 
     def __init__(self, where: str, problem: str):
         super().__init__(f"{where}: {problem}")
@@ -165,17 +165,17 @@ def collect_pairs(
     path: Path,
     skip: bool,
 ) -> tuple[ParallelText, Report]:
-    """Parses rows into pairs, and reports those that are none.
+    """Parses rows into pairs, and reports malformed rows.
 
     Args:
-        parse: Given the number of a row, from 1 on, and the row, returns its
-            pair or raises `Malformed`.
-        rows: What to parse.
-        path: Where the rows are from.
-        skip: Whether malformed pairs are skipped or refused.
+        parse: A function of a row's number, which starts at 1, and the row. It
+            returns the pair or raises `Malformed`.
+        rows: The rows to parse.
+        path: The file of the rows, for messages.
+        skip: Whether malformed pairs are skipped rather than refused.
 
     Raises:
-        InputError: If no pair is left, or, without `skip`, one is malformed.
+        InputError: If no pair is left, or, without `skip`, a pair is malformed.
     """
     pairs, first, counts = [], [], Counter()
     for number, row in enumerate(rows, start=1):
@@ -204,16 +204,16 @@ def _lines(path: Path) -> list[bytes]:
         raise InputError(f"{path}: {error.strerror}.") from error
     lines = content.removeprefix(codecs.BOM_UTF8).split(b"\n")
     if lines[-1] == b"":
-        # What follows the last line feed is no line.
+        # The last line feed ends a line and does not begin another one.
         lines.pop()
     return [line.removesuffix(b"\r") for line in lines]
 
 
 def clean_text(content: bytes, where: str) -> str:
-    """Returns a text without the spaces around it.
+    """Returns a decoded text without leading and trailing spaces.
 
     Raises:
-        Malformed: If it is not UTF-8, holds a NUL byte, or is empty.
+        Malformed: If the text is not UTF-8, contains a NUL byte, or is empty.
     """
     return _sentence(_decoded(content, where))
 

@@ -1,7 +1,7 @@
-"""What the phrases of the CLDR corpus say, before any language says it.
+"""Drafts of the CLDR corpus: phrases before they are written in a language.
 
-A draft is a phrase to be: what it says, and a function that says it in a given
-locale. Calling the function for two locales makes a pair.
+A draft is the meaning of a phrase with a function that writes it in a given
+locale. Calling the function for two locales gives a pair.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from babel import units
 Option = TypeVar("Option")
 Render = Callable[[babel.Locale], str]
 Tables = dict[str, list[Any]]
-# Combination, words and rendering of a draft.
+# The combination, the words and the `render` function of a draft.
 Drawn = tuple[str, list[str], Render]
 
 RATES = ("digital", "energy", "length", "mass", "volume")
@@ -37,10 +37,11 @@ DATE_FORMATS = ("full", "long", "medium")
 DATE_SKELETONS = ("yMMMEd", "MMMEd", "MMMMd")
 INTERVAL_SKELETONS = ("yMMMd", "MMMd", "yMMMEd", "MMMEd")
 CLOCK_SKELETONS = ("Bhm", "EBhm")
-# No weeks: how they are numbered depends on the territory.
+# Weeks are left out, because their numbering depends on the territory.
 PERIOD_SKELETONS = ("yQQQQ", "yMMMM")
 STYLES = ("standard", "or")
-# What names are listed; all but months and weekdays come in hundreds.
+# The kinds of names in lists. All kinds except months and weekdays have
+# hundreds of names.
 LISTED = (
     "territories",
     "territories",
@@ -49,7 +50,7 @@ LISTED = (
     "months",
     "days",
 )
-# In seconds, and how many of them make one of the next, as Babel reckons.
+# The length of each unit in seconds, and Babel's number of units in the next.
 RELATIVE = {
     "second": (1, 60),
     "minute": (60, 60),
@@ -59,20 +60,21 @@ RELATIVE = {
     "month": (2_592_000, 12),
     "year": (31_536_000, 100),
 }
-# Those in use on this day. Babel's default, today, would change the corpus.
+# The currencies in use on a fixed day: Babel's default, the current day, would
+# change the corpus over time.
 CURRENCIES_ON = datetime.date(2020, 1, 1)
 
 
 class Draft(NamedTuple):
-    """A phrase to be.
+    """A phrase that is not yet written in a language.
 
     Attributes:
-        kind: What it is, such as "rate".
-        combination: What it says, in whatever format.
-        words: What must be known to say it in another language.
-        render: Writes it in a locale. Raises `LookupError` or Babel's
-            `UnknownUnitError` if the CLDR lacks
-            something in this locale.
+        kind: The kind of phrase, such as "rate".
+        combination: The meaning, independent of the format.
+        words: The words and formats that a translator must know.
+        render: A function that writes the phrase in a locale. It raises
+            `LookupError` or Babel's `UnknownUnitError` if the CLDR lacks a name
+            or a format in this locale.
     """
 
     kind: str
@@ -82,7 +84,7 @@ class Draft(NamedTuple):
 
 
 def drafts() -> Iterator[Draft]:
-    """Yields all drafts, always the same in the same order."""
+    """Yields all drafts, always in the same order."""
     tables = _tables()
     for table in dict.fromkeys(LISTED):
         for code in tables[table]:
@@ -103,9 +105,9 @@ def drafts() -> Iterator[Draft]:
 
 
 class _Choices:
-    """Draws that are the same in every release of Python.
+    """Random choices that are the same in every release of Python.
 
-    Of all in `random`, only `random()` itself promises that.
+    In the module `random`, only `random()` itself guarantees this.
     """
 
     def __init__(self, kind: str, tables: Tables):
@@ -116,7 +118,7 @@ class _Choices:
         return options[int(self._random.random() * len(options))]
 
     def different(self, options: Sequence[Option], count: int) -> list[Option]:
-        """Returns so many different ones."""
+        """Returns `count` distinct options."""
         chosen: list[Option] = []
         while len(chosen) < count:
             option = self(options)
@@ -125,20 +127,20 @@ class _Choices:
         return chosen
 
     def number(self) -> Decimal:
-        """Returns an amount, small ones more often."""
+        """Returns a random amount. Small amounts are more frequent."""
         largest = self((10, 100, 1000, 100_000))
         number = Decimal(self(range(1, largest)))
         return number / 10 if self(range(4)) == 0 else number
 
     def moment(self) -> datetime.datetime:
-        """Returns a minute of one of forty years."""
+        """Returns a random minute within forty years."""
         return datetime.datetime(1990, 1, 1) + datetime.timedelta(
             minutes=self(range(40 * 365 * 24 * 60))
         )
 
 
 def _tables() -> Tables:
-    """The codes of everything whose name is translated."""
+    """Returns the codes of all things whose names are translated."""
     english = babel.Locale("en")
     territories = sorted(code for code in english.territories if len(code) == 2)
     currencies = {
@@ -160,12 +162,12 @@ def _tables() -> Tables:
 
 
 def _identifiers() -> list[str]:
-    """Languages of territories, `de_AT`, as they are really spoken."""
+    """Returns locales, such as `de_AT`, whose language is spoken there."""
     return sorted(
         identifier
         for identifier in localedata.locale_identifiers()
         if re.fullmatch("[a-z]+_[A-Z]{2}", identifier)
-        # A hundred territories have English, which teaches one word.
+        # A hundred territories have English, which would teach one word.
         and not identifier.startswith("en_")
     )
 
@@ -177,7 +179,7 @@ def _name(table: str, code: str | int, locale: babel.Locale) -> str:
 
 
 def _territorial(language: str, territory: str, locale: babel.Locale) -> str:
-    # Looked up first: Babel leaves out what has no name.
+    # `get_display_name` silently omits missing names; these look-ups raise.
     _name("languages", language, locale)
     _name("territories", territory, locale)
     return babel.Locale(language, territory).get_display_name(locale)
@@ -227,14 +229,14 @@ def _rate(one_of: _Choices) -> Drawn:
 
 
 def _named(text: str | None, *unit_ids: str) -> str:
-    # What Babel writes for a unit that has no name is the unit's id.
+    # Babel writes the id of a unit that has no name.
     if text is None or any(unit in text for unit in unit_ids):
         raise LookupError(f"no name for one of {unit_ids}")
     return text
 
 
 def _money(one_of: _Choices) -> Drawn:
-    # From 1 on: less than half a yen is written as none.
+    # At least 1, because less than half a yen is written as 0 yen.
     number = max(one_of.number(), Decimal(1))
     code = one_of(one_of.tables["currencies"])
     return (
@@ -247,7 +249,7 @@ def _money(one_of: _Choices) -> Drawn:
 
 
 def _compact(one_of: _Choices) -> Drawn:
-    # From 2 on: Babel writes "1 Millionen" in German.
+    # At least 2, because Babel writes "1 Millionen" in German.
     exponent, tenths = one_of((3, 6, 9, 12)), one_of(range(20, 1000))
     return (
         f"compact/{tenths}/{exponent}",
@@ -271,7 +273,7 @@ def _relative(one_of: _Choices) -> Drawn:
         lambda locale: dates.format_timedelta(
             count * seconds,
             granularity=unit,
-            # Not "0.85 of an hour is an hour".
+            # Babel's default of 0.85 would write 51 minutes as an hour.
             threshold=1,
             add_direction=True,
             locale=locale,
@@ -352,7 +354,7 @@ def _enumeration(one_of: _Choices) -> Drawn:
     )
 
 
-# How many drafts of each kind there are, and what draws one.
+# The number of drafts of each kind, and the function that draws one.
 DRAWN: dict[str, tuple[int, Callable[[_Choices], Drawn]]] = {
     "quantity": (1000, _quantity),
     "several": (800, _several),

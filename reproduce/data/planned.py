@@ -1,4 +1,4 @@
-"""Batches put together by a plan, anew in every epoch."""
+"""Batches that are assembled by a new plan in every epoch."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 import keras
 import numpy as np
 
-# A bucket, and which of its rows are a batch.
+# The index of a bucket, and the rows of the bucket that form a batch.
 Chosen = tuple[int, np.ndarray]
 
 
 class Batches(keras.utils.PyDataset):
-    """Rows of buckets, put together anew in every epoch.
+    """Batches of the rows of buckets, assembled anew in every epoch.
 
     Args:
-        buckets: The rows.
-        plan: Given the number of an epoch, returns its batches in order.
-        epoch: Returns the number of the epoch that runs.
+        buckets: The rows of each bucket.
+        plan: A function that returns the batches of an epoch, given its number.
+        epoch: A function that returns the number of the current epoch.
     """
 
     def __init__(
@@ -37,7 +37,8 @@ class Batches(keras.utils.PyDataset):
         return len(self._planned[1])
 
     def __getitem__(self, index: int) -> Any:
-        # Keras calls `on_epoch_begin` only where nobody else does.
+        # The plan is checked here because Keras does not always call
+        # `on_epoch_begin` of the dataset.
         if self._planned[0] != (number := self._epoch()):
             self._planned = (number, self._varied(self._plan(number)))
         bucket, chosen = self._planned[1][index]
@@ -46,9 +47,9 @@ class Batches(keras.utils.PyDataset):
         )
 
     def _varied(self, batches: list[Chosen]) -> list[Chosen]:
-        """Moves a batch of other lengths to the second place.
+        """Moves a batch of different lengths to the second position.
 
-        From the first two batches Keras learns which axes vary in length.
+        Keras infers from the first two batches which axes vary in length.
         """
         if len(batches) < 3:
             return batches
@@ -65,11 +66,11 @@ class Batches(keras.utils.PyDataset):
 
 
 class Mapped(keras.utils.PyDataset):
-    """Batches, each given to a function.
+    """Batches that a function transforms.
 
     Args:
         batches: The batches.
-        function: Given inputs and labels, returns what the batch becomes.
+        function: A function of inputs and labels that returns the new batch.
     """
 
     def __init__(

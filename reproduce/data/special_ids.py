@@ -1,6 +1,6 @@
-"""The token ids that every vocabulary of the examples begins with."""
+"""The special token ids, which are the first ids of every vocabulary."""
 
-# Padding is 0 because Keras's own layers mean it by that id.
+# Padding is 0 because Keras's layers use this id for padding.
 PAD = 0
 BOS = 1
 EOS = 2

@@ -1,13 +1,13 @@
-"""CNN/DailyMail as it is published: a file for each story.
+"""CNN/DailyMail in its published form: one file per story.
 
     cnn/stories/*.story  dailymail/stories/*.story
     url_lists/all_train.txt  url_lists/all_val.txt  url_lists/all_test.txt
 
-A story is an article and, behind lines that say `@highlight`, its summary,
-sentence by sentence. A list has the address of a story a line, and the story's
-file is named by the address's SHA-1. Read here as BART's authors prepared it:
-cased, not tokenized, a paragraph or highlight that ends with no full stop given
-one.
+A story is an article, followed by the sentences of its summary, each after a
+line `@highlight`. A list has the URL of one story per line, and the file of the
+story is named by the SHA-1 of the URL. Texts are prepared as by BART's authors:
+cased and not tokenized, with a period added to paragraphs and highlights that
+end without punctuation.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from reproduce.data.summarization_corpus import corpus_of
 
 HIGHLIGHT = "@highlight"
 LIST = "all_{}.txt"
-# As the published preparation has them.
+# The sentence ends of the published preparation.
 SENTENCE_ENDS = (
     *(".", "!", "?", "...", "'", "`", '"', "''", "``"),
     *("\u2019", "\u201d", ")"),
@@ -38,23 +38,23 @@ SENTENCE_ENDS = (
 
 
 def is_stories(directory: Path) -> bool:
-    """Whether a directory has the lists that say which story is where."""
+    """Returns whether a directory has the lists of the stories' parts."""
     return _list_of(directory, "train") is not None
 
 
 def load_stories(directory: Path) -> Corpus:
-    """Reads the stories of a directory, as its lists divide them.
+    """Reads the stories of a directory, split by its lists.
 
-    Stories that are missing, empty or not UTF-8, and those without article or
+    Stories that are missing, empty or not UTF-8, and stories without article or
     highlights, are skipped and reported.
 
     Args:
-        directory: Where the lists are, or a folder `url_lists` with them, and
-            the stories, in any folders.
+        directory: The directory of the lists, or of a folder `url_lists` with
+            them. It contains the stories, in any folders.
 
     Raises:
-        InputError: If a list is missing or has a story twice or that another
-            list has, or there is not a story left in a part.
+        InputError: If a list is missing, a story is listed twice, or a part
+            has no stories.
     """
     lists = {part: _list_of(directory, part) for part in PARTS}
     missing = [LIST.format(PARTS[p]) for p, path in lists.items() if not path]
@@ -66,7 +66,7 @@ def load_stories(directory: Path) -> Corpus:
         )
     names = {part: _story_names(path) for part, path in lists.items()}
     _check_distinct(directory, names)
-    # One walk, not a look for every story in every folder.
+    # One walk is faster than a search for every story in every folder.
     paths = {path.name: path for path in directory.rglob("*.story")}
     if not paths:
         raise InputError(
@@ -86,11 +86,11 @@ def read_story(content: bytes, where: str) -> tuple[str, str]:
     """Returns the article and the summary of a story.
 
     Args:
-        content: What the file holds.
-        where: What to call it.
+        content: The content of the file.
+        where: The name of the story in messages.
 
     Raises:
-        Malformed: If it is not UTF-8, or lacks article or summary.
+        Malformed: If the story is not UTF-8, or lacks article or summary.
     """
     lines = [line.strip() for line in clean_text(content, where).splitlines()]
     article, highlights = [], []

@@ -1,11 +1,11 @@
-"""Subwords: SentencePiece BPE, in Python, in tf.data and in SavedModels.
+"""SentencePiece BPE subwords for Python, tf.data and SavedModels.
 
-Text is not normalized. SentencePiece's usual NFKC would make "km2" of "km²",
-and scores are computed on the text as it is written. Only the spaces change:
-those at the ends go, and several become one.
+Text is not normalized. SentencePiece's default, NFKC, would turn "km²" into
+"km2", but scores are computed on the original text. Only spaces change: leading
+and trailing spaces are removed, and runs of spaces become one.
 
-A character that training did not show becomes `UNK`, which is written as "⁇".
-Falling back to bytes would spend 256 ids on them, half of a small vocabulary.
+A character that is not in the training text becomes `UNK`, which is written as
+"⁇". A fallback to bytes would take 256 ids, half of a small vocabulary.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from reproduce.data.special_ids import UNK
 
 
 class Subwords(tf.Module):
-    """Turns texts into subword ids and back.
+    """Converts texts to subword ids and back.
 
-    It can be used inside a `tf.function`, also one that is exported: it is
-    tracked like a layer. `keras.utils.clear_session` frees it.
+    It can be used inside a `tf.function`, also an exported one, which tracks it
+    like a layer. `keras.utils.clear_session` frees it.
 
     Args:
-        proto: A SentencePiece model, as `train_subwords` returns it, or any
-            other with the ids of `reproduce.data.special_ids`.
+        proto: A serialized SentencePiece model, from `train_subwords` or with
+            the same special ids (`reproduce.data.special_ids`).
 
     Raises:
-        InputError: If it is no SentencePiece model, or has other ids.
+        InputError: If it is not a SentencePiece model, or has other ids.
     """
 
     def __init__(self, proto: bytes):
@@ -53,7 +53,7 @@ class Subwords(tf.Module):
         self.vocabulary_size = int(self.tokenizer.vocab_size())
 
     def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """Returns the ids of each text in a vector, without BOS and EOS."""
+        """Returns the ids of each text of a vector, without BOS and EOS."""
         return self.tokenizer.tokenize(texts)
 
     def detokenize(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
@@ -77,12 +77,12 @@ class Subwords(tf.Module):
         ]
 
     def save(self, path: Path) -> None:
-        """Writes the model, which SentencePiece's own programs read too."""
+        """Writes the model file, which SentencePiece's programs can read."""
         Path(path).write_bytes(self.proto)
 
     @classmethod
     def load(cls, path: Path) -> Subwords:
-        """Reads what `save` wrote."""
+        """Reads a file that `save` wrote."""
         try:
             return cls(Path(path).read_bytes())
         except OSError as error:
@@ -98,12 +98,12 @@ def subwords_of(
 
     Args:
         text: The training part of a corpus.
-        vocabulary_size: How many ids.
-        joint: Whether both sides share one model, or have one each, of this
-            size each.
+        vocabulary_size: The number of ids of each model.
+        joint: Whether both sides share one model.
 
     Returns:
-        Those of the sources and those of the targets; the same twice if joint.
+        The subwords of the sources and of the targets. If joint, they are the
+        same object.
     """
     sides = (text.sources, text.targets)
     if joint:
@@ -122,7 +122,7 @@ def encode_pairs(
 
 
 def source_ids(texts: tf.Tensor, subwords: Subwords) -> tf.Tensor:
-    """Returns the `source_ids` of texts as in batches, padded to the longest.
+    """Returns the `source_ids` of texts, padded to the longest text.
 
     For use in a `tf.function` that translates.
     """
@@ -132,24 +132,24 @@ def source_ids(texts: tf.Tensor, subwords: Subwords) -> tf.Tensor:
 
 
 def train_subwords(texts: Sequence[str], vocabulary_size: int) -> bytes:
-    """Trains a SentencePiece BPE model, the same one for the same texts.
+    """Trains a SentencePiece BPE model deterministically.
 
     Args:
-        texts: What to learn from. Every character in it gets an id.
-        vocabulary_size: How many ids, the four special ones included. If the
-            texts do not have so many subwords, there are fewer, with a
-            warning.
+        texts: The training texts. Every character in them gets an id.
+        vocabulary_size: The number of ids, the four special ids included. If
+            the texts have fewer subwords, the model is smaller and a warning
+            is issued.
 
     Returns:
-        The model, as its file holds it.
+        The serialized model.
 
     Raises:
-        InputError: If there are more characters than ids, or no text at all.
+        InputError: If there are more characters than ids, or no text.
     """
     characters = set().union(*texts) - {" "}
     if not characters:
         raise InputError("Expected texts to learn subwords from, got none.")
-    # The fifth is the sign for a space.
+    # Four special ids, and the symbol for a space.
     least = len(characters) + 5
     if vocabulary_size < least:
         raise InputError(
@@ -170,9 +170,9 @@ def train_subwords(texts: Sequence[str], vocabulary_size: int) -> bytes:
         bos_id=BOS,
         eos_id=EOS,
         unk_id=UNK,
-        # Longer ones would be left out without a word, and 10 is its least.
+        # SentencePiece silently skips longer texts; its minimum is 10.
         max_sentence_length=max(10, *(len(text.encode()) for text in texts)),
-        # Several threads need not come to the same model.
+        # With several threads the model is not deterministic.
         num_threads=1,
         minloglevel=2,
     )

@@ -1,8 +1,7 @@
-"""Articles and their summaries, from files of one text a line.
+"""Articles and their summaries, from files with one text per line.
 
-Malformed pairs, as `reproduce.data.parallel_text` calls them, are skipped in
-every part, and the reports say how many and where the first ones are:
-CNN/DailyMail itself has articles without a word.
+Malformed pairs (see `reproduce.data.parallel_text`) are skipped in every part
+and reported, because CNN/DailyMail itself has empty articles.
 """
 
 from __future__ import annotations
@@ -18,20 +17,20 @@ from reproduce.data.parallel_text import ParallelText
 from reproduce.data.parallel_text import Report
 from reproduce.data.parallel_text import read_parallel
 
-# By what parts are called here, how published files call them.
+# The names of the parts in published files.
 PARTS = {"train": "train", "valid": "val", "test": "test"}
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A training, a validation and perhaps a test part.
+    """A training part, a validation part and an optional test part.
 
     Attributes:
-        name: What it is.
+        name: The name of the corpus.
         train: The training part.
         valid: The validation part.
         test: The test part, or None.
-        reports: By part, what was skipped in reading it.
+        reports: The report of skipped pairs for each part.
     """
 
     name: str
@@ -41,7 +40,7 @@ class Corpus:
     reports: Mapping[str, Report] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
-        """Returns how much there is of what, for people to read."""
+        """Returns the name and the sizes of the corpus."""
         return {
             "name": self.name,
             "train": len(self.train),
@@ -58,7 +57,7 @@ class Corpus:
 def corpus_of(
     name: str, parts: Mapping[str, tuple[ParallelText, Report]]
 ) -> Corpus:
-    """Returns a corpus of parts that were read one by one."""
+    """Returns a corpus of parts with their reports."""
     return Corpus(
         name,
         **{part: text for part, (text, _) in parts.items()},
@@ -74,7 +73,7 @@ def load_files(
     test_source: Path | None = None,
     test_target: Path | None = None,
 ) -> Corpus:
-    """Reads a corpus of which every part is a pair of parallel files."""
+    """Reads a corpus with a pair of parallel files per part."""
     if (test_source is None) != (test_target is None):
         raise InputError(
             "The two test files come together: only "
@@ -95,7 +94,7 @@ def load_files(
 def load_line_files(directory: Path) -> Corpus:
     """Reads `train.source`, `train.target`, `val.source` and so on.
 
-    The test part may be missing.
+    The test part is optional.
     """
     files = {
         f"{part}_{side}": directory / f"{name}.{side}"

@@ -1,4 +1,4 @@
-"""CNN/DailyMail, or another data set of articles, from tensorflow-datasets."""
+"""CNN/DailyMail, or another dataset of articles, from tensorflow-datasets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reproduce.data.parallel_text import collect_pairs
 from reproduce.data.summarization_corpus import Corpus
 from reproduce.data.summarization_corpus import corpus_of
 
-# What the two texts of an example are called in data sets of tensorflow.
+# The names of the article and of the summary in tensorflow-datasets.
 FEATURES = {
     "cnn_dailymail": ("article", "highlights"),
     "xsum": ("document", "summary"),
@@ -24,17 +24,17 @@ DEFAULT = ("article", "highlights")
 
 
 def load_tfds(name: str, directory: Path) -> Corpus:
-    """Reads a data set from the directory where it was prepared.
+    """Reads a dataset from the directory where it was prepared.
 
     Examples without text are skipped and reported.
 
     Args:
-        name: What tensorflow-datasets calls it, `cnn_dailymail` for instance.
-        directory: Its `data_dir`.
+        name: The name in tensorflow-datasets, for example `cnn_dailymail`.
+        directory: The `data_dir` of tensorflow-datasets.
 
     Raises:
-        InputError: If the package or the data set is not there, has other
-            features, or no training or validation part.
+        InputError: If the package or the dataset is missing, or if the dataset
+            has other features or no training or validation part.
     """
     features = FEATURES.get(name.split(":")[0].split("/")[0], DEFAULT)
     builder, splits = open_prepared(name, directory, features)
@@ -57,7 +57,7 @@ def _read(
     def parse(number: int, example: dict[str, bytes]) -> tuple[str, str]:
         where = f"{name} {split}:{number}"
         article, summary = (
-            # Highlights are lines there.
+            # Highlights are separate lines in tensorflow-datasets.
             " ".join(clean_text(example[feature], where).split())
             for feature in features
         )

@@ -1,10 +1,10 @@
-"""Labelled texts in three parts, and tables of them.
+"""Labeled texts in three parts, and a reader of tables.
 
-Tables are UTF-8 files with one example a row, in the columns text and label.
-The suffix says the delimiter: `.tsv` is separated by tabs, without quoting;
-`.csv` by commas, with quoting as in RFC 4180. A first row that names a column
-`text` and a column `label` is a header. Without one there are exactly these
-two columns. Empty rows are skipped.
+Tables are UTF-8 files with one example per row, in the columns text and label.
+The suffix determines the delimiter: `.tsv` is separated by tabs, without
+quoting; `.csv` by commas, with quoting as in RFC 4180. A first row that names a
+column `text` and a column `label` is a header. Without a header, the file has
+exactly these two columns. Empty rows are skipped.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DIALECTS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Part:
-    """Texts, or pairs of them, and the label of each.
+    """Texts or pairs of texts, with their labels.
 
     Attributes:
         first: The texts, or the first of each pair.
@@ -51,8 +51,8 @@ class Dataset:
 
     Attributes:
         classes: The class names by class index; empty for scores.
-        metrics: The metrics to measure, as `glue_metrics` names them.
-        headline: The one to compare by.
+        metrics: The names of the metrics, as in `glue_metrics`.
+        headline: The metric that comparisons report.
         extra: Further facts to show.
     """
 
@@ -75,7 +75,7 @@ class Dataset:
         return np.array([index_of[label] for label in part.labels], "int32")
 
     def facts(self) -> dict[str, Any]:
-        """Returns the name and the sizes of the data set, to be shown."""
+        """Returns the name and the sizes of the dataset."""
         sizes = {
             f"{kind} {name}" if len(parts) > 1 else kind: len(part)
             for kind, parts in (("valid", self.valid), ("test", self.test))
@@ -91,13 +91,13 @@ class Dataset:
 
 
 def load_tables(train: Path, valid: Path, test: Path) -> Dataset:
-    """Reads the three parts.
+    """Reads the tables of the three parts.
 
     The classes are the labels of the training file.
 
     Raises:
-        InputError: If a file is broken, has a label that the training file
-            lacks, or there is a single class.
+        InputError: If a file is malformed, a label is missing in the training
+            file, or there is only one class.
     """
     part = read_table(train)
     classes = tuple(sorted(set(part.labels or ())))
@@ -116,11 +116,11 @@ def load_tables(train: Path, valid: Path, test: Path) -> Dataset:
 
 
 def read_table(path: Path, classes: set[str] | None = None) -> Part:
-    """Reads one file.
+    """Reads one table.
 
     Args:
         path: A `.tsv` or `.csv` file.
-        classes: The labels that may occur, None for any.
+        classes: The allowed labels. None allows any label.
 
     Raises:
         InputError: If the file cannot be read, or a row is not a text and
@@ -192,7 +192,7 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         for row in reader:
             if row:
                 yield line, row
-            # A quoted cell may span lines: name the first one of the row.
+            # A quoted cell may span lines: errors name the row's first line.
             line = reader.line_num + 1
     except csv.Error as error:
         raise InputError(f"{path}:{line}: {error}.") from error

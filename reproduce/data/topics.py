@@ -1,7 +1,7 @@
 """The default corpus: CPython's reference topics, as `help()` prints them.
 
-Every installed Python has them, in `pydoc_data.topics`: some eighty chapters of
-the language reference, in English prose with grammar and code between.
+Every installation of Python has them in `pydoc_data.topics`: about eighty
+chapters of the language reference, in English prose with grammar and code.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from reproduce.data.language_corpus import Corpus
 from reproduce.data.language_corpus import count_words
 
 NAME = "Python reference topics"
-# Of ten topics, by the hash of their name.
+# The part for the hash of a topic's name modulo 10; all others are training.
 PARTS = {0: "valid", 1: "test"}
 ORDER = ("train", "valid", "test")
-# A rule below a heading.
+# An underline of a heading.
 RULE = re.compile(r"(\W)\1+")
 
 
 def load_topics(train_words: int | None = None) -> Corpus:
     """Returns the topics, each in one part.
 
-    Which part is a matter of its name, so that it does not change when others
-    come or go. Many paragraphs stand in several topics. They are kept where
-    they are first: in training before validation before test, so that neither
-    of the latter is in what was trained on.
+    The part of a topic depends only on its name, so that it does not change if
+    other topics are added or removed. Many paragraphs occur in several topics.
+    Each is kept only once, in the first of training, validation and test that
+    has it, so that no held-out paragraph occurs in the training part.
 
     Args:
-        train_words: Train on the first so many words, of topics in a fixed
-            random order, or on all of them if None.
+        train_words: The number of training words, taken from topics in a fixed
+            random order. None takes all words.
     """
     found: dict[str, list[str]] = {part: [] for part in ORDER}
     seen: set[str] = set()
@@ -81,7 +81,7 @@ def _rank(name: str) -> int:
 def _paragraphs(text: str) -> Iterator[list[str]]:
     """Yields the lines of each paragraph, prose as one line.
 
-    Only where a text is indented do its ends of lines mean something.
+    Line breaks are kept only in indented text, where they are significant.
     """
     for filled, group in itertools.groupby(
         text.splitlines(), key=lambda line: bool(line.strip())

@@ -1,8 +1,8 @@
-"""Parallel text: sentences and, line by line, their translations.
+"""Parallel corpora of sentences and their translations.
 
-Training files may have malformed pairs, as `reproduce.data.parallel_text`
-calls them: they are skipped, and the report says so. Validation and test files
-may not, since a score over fewer sentences compares with nobody else's.
+Malformed pairs (see `reproduce.data.parallel_text`) are skipped and reported in
+training files. In validation and test files they are errors, because a score
+over fewer sentences is not comparable with other results.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from reproduce.data.parallel_text import Report
 from reproduce.data.parallel_text import read_parallel
 from reproduce.data.parallel_text import read_tsv
 
-# What fairseq's scripts put behind every piece of a word but its last.
+# fairseq's scripts append this to every piece of a word except the last.
 BPE_CONTINUATION = re.compile(r"@@( |$)")
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A training, a validation and perhaps a test part of one language pair."""
+    """Training, validation and optional test part of one language pair."""
 
     name: str
     source_language: str
@@ -38,7 +38,7 @@ class Corpus:
     report: Report = NOTHING_SKIPPED
 
     def facts(self) -> dict[str, str | int]:
-        """Returns how much there is of what, for people to read."""
+        """Returns the name, the languages and the sizes of the corpus."""
         return {
             "name": self.name,
             "source_language": self.source_language,
@@ -60,7 +60,7 @@ def load_files(
     source_language: str = "source",
     target_language: str = "target",
 ) -> Corpus:
-    """Reads a corpus of which every part is a pair of parallel files."""
+    """Reads a corpus with a pair of parallel files per part."""
     if (test_source is None) != (test_target is None):
         raise InputError(
             "The two test files come together: only "
@@ -88,7 +88,7 @@ def load_tsv(
     source_language: str = "source",
     target_language: str = "target",
 ) -> Corpus:
-    """Reads a corpus of which every part is a file of two columns."""
+    """Reads a corpus with a file of two columns per part."""
     train_text, report = read_tsv(train, skip=True)
     return Corpus(
         name=Path(train).name,
@@ -104,12 +104,12 @@ def load_tsv(
 def load_iwslt14(
     directory: Path, source_language: str = "de", target_language: str = "en"
 ) -> Corpus:
-    """Reads IWSLT14 as fairseq's `prepare-iwslt14.sh` leaves it.
+    """Reads IWSLT14 in the layout of fairseq's `prepare-iwslt14.sh`.
 
-    That is a directory of `train`, `valid` and `test` files with the languages
-    as suffixes. There the words are split into BPE pieces ("hou@@ se") that
-    belong to another vocabulary than ours. Its subfolder `tmp` holds them
-    whole, and is read where it exists; else the pieces are joined again.
+    The directory has `train`, `valid` and `test` files with the languages as
+    suffixes. Their words are split into BPE pieces ("hou@@ se") of a vocabulary
+    that is not ours. The subfolder `tmp` has whole words and is read if it
+    exists. Otherwise the pieces are joined again.
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -156,17 +156,17 @@ def filter_pairs(
     maximum_length: int,
     maximum_ratio: float | None = None,
 ) -> tuple[list[int], dict[str, int]]:
-    """Chooses the pairs of subword ids that are worth training on.
+    """Selects pairs of subword ids for training.
 
     Args:
         sources: The subword ids of each source, without BOS and EOS.
-        targets: Those of each target.
-        maximum_length: The most subwords that a side may have.
-        maximum_ratio: How many times as long as the other a side may be.
+        targets: The subword ids of each target.
+        maximum_length: The maximum number of subwords on a side.
+        maximum_ratio: The maximum ratio of the two lengths.
 
     Returns:
-        The indices of the pairs to keep, in order, and how many of the others
-        are `empty`, `too_long` and `too_uneven`.
+        The indices of the pairs to keep, in order, and the numbers of other
+        pairs that are `empty`, `too_long` and `too_uneven`.
     """
     kept = []
     counts = {"empty": 0, "too_long": 0, "too_uneven": 0}

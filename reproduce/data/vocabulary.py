@@ -1,4 +1,4 @@
-"""Texts as one stream of ids, every line followed by `EOS`."""
+"""Vocabularies, and texts as one stream of ids with `EOS` after each line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Vocabulary = Subwords | Words
 
 KINDS = ("subwords", "words")
 FILES = {"subwords": "subwords.model", "words": "words.txt"}
-# How many lines are tokenized at a time.
+# The number of lines tokenized at a time.
 LINES = 4096
 
 
@@ -33,8 +33,8 @@ class Stream:
     """The ids of a text.
 
     Attributes:
-        ids: Of all lines, one after the other, `(tokens,)`.
-        words: How many words and ends of lines they stand for.
+        ids: The ids of all lines in order, `(tokens,)`.
+        words: The number of words and ends of lines that the ids encode.
     """
 
     ids: np.ndarray
@@ -42,7 +42,7 @@ class Stream:
 
     @property
     def unknown(self) -> int:
-        """How many ids stand for something the vocabulary does not have."""
+        """The number of unknown tokens."""
         return int(np.sum(self.ids == UNK))
 
 
@@ -54,7 +54,7 @@ def learn_vocabulary(
     Args:
         lines: The training part.
         kind: One of `KINDS`.
-        vocabulary_size: How many ids; None is all words there are.
+        vocabulary_size: The number of ids. None keeps all words.
 
     Raises:
         InputError: If the size does not fit the text.
@@ -67,7 +67,7 @@ def learn_vocabulary(
 
 
 def save_vocabulary(vocabulary: Vocabulary, directory: Path) -> None:
-    """Writes what `load_vocabulary` reads."""
+    """Writes the file that `load_vocabulary` reads."""
     kind = "words" if isinstance(vocabulary, Words) else "subwords"
     vocabulary.save(directory / FILES[kind])
 
@@ -76,7 +76,7 @@ def load_vocabulary(directory: Path) -> Vocabulary:
     """Reads the vocabulary of a run.
 
     Raises:
-        InputError: If there is none.
+        InputError: If the run has no vocabulary.
     """
     words, subwords = directory / FILES["words"], directory / FILES["subwords"]
     return Words.load(words) if words.exists() else Subwords.load(subwords)
@@ -86,7 +86,7 @@ def encode_lines(lines: Iterable[str], vocabulary: Vocabulary) -> Stream:
     """Returns the stream of a text.
 
     Raises:
-        InputError: If there is no text.
+        InputError: If the text is empty.
     """
     lines = iter(lines)
     parts: list[np.ndarray] = []
@@ -103,20 +103,21 @@ def encode_lines(lines: Iterable[str], vocabulary: Vocabulary) -> Stream:
 def prompt_ids(
     texts: tf.Tensor, vocabulary: Vocabulary, limit: int | None = None
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the ids of texts as a model reads them.
+    """Returns the input ids of prompts, for use in a `tf.function`.
 
-    A text may have several lines. The last one is not ended, since it is the
-    one to go on with. In front is `EOS`, as in training: the end of the line
-    before. For use in a `tf.function`.
+    A prompt may have several lines. Its last line has no `EOS`, because the
+    model continues that line. The ids begin with `EOS`, the end of the
+    previous line, as in training.
 
     Args:
-        texts: `(batch,)`.
-        vocabulary: Of the model.
-        limit: How many ids there may be; of more, the last ones are taken.
+        texts: The prompts, `(batch,)`.
+        vocabulary: The vocabulary of the model.
+        limit: The maximum number of ids. Of longer prompts, the last ids are
+            taken.
 
     Returns:
-        Ids `(batch, time)`, padded with `PAD`, and how many there are of each
-        text, `(batch,)`.
+        The ids, `(batch, time)`, padded with `PAD`, and the number of ids of
+        each prompt, `(batch,)`.
     """
     lines = tf.strings.split(texts, "\n")
     ids = vocabulary.tokenize(lines)
@@ -134,9 +135,9 @@ def text_of(
     """Returns texts, with a line feed for each `EOS`.
 
     Args:
-        ids: `(batch, time)`.
-        lengths: How many ids of each row count, `(batch,)`.
-        vocabulary: Of the model.
+        ids: The ids, `(batch, time)`.
+        lengths: The number of valid ids in each row, `(batch,)`.
+        vocabulary: The vocabulary of the model.
     """
 
     def one(row):

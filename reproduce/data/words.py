@@ -15,16 +15,16 @@ from reproduce.data.special_ids import UNK
 
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 UNKNOWN = SPECIAL[UNK]
-# What Python's `str.split` takes for space.
+# The characters at which Python's `str.split` splits.
 SPACE = r"[\s\x{0b}\x{1c}-\x{1f}\x{85}\p{Z}]+"
 
 
 class Words(tf.Module):
-    """Turns texts into ids of their words and back.
+    """Converts texts to word ids and back.
 
-    Used as `reproduce.data.subwords.Subwords`. Words are what stands between
-    spaces; those it does not know become `UNK`, as does `<unk>`, which stands
-    for them in WikiText.
+    It has the interface of `reproduce.data.subwords.Subwords`. Words are
+    separated by spaces. Unknown words become `UNK`, as does `<unk>`, WikiText's
+    mark of an unknown word.
 
     Args:
         words: The words, the most frequent first.
@@ -46,12 +46,12 @@ class Words(tf.Module):
         self._known = tf.Variable(tf.constant(known), trainable=False)
 
     def tokenize(self, texts: tf.Tensor | tf.RaggedTensor) -> tf.RaggedTensor:
-        """Returns the ids of each text, in one more dimension."""
+        """Returns the ids of each text, along a new last axis."""
         if isinstance(texts, tf.RaggedTensor):
             return texts.with_values(self.tokenize(texts.values))
         spaced = tf.strings.regex_replace(texts, SPACE, " ")
         words = tf.strings.split(tf.strings.strip(spaced), " ")
-        # An empty text has one word, which is empty.
+        # Splitting an empty text gives one empty word.
         words = tf.ragged.boolean_mask(words, words != "")
         return words.with_values(self._table.lookup(words.values))
 
@@ -80,7 +80,7 @@ class Words(tf.Module):
 
     @classmethod
     def load(cls, path: Path) -> Words:
-        """Reads what `save` wrote."""
+        """Reads a file that `save` wrote."""
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -91,12 +91,12 @@ class Words(tf.Module):
 def learn_words(
     lines: Iterable[str], vocabulary_size: int | None = None
 ) -> Words:
-    """Returns the words of a text, those of the same frequency in order.
+    """Returns the words of a text by frequency, ties in alphabetical order.
 
     Args:
-        lines: What to learn from.
-        vocabulary_size: How many ids, the four special ones included, or None
-            for all words.
+        lines: The training text.
+        vocabulary_size: The number of ids, the four special ids included. None
+            keeps all words.
 
     Raises:
         InputError: If there are no words.

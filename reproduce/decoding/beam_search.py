@@ -1,7 +1,7 @@
-"""Beam search over any model that gives log-probabilities step by step.
+"""Beam search over any model that returns log-probabilities step by step.
 
-All of it is graph code: it runs as it is, in a `tf.function`, compiled by XLA
-or not, and in a SavedModel.
+All functions also run inside a `tf.function`, with or without XLA, and in a
+SavedModel.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ NEVER = float("-inf")
 
 
 class SpecialIds(NamedTuple):
-    """The ids that mean something to a search, and to batches.
+    """The special ids of a search and of batches.
 
     Attributes:
-        pad: What follows the end.
-        start: What the decoder is given first.
-        end: What ends a sequence; BART's decoder starts with it too.
+        pad: The padding after the end id.
+        start: The first input of the decoder.
+        end: The last id of a sequence, which also starts BART's decoder.
     """
 
     pad: int = PAD
@@ -44,16 +44,16 @@ SPECIAL_IDS = SpecialIds()
 
 
 class Hypotheses(NamedTuple):
-    """What a search found for each sentence, best first.
+    """The hypotheses of a search for each sentence, best first.
 
-    A place for which there was no hypothesis has length 0 and score -inf.
+    An empty slot, without a hypothesis, has length 0 and score -inf.
 
     Attributes:
-        ids: With the end and then padding, without the start,
+        ids: The ids with the end id and padding, without the start id,
             `(batch, beam, time)`.
-        scores: Sums of log-probabilities over `lengths ** length_penalty`,
-            `(batch, beam)`.
-        lengths: With the end, `(batch, beam)`.
+        scores: The sums of log-probabilities divided by
+            `lengths ** length_penalty`, `(batch, beam)`.
+        lengths: The number of ids, the end id included, `(batch, beam)`.
     """
 
     ids: Any
@@ -62,7 +62,7 @@ class Hypotheses(NamedTuple):
 
 
 class _Search(NamedTuple):
-    """The search between two steps; `scores` are those of `ids`, unfinished."""
+    """The state between two steps; `ids` and `scores` are unfinished."""
 
     index: Any
     ids: Any
@@ -85,34 +85,36 @@ def beam_search(
     special: SpecialIds = SPECIAL_IDS,
     constrain: Constraint | None = None,
 ) -> Hypotheses:
-    """Searches for the sequences of the highest score.
+    """Searches for the sequences with the highest scores.
 
-    At each step, the best `beam_size` continuations of a sentence's
-    hypotheses are looked at: those that end are finished, and the others of
-    the best go on. A sentence is done when none that goes on can still beat
-    its worst finished one, if there are `beam_size` of them. At its maximum
-    length it has to end. One beam is greedy search, and done at its first end.
+    At each step, the continuations of a sentence's hypotheses are ranked. Of
+    the best `beam_size`, those that end are finished. The best `beam_size` of
+    the others continue. A sentence is done when it has `beam_size` finished
+    hypotheses and no continuing one can still beat the worst of them. At the
+    maximum length, all hypotheses end. With one beam, this is greedy search,
+    which is done at the first end id.
 
     Args:
-        step: Given the last ids, `(batch, beam)`, their index and the state,
-            returns log-probabilities `(batch, beam, vocabulary)`, none of
-            them above 0, and the new state. At index 0 the ids are the start.
-        state: Of any structure, all of it `(batch, beam, ...)`. It follows
-            the hypotheses from beam to beam.
-        max_lengths: How long a hypothesis may be without its end, `(batch,)`.
-        time: No less than all of `max_lengths`, a number or, under XLA, a
-            tensor that depends on shapes alone.
-        beam_size: How many hypotheses to keep.
-        length_penalty: The power of the length by which scores are divided.
-        min_length: How long a hypothesis has to be without its end, where
-            `max_lengths` lets it.
+        step: A function of the last ids, `(batch, beam)`, their index and the
+            state. It returns log-probabilities `(batch, beam, vocabulary)`,
+            which must not exceed 0, and the new state. At index 0 the ids are
+            the start id.
+        state: Any structure of tensors `(batch, beam, ...)`. It is reordered
+            with the hypotheses.
+        max_lengths: The maximum lengths without the end id, `(batch,)`.
+        time: An upper bound of `max_lengths`: a number or, under XLA, a
+            tensor that depends only on shapes.
+        beam_size: The number of hypotheses to keep.
+        length_penalty: The exponent of the length by which scores are divided.
+        min_length: The minimum length without the end id, as far as
+            `max_lengths` permits.
         early_stopping: Whether a sentence is done at `beam_size` finished
-            hypotheses, as in fairseq, though better ones might follow.
+            hypotheses, as in fairseq, even if better ones might follow.
         special: The ids of padding, start and end.
-        constrain: Given the log-probabilities of a step, the ids so far,
-            `(batch, beam, time + 1)`, and the index of the step, returns the
-            log-probabilities to use, `-inf` where a token is forbidden. The
-            end is forced at the maximum length whatever it says.
+        constrain: A function of the log-probabilities of a step, the ids so
+            far, `(batch, beam, time + 1)`, and the index of the step. It
+            returns the log-probabilities to use, `-inf` for forbidden tokens.
+            At the maximum length the end id is forced regardless.
 
     Returns:
         `Hypotheses` of time `time + 1`.
@@ -165,8 +167,8 @@ def beam_search(
         scores, kept = ops.top_k(
             ops.where(best.ends, NEVER, best.scores), beam_size
         )
-        # Sums of log-probabilities only fall. What is left of the best of
-        # them is its quotient by the most favourable length.
+        # Sums of log-probabilities can only fall. The best one divided by the
+        # most favorable length is therefore an upper bound.
         favourable = max_lengths + 1 if length_penalty >= 0 else length + 1
         worst = finished.scores[:, -1]
         done = score(scores[:, 0], favourable) <= worst
@@ -191,7 +193,7 @@ def beam_search(
     search = _Search(
         index=ops.convert_to_tensor(0, "int32"),
         ids=blank,
-        # All beams begin alike: only one of them counts.
+        # All beams are equal at first, so only one of them is used.
         scores=ops.where(ops.arange(beam_size) == 0, 0.0, nothing),
         tokens=ops.full(shape, special.start, "int32"),
         finished=Hypotheses(blank, nothing, ops.zeros(shape, "int32")),
@@ -224,7 +226,7 @@ def _allowed(
         never = never | (vocabulary == special.start)
     forbidden = never | (must_end & ~is_end) | (too_short & is_end)
     if constrain is not None:
-        # Not where the end is all that is left.
+        # The constraint must not forbid the end id where it is forced.
         log_probabilities = ops.where(
             must_end,
             log_probabilities,
@@ -237,7 +239,7 @@ def _best_continuations(search, log_probabilities, places, beam_size, end):
     vocabulary = log_probabilities.shape[-1]
     totals = search.scores[:, :, None] + log_probabilities
     totals = ops.reshape(totals, (-1, beam_size * vocabulary))
-    # No more than `beam_size` of them end, so that as many go on.
+    # At most `beam_size` of them end, so at least as many can continue.
     scores, flat = ops.top_k(totals, 2 * beam_size)
     parents, tokens = flat // vocabulary, flat % vocabulary
     ids = ops.where(
@@ -258,7 +260,7 @@ def _merge(old, new, beam_size, pad):
 
 
 def _select(x, indices):
-    """Takes entries of axis 1, for each sentence others."""
+    """Gathers entries of axis 1, with separate indices for each sentence."""
     for _ in x.shape[2:]:
         indices = ops.expand_dims(indices, -1)
     return ops.take_along_axis(x, indices, axis=1)
@@ -279,7 +281,7 @@ def _follow(state, parents, beam_size):
 
 
 def check_at_least(name: str, value: float, least: float) -> None:
-    """Raises unless an argument is at least so large."""
+    """Raises `ValueError` if an argument is below its minimum."""
     if value < least:
         raise ValueError(
             f"Expected `{name}` to be at least {least}. Received: {value}."

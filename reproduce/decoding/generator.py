@@ -1,4 +1,4 @@
-"""From a prompt to a text, and from a text to what it costs."""
+"""Text generation from prompts, and the log-probabilities of texts."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ SAMPLING = "sampling.json"
 
 @dataclass(frozen=True)
 class Sampling:
-    """How texts are gone on with; see `generation.generate`.
+    """Settings of sampling; see `sampling.generate`.
 
     Attributes:
-        context: How many tokens of a prompt the model looks at, at most: its
-            block size.
+        context: The maximum number of prompt tokens that the model reads, which
+            is its block size.
     """
 
     new_tokens: int = 40
@@ -43,12 +43,12 @@ class Sampling:
 
 
 class Generator(tf.Module):
-    """A model with its vocabulary: texts in, texts out.
+    """A model with its vocabulary, which maps texts to texts.
 
     Args:
         model: The model.
-        vocabulary: Its vocabulary.
-        sampling: How to go on with a text.
+        vocabulary: The vocabulary of the model.
+        sampling: The settings of sampling.
     """
 
     def __init__(
@@ -66,18 +66,18 @@ class Generator(tf.Module):
         )
 
     def go_on(self, texts: Sequence[str]) -> list[str]:
-        """Returns what each text is followed by."""
+        """Returns the continuation of each text."""
         found = self.generate(tf.constant(list(texts)), **self._options())
         return [text.decode() for text in found["text"].numpy()]
 
     def save(self, directory: Path) -> None:
-        """Writes what `load` reads, and a SavedModel, which needs none of it.
+        """Writes the files that `load` reads, and a self-contained SavedModel.
 
-        The SavedModel's endpoints take a batch of strings. "serve" goes on
-        with each as the run was told to, "generate" as its other arguments
-        say: both return the `text` that follows, and its `log_probability`,
-        in nats. "score" returns the `tokens` of each text, their
-        `log_probabilities`, padded with 0, and `lengths`, how many there are.
+        The SavedModel's endpoints take a batch of strings. "serve" continues
+        each string with the settings of the run, "generate" with settings
+        passed as arguments. Both return the continuation as `text` and its
+        `log_probability`, in nats. "score" returns the `tokens` of each text,
+        their `log_probabilities`, padded with 0, and their number as `lengths`.
         """
         self.model.save(directory / runs.MODEL)
         save_vocabulary(self.vocabulary, directory)
@@ -98,15 +98,15 @@ class Generator(tf.Module):
 
     @classmethod
     def load(cls, directory: Path, **sampling: Any) -> Generator:
-        """Reads what `save` wrote.
+        """Reads the files that `save` wrote.
 
         Args:
-            directory: Where a run was written.
-            **sampling: What to do otherwise than the run was told, by the
-                names in `Sampling`; None changes nothing.
+            directory: The directory of a run.
+            **sampling: Fields of `Sampling` that replace the settings of the
+                run. None keeps a setting.
 
         Raises:
-            InputError: If there is no finished run.
+            InputError: If the directory has no finished run.
         """
         model, settings = load_model(directory, SAMPLING, **sampling)
         return cls(model, load_vocabulary(directory), Sampling(**settings))

@@ -1,4 +1,4 @@
-"""Generated text that repeats nothing."""
+"""A constraint against repeated n-grams in generated text."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ ops = keras.ops
 
 
 def no_repeated_ngrams(size: int) -> Constraint:
-    """Returns a constraint for `beam_search`: no run of ids is there twice.
+    """Returns a constraint for `beam_search` that forbids repeated n-grams.
 
-    fairseq's `no-repeat-ngram-size`: a token is forbidden if it would complete
-    a run of `size` ids that the hypothesis has already.
+    As with fairseq's `no-repeat-ngram-size`, a token is forbidden if it would
+    complete an n-gram that the hypothesis already contains.
 
     Args:
-        size: The length of the runs; 0 forbids nothing.
+        size: The length of the n-grams. 0 forbids nothing.
     """
 
     def constrain(log_probabilities, ids, index):
@@ -25,14 +25,14 @@ def no_repeated_ngrams(size: int) -> Constraint:
             return log_probabilities
         time = ids.shape[-1]
         batch_and_beam = ops.shape(ids)[:2]
-        # Runs begin at every place; those that are not over by now hold
-        # padding, and are left out by their end.
+        # N-grams start at every position. Those that extend beyond the ids so
+        # far contain padding and are excluded by their end.
         starts = ops.arange(time)
         ends = starts + size - 1
         repeats = ops.logical_and(ends < index, index >= size - 1)
         repeats = ops.broadcast_to(repeats, (*batch_and_beam, time))
         for offset in range(size - 1):
-            # What stands so far in the run, and so far in the last ids.
+            # Compare the n-gram with the last ids, position by position.
             here = ops.take(
                 ids, ops.minimum(starts + offset, time - 1), axis=-1
             )
@@ -40,14 +40,14 @@ def no_repeated_ngrams(size: int) -> Constraint:
             there = ops.take(ids, last, axis=-1)[..., None]
             repeats = ops.logical_and(repeats, here == there)
         completed = ops.take(ids, ops.minimum(ends, time - 1), axis=-1)
-        # What repeats nothing goes one place past the vocabulary.
+        # Positions without a repetition map to one id past the vocabulary.
         places = log_probabilities.shape[-1] + 1
         completed = ops.where(repeats, completed, places - 1)
         rows = ops.reshape(completed, (-1, time))
         first = ops.arange(ops.shape(rows)[0])[:, None] * places
         indices = ops.reshape(first + rows, (-1, 1))
-        # Not compared with the whole vocabulary, time after time: that would
-        # be as large as the logits of a whole batch in training.
+        # A comparison of every position with the whole vocabulary would take
+        # as much memory as the logits of a training batch.
         forbidden = ops.scatter(
             indices,
             ops.ones_like(indices[:, 0]),

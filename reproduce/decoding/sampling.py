@@ -1,7 +1,6 @@
-"""How a model goes on with a text.
+"""Sampling of the continuation of a text.
 
-All of it is graph code: it runs as it is, in a `tf.function` and in a
-SavedModel.
+All functions also run inside a `tf.function` and in a SavedModel.
 """
 
 from __future__ import annotations
@@ -15,17 +14,17 @@ from reproduce.data.special_ids import PAD
 from reproduce.models.language_model import LanguageModel
 
 NEVER = float("-inf")
-# The logarithm of 0 is to be drawn never.
+# A lower bound of uniform numbers, so that their logarithm is finite.
 TINY = 1e-30
 
 
 class Generated(NamedTuple):
-    """What was generated for each prompt.
+    """The text that was generated for each prompt.
 
     Attributes:
-        ids: `(batch, new_tokens)`, without the prompt.
-        log_probabilities: Of each of them, by the model as it is, whatever the
-            temperature, in nats.
+        ids: The new ids, without the prompt, `(batch, new_tokens)`.
+        log_probabilities: The log-probability of each new id, in nats, by the
+            model at temperature 1.
     """
 
     ids: tf.Tensor
@@ -43,23 +42,24 @@ def generate(
     seed: int | tf.Tensor = 0,
     cached: bool = True,
 ) -> Generated:
-    """Samples what follows each prompt, token by token.
+    """Samples the continuation of each prompt, token by token.
 
     Args:
         model: The model.
-        ids: The prompts, one token or more each, padded with `PAD` on the
+        ids: The prompts, each of at least one token, padded with `PAD` on the
             right, `(batch, time)`.
-        lengths: How many tokens each has, `(batch,)`.
-        new_tokens: How many to generate for each.
-        temperature: What logits are divided by. 0 takes the most probable
-            token, which is greedy search.
-        top_k: Sample from the so many most probable tokens, or 0 for all.
-        top_p: Sample from the most probable tokens that together have this
-            probability, at least one.
-        seed: What is drawn depends on it and nothing else.
-        cached: Whether keys and values of earlier positions are kept. If not,
-            each step runs the model on all positions, which is slower and
-            comes to the same.
+        lengths: The number of tokens in each prompt, `(batch,)`.
+        new_tokens: The number of tokens to generate.
+        temperature: The divisor of logits. 0 selects the most probable token,
+            which is greedy search.
+        top_k: The number of most probable tokens to sample from. 0 samples
+            from all tokens.
+        top_p: The total probability of the most probable tokens to sample
+            from. At least one token is kept.
+        seed: The seed, which fully determines the draws.
+        cached: Whether keys and values of earlier positions are cached.
+            Without the cache, each step runs the model on all positions,
+            which is slower and gives the same result.
 
     Returns:
         `Generated`.
@@ -69,7 +69,7 @@ def generate(
     batch, prompt = tf.shape(ids)[0], tf.shape(ids)[1]
     time = prompt + new_tokens
     all_ids = tf.pad(ids, [[0, 0], [0, new_tokens]], constant_values=PAD)
-    # A place of its own for what each position is followed by.
+    # The log-probability of the token after each position.
     scores = tf.zeros((batch, time), tf.float32)
     places = tf.range(time)
     first = tf.reduce_min(lengths) - 1
@@ -82,7 +82,7 @@ def generate(
             hidden = model.hidden_states(all_ids, training=False)[:, index]
         logs = model.log_probabilities(hidden)
         chosen = sample(logs, temperature, top_k, top_p, (seed, index))
-        # Of a prompt that is longer than others, the next token is known.
+        # Within a longer prompt, the next token is already known.
         following = index + 1
         known = following < lengths
         token = tf.where(
@@ -112,20 +112,20 @@ def sample(
     top_p: float | tf.Tensor,
     seed: tuple[int | tf.Tensor, int | tf.Tensor],
 ) -> tf.Tensor:
-    """Draws a token of each row; see `generate`.
+    """Draws a token for each row; see `generate`.
 
     Args:
-        logs: Log-probabilities, `(batch, vocabulary)`.
-        temperature: As in `generate`.
-        top_k: As in `generate`.
-        top_p: As in `generate`.
-        seed: Two numbers, by which the draw is settled.
+        logs: The log-probabilities, `(batch, vocabulary)`.
+        temperature: The temperature, as in `generate`.
+        top_k: The number of tokens, as in `generate`.
+        top_p: The total probability, as in `generate`.
+        seed: Two numbers that determine the draw.
 
     Returns:
-        Ids, `(batch,)`.
+        The ids, `(batch,)`.
     """
     vocabulary = tf.range(logs.shape[-1])
-    # Neither is ever a label.
+    # Padding and start are never labels, so their logits are untrained.
     logs = tf.where((vocabulary == PAD) | (vocabulary == BOS), NEVER, logs)
     temperature = tf.cast(temperature, tf.float32)
     best = tf.argmax(logs, axis=-1, output_type=tf.int32)
@@ -141,7 +141,7 @@ def sample(
         seed=tf.stack([tf.cast(number, tf.int32) for number in seed]),
         minval=TINY,
     )
-    # The place of the largest is one of the distribution (Gumbel).
+    # The Gumbel-max trick: the argmax is a sample of the distribution.
     drawn = tf.argmax(ordered - tf.math.log(-tf.math.log(uniform)), axis=-1)
     chosen = tf.gather(order, drawn, batch_dims=1)
     return tf.where(temperature > 0, chosen, best)

@@ -1,6 +1,6 @@
-"""Summaries by beam search, as fairseq generates them with BART.
+"""Summarization by beam search, as fairseq does it with BART.
 
-All of it is graph code, as `reproduce.decoding.beam_search` is.
+All functions also run inside a `tf.function` and in a SavedModel.
 """
 
 from __future__ import annotations
@@ -25,20 +25,21 @@ ops = keras.ops
 
 @dataclass(frozen=True)
 class Decoding:
-    """How summaries are searched for.
+    """Settings of the search for summaries.
 
-    Lengths are in ids with `<s>`, which is generated first, and without
-    `</s>`: fairseq's `max-len-b` and `min-len`.
+    Lengths are numbers of ids with `<s>`, which is generated first, and without
+    `</s>`, as fairseq's `max-len-b` and `min-len`.
 
     Attributes:
-        beam_size: As in `beam_search`; 1 is greedy.
-        length_penalty: As in `beam_search`.
-        min_length: The least length.
-        max_length: The greatest length.
-        no_repeat_ngram_size: No run of so many ids is in a summary twice; 0
-            for no such rule.
-        early_stopping: As in `beam_search`. With a length penalty above 1 a
-            search without it hardly ever ends before `max_length`.
+        beam_size: The beam size, as in `beam_search`. 1 is greedy search.
+        length_penalty: The length penalty, as in `beam_search`.
+        min_length: The minimum length.
+        max_length: The maximum length.
+        no_repeat_ngram_size: The length of n-grams that must not repeat. 0
+            allows all repetitions.
+        early_stopping: Whether to stop early, as in `beam_search`. Without it,
+            a search with a length penalty above 1 rarely ends before
+            `max_length`.
     """
 
     beam_size: int = 4
@@ -64,10 +65,10 @@ def summarize(
         source_ids: `<s> article </s>`, padded on the right, `(batch, time)`.
         bos: The id of `<s>`.
         special: The ids of padding, and of `</s>` as start and end.
-        decoding: How to search.
-        cached: Whether keys and values of earlier positions are kept. If not,
-            each step runs the decoder on all positions, which is slower and
-            comes to the same.
+        decoding: The settings of the search.
+        cached: Whether keys and values of earlier positions are cached.
+            Without the cache, each step runs the decoder on all positions,
+            which is slower and gives the same result.
 
     Returns:
         `Hypotheses`, each beginning with `<s>`.
@@ -99,11 +100,11 @@ def summarize(
 
 
 def constraint(bos: int, no_repeat_ngram_size: int) -> Constraint:
-    """Returns one that wants `<s>` first and never again, and no repetition.
+    """Returns a constraint: `<s>` only at the start, and no repeated n-grams.
 
     Args:
         bos: The id of `<s>`.
-        no_repeat_ngram_size: As in `Decoding`.
+        no_repeat_ngram_size: The length of n-grams, as in `Decoding`.
     """
     no_repetition = no_repeated_ngrams(no_repeat_ngram_size)
 
@@ -123,11 +124,11 @@ def cached_step(
     beam_size: int,
     time: int,
 ) -> tuple[Step, Any]:
-    """Returns a step for `beam_search`, and its first state.
+    """Returns a step for `beam_search`, and its initial state.
 
-    The state holds keys and values of all positions so far, `time` at most.
-    Those of the article are computed once, and repeated for its beams, since
-    KerasHub's decoder takes them only so.
+    The state holds keys and values of up to `time` positions. The keys and
+    values of the article are computed once and repeated for each beam, because
+    KerasHub's decoder needs one copy per row.
     """
     visible = ops.cast(source_ids != pad, "int32")
     memory = model.call_encoder(source_ids, visible)
@@ -140,8 +141,8 @@ def cached_step(
 
     batch_size, source_time = ops.shape(source_ids)
     layers = backbone.num_layers
-    # Two positions, thrown away, for which the decoder projects the memory:
-    # of one alone Keras warns that its softmax is 1.
+    # This call only projects the memory. It uses two positions, because Keras
+    # warns of a softmax over a single one.
     *_, article = model.call_decoder_with_cache(
         memory,
         visible,
@@ -181,9 +182,10 @@ def uncached_step(
     beam_size: int,
     time: int,
 ) -> tuple[Step, Any]:
-    """Returns what `cached_step` does, of training's own computation.
+    """Returns a step for `beam_search` without a cache, and its initial state.
 
-    The state holds the ids so far. Each step runs the whole model on them.
+    The state holds the ids so far. Each step runs the whole model on them, with
+    the same computation as in training.
     """
     source_ids = ops.repeat(source_ids, beam_size, axis=0)
     visible = ops.cast(source_ids != pad, "int32")
@@ -197,7 +199,7 @@ def uncached_step(
                 "encoder_token_ids": source_ids,
                 "encoder_padding_mask": visible,
                 "decoder_token_ids": flat,
-                # Padding is on the right, where no real position looks.
+                # Padding is on the right, and attention is causal.
                 "decoder_padding_mask": ops.ones_like(flat),
             },
             training=False,

@@ -1,4 +1,4 @@
-"""From articles to summaries: tokens, beam search and back."""
+"""A summarizer of strings: tokenizer, model and beam search."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Summarizer(TextToText):
 
     Args:
         model: The model.
-        tokenizer: Its tokenizer.
-        longest: The most ids of an article; the rest of it is not read.
-        decoding: How to search.
-        batch_size: How many articles to summarize at a time.
+        tokenizer: The tokenizer of the model.
+        longest: The maximum number of ids of an article. The rest is ignored.
+        decoding: The settings of the search.
+        batch_size: The number of articles to summarize at a time.
     """
 
     output = "summary"
@@ -52,16 +52,16 @@ class Summarizer(TextToText):
     def load(
         cls, directory: Path, batch_size: int = ARTICLES, **decoding: Any
     ) -> Summarizer:
-        """Reads what `save` wrote.
+        """Reads the files that `save` wrote.
 
         Args:
-            directory: Where a run was written.
-            batch_size: How many articles to summarize at a time.
-            **decoding: What to search with instead of what the run did, by the
-                names in `Decoding`.
+            directory: The directory of a run.
+            batch_size: The number of articles to summarize at a time.
+            **decoding: Fields of `Decoding` that replace the settings of the
+                run. None keeps a setting.
 
         Raises:
-            InputError: If there is no finished run.
+            InputError: If the directory has no finished run.
         """
         model, settings = load_model(directory, DECODING, **decoding)
         longest = settings.pop("longest")
@@ -96,7 +96,7 @@ def _check(
     decoding: Decoding,
 ) -> None:
     positions = model.backbone.max_sequence_length
-    # The decoder sees its start and all ids but the end.
+    # The decoder reads its start id and all ids except the last one.
     for name, needed in (
         ("--max-source-length", longest),
         ("--max-length", decoding.max_length + 1),

@@ -1,4 +1,4 @@
-"""A model with its tokenizers: texts in, texts out."""
+"""The base class of models with tokenizers, which map texts to texts."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ TEXTS = tf.TensorSpec([None], tf.string, "texts")
 class TextToText(tf.Module):
     """Generates a text from each text.
 
-    Subclasses have `_serve`, graph code that returns for a vector of strings
-    the generated texts as `output` and their `score`, and `_save_tokenizers`.
+    Subclasses define `_save_tokenizers` and `_serve`, a graph function that
+    returns the generated texts as `output` and their `score` for a vector of
+    strings.
 
     Args:
         model: The model.
-        decoding: How to search, a dataclass.
-        resources: What tokenizes, for exports to track.
-        batch_size: How many texts at a time.
+        decoding: The settings of the search, a dataclass.
+        resources: The tokenizers, which exports have to track.
+        batch_size: The number of texts at a time.
     """
 
     output: ClassVar[str]
@@ -43,14 +44,15 @@ class TextToText(tf.Module):
         self.decoding = decoding
         self.batch_size = batch_size
         self._resources = resources
-        # One trace, whatever the number and the lengths of the texts.
+        # The signature gives one trace for any number and lengths of texts.
         self.serve = tf.function(
             self._serve, input_signature=[tf.TensorSpec([None], tf.string)]
         )
 
     def generate(self, texts: Sequence[str]) -> list[str]:
         """Returns the best text found for each text."""
-        # Texts of like length together: a batch takes as long as its longest.
+        # Texts of similar length share a batch, whose time depends on its
+        # longest text.
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         generated = [""] * len(texts)
         for start in range(0, len(texts), self.batch_size):
@@ -62,11 +64,11 @@ class TextToText(tf.Module):
         return generated
 
     def save(self, directory: Path) -> None:
-        """Writes what `load` reads, and a SavedModel, which needs none of it.
+        """Writes the files that `load` reads, and a self-contained SavedModel.
 
-        The SavedModel's endpoint "serve" takes a batch of strings and returns
-        for each the generated text and its `score`, the sum of its
-        log-probabilities over the power of the length by which it was chosen.
+        The SavedModel's endpoint "serve" takes a batch of strings. For each, it
+        returns the generated text and its `score`, the length-penalized sum of
+        its log-probabilities.
         """
         self.model.save(directory / runs.MODEL)
         self._save_tokenizers(directory)
@@ -91,15 +93,15 @@ def load_model(directory: Path, settings: str, **changes: Any) -> Any:
     """Reads the model of a finished run and a file of settings.
 
     Args:
-        directory: Where a run was written.
-        settings: The name of the file, of JSON.
-        **changes: What to change in the settings; None changes nothing.
+        directory: The directory of a run.
+        settings: The name of the JSON file of settings.
+        **changes: The settings to change. None keeps a setting.
 
     Returns:
         The model and the settings.
 
     Raises:
-        InputError: If there is no finished run.
+        InputError: If the directory has no finished run.
     """
     for name in (runs.MODEL, settings):
         if not (directory / name).is_file():
@@ -110,8 +112,8 @@ def load_model(directory: Path, settings: str, **changes: Any) -> Any:
     name = runs.MODEL
     try:
         with warnings.catch_warnings():
-            # KerasHub gives every task an optimizer, which is not the one that
-            # was saved, and does not matter here.
+            # KerasHub compiles every task with a default optimizer, whose
+            # variables differ from the saved ones and are not needed.
             warnings.filterwarnings("ignore", "Skipping variable loading")
             model = keras.saving.load_model(directory / name, compile=False)
         name = settings

@@ -1,7 +1,7 @@
 """Translation by beam search.
 
-All of it is graph code: it runs as it is, in a `tf.function`, compiled by XLA
-or not, and in a SavedModel.
+All functions also run inside a `tf.function`, with or without XLA, and in a
+SavedModel.
 """
 
 from __future__ import annotations
@@ -33,21 +33,22 @@ def translate(
 ) -> Hypotheses:
     """Translates sentences by beam search.
 
-    A translation of a sentence of n ids, padding left out, has at most
+    The translation of a sentence with n ids (without padding) has at most
     `max_length_factor * n + max_length_offset` ids before its `EOS`.
 
     Args:
         model: The model.
-        source_ids: Padded with `PAD` on the right, `(batch, source_time)`.
-        beam_size: As in `beam_search`.
-        length_penalty: As in `beam_search`.
-        max_length_factor: See above.
-        max_length_offset: See above.
-        min_length: As in `beam_search`.
-        early_stopping: As in `beam_search`.
-        cached: Whether keys and values of earlier positions are kept. If not,
-            each step runs the decoder on all positions, which is slower and
-            comes to the same.
+        source_ids: The source ids, padded with `PAD` on the right,
+            `(batch, source_time)`.
+        beam_size: The beam size, as in `beam_search`.
+        length_penalty: The length penalty, as in `beam_search`.
+        max_length_factor: The factor of the maximum length; see above.
+        max_length_offset: The offset of the maximum length; see above.
+        min_length: The minimum length, as in `beam_search`.
+        early_stopping: Whether to stop early, as in `beam_search`.
+        cached: Whether keys and values of earlier positions are cached.
+            Without the cache, each step runs the decoder on all positions,
+            which is slower and gives the same result.
 
     Returns:
         `Hypotheses`.
@@ -61,7 +62,7 @@ def translate(
     source_lengths = ops.sum(ops.cast(source_ids != PAD, "int32"), axis=1)
 
     def max_length(source_length):
-        # 0.7 * 10 is 7, in any precision.
+        # The margin keeps 0.7 * 10 from being rounded down to 6.
         return max_length_factor * source_length + max_length_offset + 1e-3
 
     time = ops.shape(source_ids)[1]
@@ -89,10 +90,10 @@ def translate(
 def cached_step(
     model: Transformer, source_ids: Any, beam_size: int, time: Any
 ) -> tuple[Step, Any]:
-    """Returns a step for `beam_search`, and its first state.
+    """Returns a step for `beam_search`, and its initial state.
 
-    The state holds keys and values of all positions so far, `time` at most.
-    The source's are computed once and shared by the beams of a sentence.
+    The state holds keys and values of up to `time` positions. The keys and
+    values of the source are computed once and shared by a sentence's beams.
     """
     memory = model.encode(source_ids, training=False)
     source = model.source(memory, source_ids)
@@ -112,10 +113,11 @@ def uncached_step(
     time: Any,
     prefix_only: bool = False,
 ) -> tuple[Step, Any]:
-    """Returns what `cached_step` does, of training's own computation.
+    """Returns a step for `beam_search` without a cache, and its initial state.
 
-    The state holds the ids so far. Each step runs the decoder on all of
-    `time`, or, if `prefix_only`, on what there is, which XLA cannot compile.
+    The state holds the ids so far. Each step runs the decoder, with the same
+    computation as in training, on all of `time` or, if `prefix_only`, on the
+    ids so far, which XLA cannot compile.
     """
     memory = model.encode(source_ids, training=False)
     source = model.source(

@@ -1,4 +1,4 @@
-"""From sentences to sentences: subwords, beam search and back."""
+"""A translator of strings: subwords, model and beam search."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reproduce.decoding.text_to_text import load_model
 from reproduce.decoding.translate import translate
 from reproduce.models.translation import Transformer
 
-# Decoding takes no gradients, and so has room for more sentences at a time.
+# Without gradients, decoding has memory for larger batches.
 SENTENCES = 64
 SUBWORDS = "subwords.model"
 SOURCE_SUBWORDS = "source_subwords.model"
@@ -25,7 +25,7 @@ SOURCE_SUBWORDS = "source_subwords.model"
 
 @dataclass(frozen=True)
 class Decoding:
-    """How translations are searched for; see `translate`."""
+    """Settings of the search for translations; see `translate`."""
 
     beam_size: int = 5
     length_penalty: float = 1.0
@@ -41,7 +41,7 @@ class Translator(TextToText):
         model: The model.
         source: The subwords of the sources.
         target: The subwords of the targets, the same object if joint.
-        decoding: How to search.
+        decoding: The settings of the search.
     """
 
     output = "translation"
@@ -59,15 +59,15 @@ class Translator(TextToText):
 
     @classmethod
     def load(cls, directory: Path, **decoding: Any) -> Translator:
-        """Reads what `save` wrote.
+        """Reads the files that `save` wrote.
 
         Args:
-            directory: Where a run was written.
-            **decoding: What to search with instead of what the run did, by the
-                names in `Decoding`.
+            directory: The directory of a run.
+            **decoding: Fields of `Decoding` that replace the settings of the
+                run. None keeps a setting.
 
         Raises:
-            InputError: If there is no finished run.
+            InputError: If the directory has no finished run.
         """
         model, settings = load_model(directory, DECODING, **decoding)
         target = Subwords.load(directory / SUBWORDS)

@@ -1,7 +1,7 @@
 """Adaptive input, and an adaptive softmax that shares its weights.
 
-Frequent words have wide embeddings and rare words narrow ones, at both ends of
-the model, by the same tables (Baevski and Auli, 2019).
+Frequent words have wide embeddings and rare words narrow ones. Input and output
+share the same tables (Baevski and Auli, 2019).
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ ops = keras.ops
 
 
 class AdaptiveInput(keras.layers.Layer):
-    """Embeds words in bands of frequency, each band in a width of its own.
+    """Embeds words in frequency bands, each with its own embedding width.
 
     Args:
         vocabulary_size: The number of words, the most frequent first.
-        width: The size of what it returns, and of the first band's table.
-        cutoffs: Where the other bands begin.
-        factor: How much narrower each band's table is than the one before.
-        **kwargs: As for `keras.layers.Layer`.
+        width: The size of the returned embeddings and of the first table.
+        cutoffs: The first ids of the other bands.
+        factor: The ratio of the widths of successive tables.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Reference:
         [Baevski and Auli, 2019](https://arxiv.org/abs/1809.10853).
@@ -69,7 +69,7 @@ class AdaptiveInput(keras.layers.Layer):
         self.built = True
 
     def call(self, ids: Any) -> Any:
-        """Returns embeddings, `(..., width)`, of ids, `(...)`."""
+        """Returns the embeddings, `(..., width)`, of ids, `(...)`."""
         result = 0.0
         for start, end, table, projection in zip(
             self.bounds[:-1], self.bounds[1:], self.tables, self.projections
@@ -87,15 +87,15 @@ class AdaptiveInput(keras.layers.Layer):
 
 
 class TiedAdaptiveSoftmax(AdaptiveSoftmax):
-    """An adaptive softmax by the tables and projections of the input.
+    """An adaptive softmax that shares tables and projections with the input.
 
-    What it has of its own is the vectors of the clusters. As in fairseq, the
-    first band's projection belongs to the input alone.
+    Only the vectors of the clusters are its own weights. As in fairseq, the
+    first band's projection is used by the input only.
 
     Args:
-        embedding: The input.
-        dropout: As for `AdaptiveSoftmax`.
-        **kwargs: As for `keras.layers.Layer`.
+        embedding: The input layer.
+        dropout: The dropout rate, as for `AdaptiveSoftmax`.
+        **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     def __init__(

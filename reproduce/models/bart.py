@@ -1,4 +1,4 @@
-"""BART, trained with R-Drop: KerasHub's, from a preset or from scratch."""
+"""KerasHub's BART with R-Drop, from a preset or with random weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from reproduce.models.prepared import PreparedBatches
 
 ops = keras.ops
 
-# BART draws its kernels for this width, whatever the width is.
+# BART's initializer suits kernels of this width and ignores the actual width.
 BART_WIDTH = 1024
 
 
@@ -28,8 +28,9 @@ class RDropBartSeq2SeqLM(
 ):
     """`BartSeq2SeqLM`, trained with R-Drop.
 
-    Its logits carry a Keras mask, by which losses, metrics and R-Drop's
-    consistency leave out padding. KerasHub's have none, and count it.
+    Its logits carry a Keras mask, with which losses, metrics and R-Drop's
+    consistency ignore padding. KerasHub's logits have no mask, so padding
+    counts.
     """
 
     def compute_mask(self, inputs: dict[str, Any], mask: Any = None) -> Any:
@@ -41,12 +42,12 @@ class Configuration:
     """The size of a BART from scratch, and its dropout rate.
 
     Attributes:
-        num_layers: How many encoder layers, and as many decoder layers.
+        num_layers: The number of encoder layers and of decoder layers.
         width: The size of embeddings and hidden states.
-        feed_forward: The size between the two feed-forward kernels.
-        num_heads: How many attention heads.
-        dropout: The rate for embeddings, attention probabilities and residual
-            branches: KerasHub's BART has one for all.
+        feed_forward: The hidden size of the feed-forward layers.
+        num_heads: The number of attention heads.
+        dropout: The dropout rate of embeddings, attention probabilities and
+            residual branches. KerasHub's BART has a single rate.
     """
 
     num_layers: int
@@ -61,7 +62,7 @@ CONFIGURATIONS = {
     "tiny": Configuration(
         num_layers=2, width=96, feed_forward=192, num_heads=4, dropout=0.1
     ),
-    # `bart.base` and `bart.large`, for those who have the data to pre-train.
+    # `bart.base` and `bart.large`, for users with enough data to pretrain.
     "base": Configuration(
         num_layers=6, width=768, feed_forward=3072, num_heads=12, dropout=0.1
     ),
@@ -81,9 +82,9 @@ def small_bart(
 
     Args:
         configuration: Its size.
-        vocabulary_size: How many ids there are.
-        longest: The most ids of an article or summary.
-        dtype: Its dtype policy.
+        vocabulary_size: The number of ids.
+        longest: The maximum number of ids of an article or summary.
+        dtype: The dtype policy.
     """
     sizes = asdict(configuration)
     backbone = keras_hub.models.BartBackbone(
@@ -97,8 +98,9 @@ def small_bart(
         dtype=dtype,
     )
     model = RDropBartSeq2SeqLM(backbone=backbone, dtype=dtype)
-    # A standard deviation of 0.02 suits 1,024 inputs; of far fewer, what
-    # attention and feed-forward add is lost beside the residual.
+    # A standard deviation of 0.02 suits 1,024 inputs. With far fewer inputs,
+    # the outputs of attention and feed-forward are negligible next to the
+    # residual.
     scale = (BART_WIDTH / configuration.width) ** 0.5
     for weight in model.trainable_variables:
         if "embedding" not in weight.path and len(weight.shape) > 1:
@@ -109,16 +111,16 @@ def small_bart(
 def preset_bart(
     preset: str, dropout: float | None, dtype: str = "float32"
 ) -> tuple[RDropBartSeq2SeqLM, BytePairTokenizer]:
-    """Returns a pre-trained BART and its tokenizer.
+    """Returns a pretrained BART and its tokenizer.
 
     Args:
-        preset: A directory as KerasHub's `save_to_preset` writes it or as
-            Hugging Face has it, or the name of a preset, which is downloaded.
-        dropout: The rate of all dropout layers; None for the preset's own.
+        preset: A directory that KerasHub's `save_to_preset` wrote or in Hugging
+            Face's format, or the name of a preset to download.
+        dropout: The rate of all dropout layers. None keeps the preset's rate.
         dtype: The dtype policy.
 
     Raises:
-        InputError: If there is no BART.
+        InputError: If the preset is not a BART.
     """
     changes = {} if dropout is None else {"dropout": dropout}
     try:
@@ -127,7 +129,7 @@ def preset_bart(
         )
         tokenizer = keras_hub.models.BartTokenizer.from_preset(preset)
     except Exception as error:
-        # Whatever there is instead, KerasHub fails in its own way on it.
+        # KerasHub raises different exceptions for different wrong presets.
         kind = "" if Path(preset).is_dir() else ", or the name of one"
         raise InputError(
             f"--preset {preset}: expected a directory with a BART and its "
@@ -139,7 +141,7 @@ def preset_bart(
 
 
 def bart_inputs(inputs: dict[str, Any], pad: int) -> dict[str, np.ndarray]:
-    """Returns what the model takes for `source_ids` and `target_ids`."""
+    """Returns the model's inputs for `source_ids` and `target_ids`."""
     names = {"encoder": "source_ids", "decoder": "target_ids"}
     batch = {}
     for part, name in names.items():

@@ -1,6 +1,7 @@
 """KerasHub's BERT and RoBERTa classifiers, with R-Drop.
 
-They are small with random weights, or pretrained, from a local directory.
+They are either small, with random weights, or pretrained, from a local
+directory.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ NUM_HEADS = 4
 WIDTH = 64
 SEQUENCE_LENGTH = 16
 VOCABULARY_SIZE = 1500
-# BERT initializes kernels for this width, whatever the width is.
+# BERT's initializer suits kernels of this width and ignores the actual width.
 BERT_WIDTH = 768
 SPECIAL_TOKENS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
-# Texts that are tokenized at a time, which bounds the memory.
+# The number of texts tokenized at a time, which bounds the memory use.
 TOKENIZED_TEXTS = 8192
 
 
 class _TakesBatches(RDropMixin):
-    """Takes a `PyDataset` of tokens, which KerasHub's tasks do not."""
+    """Accepts a `PyDataset` of tokens, which KerasHub's tasks do not."""
 
     def fit(self, x=None, **kwargs):
         return self._method("fit", x)(x=x, **kwargs)
@@ -71,12 +72,12 @@ class RDropRobertaTextClassifier(
 class ExactBertTextClassifierPreprocessor(
     keras_hub.models.BertTextClassifierPreprocessor
 ):
-    """KerasHub finds the preprocessor of a saved preset by this class."""
+    """The class by which KerasHub finds the preprocessor of a preset."""
 
     backbone_cls = ExactBertBackbone
 
 
-# By the class of the encoder. Hugging Face's names are in lower case.
+# The classifier for each class of encoder.
 CLASSIFIERS = {
     "BertBackbone": RDropBertTextClassifier,
     "RobertaBackbone": RDropRobertaTextClassifier,
@@ -100,9 +101,10 @@ def small_classifier(
         texts: The training texts, from which the vocabulary is computed.
         num_outputs: The number of classes, or 1 for a score.
         dropout: The rate of all dropout layers.
-        sequence_length: The maximum tokens of an example, 16 if None.
+        sequence_length: The maximum number of tokens of an example. The
+            default is 16.
     """
-    # The vocabulary is computed by TensorFlow, whatever the backend.
+    # KerasHub computes vocabularies with TensorFlow on every backend.
     import tensorflow as tf
 
     sequence_length = sequence_length or SEQUENCE_LENGTH
@@ -130,9 +132,9 @@ def small_classifier(
         num_classes=num_outputs,
         dropout=dropout,
     )
-    # A standard deviation of 0.02 suits 768 inputs. With 64, what attention
-    # and feed-forward add is lost beside the residual, and the classifier
-    # stays at chance for thousands of updates.
+    # A standard deviation of 0.02 suits 768 inputs. With 64, the outputs of
+    # attention and feed-forward are negligible next to the residual, and the
+    # classifier stays at chance for thousands of updates.
     for weight in classifier.trainable_variables:
         if "embedding" not in weight.path and len(weight.shape) > 1:
             weight.assign(weight * (BERT_WIDTH / WIDTH) ** 0.5)
@@ -144,9 +146,9 @@ def tokenized(
     first: Sequence[str],
     second: Sequence[str] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Returns the inputs of the model for texts or pairs.
+    """Returns the model's inputs for texts or pairs of texts.
 
-    They are padded to the longest, in buckets.
+    They are padded to the bucket of the longest text.
     """
     chunks = []
     for start in range(0, len(first), TOKENIZED_TEXTS):
@@ -154,7 +156,7 @@ def tokenized(
         texts = list(first[rows])
         if second is not None:
             texts = (texts, list(second[rows]))
-        # By name: a pair given by place would be texts and labels.
+        # A positional pair would be taken for texts and labels.
         chunks.append(preprocessor(x=texts))
     return cut(
         {
@@ -172,16 +174,16 @@ def preset_classifier(
 ) -> keras_hub.models.TextClassifier:
     """Returns a pretrained BERT or RoBERTa as a classifier.
 
-    Its head is new, unless a checkpoint of Hugging Face has one with as many
-    outputs. New weights are reported in a line of output.
+    Its head is new, unless a Hugging Face checkpoint has a head with the same
+    number of outputs. The program prints a line about new weights.
 
     Args:
-        preset: A directory as KerasHub's `save_to_preset` writes it, or in
+        preset: A directory that KerasHub's `save_to_preset` wrote, or in
             Hugging Face's format.
         num_outputs: The number of classes, or 1 for a score.
         dropout: The rate of all dropout layers.
-        sequence_length: The maximum tokens of an example. The maximum of the
-            preset if None, or if that is lower.
+        sequence_length: The maximum number of tokens of an example. The
+            preset's maximum applies if it is lower, or if this is None.
     """
     classifier = CLASSIFIERS[encoder_of(preset)]
     config, checkpoint = _read_config(preset), None
@@ -199,7 +201,7 @@ def preset_classifier(
                 str(preset), dropout=dropout
             )
             preprocessor = classifier.preprocessor_cls.from_preset(str(preset))
-        # KerasHub raises anything for a damaged file.
+        # KerasHub can raise any exception for a damaged file.
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()
             raise InputError(
@@ -233,10 +235,10 @@ def preset_classifier(
 
 
 def encoder_of(preset: Path) -> str:
-    """Returns the encoder in a directory, one of `CLASSIFIERS`.
+    """Returns the class name of the encoder in a directory.
 
     Raises:
-        InputError: If the directory has none of them.
+        InputError: If the directory has no encoder of `CLASSIFIERS`.
     """
     config = _read_config(preset)
     found = config.get("model_type", config.get("class_name"))

@@ -1,10 +1,10 @@
 """BERT and RoBERTa from a local directory in Hugging Face's format.
 
-KerasHub's own converters compute other numbers without a warning. They take
-the tanh approximation of GELU for BERT, leave out RoBERTa's token type
-embedding, keep accents that uncased tokenizers drop, ignore the head, reshape
-tensors of the wrong shape, and need a pooler, `do_lower_case` and a
-safetensors file.
+KerasHub's own converters silently give different outputs. They use the tanh
+approximation of GELU for BERT, omit RoBERTa's token type embedding, keep
+accents that uncased tokenizers drop, ignore the head, and reshape tensors of
+the wrong shape. They also require a pooler, `do_lower_case` and a safetensors
+file.
 """
 
 from __future__ import annotations
@@ -27,29 +27,30 @@ from reproduce.models.hugging_face_files import read_weights
 class ExactBertBackbone(keras_hub.models.BertBackbone):
     """`BertBackbone` with the exact GELU of Hugging Face's checkpoints.
 
-    KerasHub's has the tanh approximation of the first BERT. Logits differ by
-    a few thousandths.
+    KerasHub's backbone has the tanh approximation of the original BERT, whose
+    logits differ by a few thousandths.
     """
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         for layer in self.transformer_layers:
-            # There is no public way: the layer reads `activation` only once.
+            # No public attribute works: the layer reads `activation` only
+            # once.
             layer._feedforward_intermediate_dense.activation = (
                 keras.activations.gelu
             )
 
 
-# By model type and activation: the class of the backbone.
+# The class of the backbone for each model type and activation.
 BACKBONES = {
     ("bert", "gelu"): ExactBertBackbone,
     ("bert", "gelu_new"): keras_hub.models.BertBackbone,
     ("bert", "gelu_pytorch_tanh"): keras_hub.models.BertBackbone,
     ("roberta", "gelu"): keras_hub.models.RobertaBackbone,
 }
-# KerasHub has no parameter for it.
+# KerasHub's epsilons of layer normalization, which are not configurable.
 EPSILONS = {"bert": 1e-12, "roberta": 1e-5}
-# RoBERTa's positions begin after that of padding, which is 1.
+# RoBERTa's positions begin after the padding position, which is 1.
 FIRST_POSITION = {"bert": 0, "roberta": 2}
 SIZES = {
     "vocabulary_size": "vocab_size",
@@ -59,8 +60,9 @@ SIZES = {
     "intermediate_dim": "intermediate_size",
     "max_sequence_length": "max_position_embeddings",
 }
-# By the last part of a layer's name, which is part of KerasHub's files and does
-# not change: Hugging Face's name and the sizes of its weight, outputs first.
+# Hugging Face's name and the sizes of the weight, outputs first, for the last
+# part of each layer's name in KerasHub. These names are part of KerasHub's file
+# format and do not change.
 LAYERS = {
     "token_embedding": ("embeddings.word_embeddings", "vw"),
     "position_embedding": ("embeddings.position_embeddings", "pw"),
@@ -76,7 +78,7 @@ LAYERS = {
     "feedforward_layer_norm": ("output.LayerNorm", "w"),
     "pooled_dense": ("pooler.dense", "ww"),
 }
-# By model type: the layers of the classifier after the encoder.
+# The layers of the classification head for each model type.
 HEADS = {
     "bert": {"logits": "classifier"},
     "roberta": {
@@ -88,14 +90,14 @@ HEADS = {
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A directory, without the tokenizer.
+    """The config and the weights of a directory.
 
     Attributes:
         kind: The model type, `bert` or `roberta`.
         directory: The directory.
         config: The content of `config.json`.
         path: The file of the weights.
-        tensors: The weights, by names without the prefix of the encoder.
+        tensors: The weights by name, without the prefix of the encoder.
     """
 
     kind: str
@@ -106,7 +108,7 @@ class Checkpoint:
 
     @property
     def stores_pooler(self) -> bool:
-        """Whether BERT's pooler is there. RoBERTa's is part of the head."""
+        """Whether BERT's pooler is stored. RoBERTa's is part of the head."""
         return self.kind == "bert" and "pooler.dense.weight" in self.tensors
 
     def size(self, name: str) -> int:
@@ -121,7 +123,7 @@ class Checkpoint:
 
 
 def read_checkpoint(directory: Path, config: Mapping[str, Any]) -> Checkpoint:
-    """Reads the weights that go with a config.
+    """Reads the weights that belong to a config.
 
     Raises:
         InputError: If the weights are missing, damaged, or do not have the
@@ -136,7 +138,7 @@ def read_checkpoint(directory: Path, config: Mapping[str, Any]) -> Checkpoint:
         for name, tensor in found.items()
     }
     checkpoint = Checkpoint(kind, directory, config, path, tensors)
-    # Before a model of these sizes takes its memory.
+    # Checked before a model of these sizes is allocated.
     for name, shape in _shapes(checkpoint):
         _check(checkpoint, name, shape)
     return checkpoint
@@ -187,8 +189,8 @@ def backbone_of(
 ) -> keras_hub.models.Backbone:
     """Returns the encoder with its weights.
 
-    A checkpoint trained on masked words alone has no pooler, which then keeps
-    its random weights.
+    A checkpoint of masked language modeling has no pooler, which then keeps its
+    random weights.
 
     Args:
         checkpoint: The weights.
@@ -225,7 +227,8 @@ def backbone_of(
         if layers[-1] == "position_embedding":
             tensor = tensor[first:]
             if kind == "roberta":
-                # It has one token type, which is added everywhere.
+                # RoBERTa has a single token type, whose embedding can be
+                # added to all positions.
                 types = "embeddings.token_type_embeddings.weight"
                 tensor = tensor + checkpoint.tensors.get(types, [[0.0]])[0]
         variable.assign(tensor.reshape(variable.shape))
@@ -235,14 +238,15 @@ def backbone_of(
 def assign_head(
     checkpoint: Checkpoint, classifier: keras_hub.models.TextClassifier
 ) -> bool:
-    """Gives a classifier the head of a checkpoint, if that has one.
+    """Assigns the head of a checkpoint to a classifier, if there is one.
 
     Args:
         checkpoint: The weights.
         classifier: The model, with the encoder of the checkpoint.
 
     Returns:
-        Whether there was one with as many outputs as the classifier.
+        Whether the checkpoint has a head with the classifier's number of
+        outputs.
     """
     heads = HEADS[checkpoint.kind]
     last = checkpoint.tensors.get(f"{heads['logits']}.weight")
@@ -263,5 +267,5 @@ def _tensor(
     kind = variable.path.rsplit("/", 1)[1]
     name = f"{layer}.{'bias' if kind in ('bias', 'beta') else 'weight'}"
     tensor = checkpoint.tensors[name]
-    # PyTorch has outputs first.
+    # PyTorch stores kernels with outputs first.
     return tensor.T if kind == "kernel" else tensor

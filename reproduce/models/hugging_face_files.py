@@ -19,14 +19,14 @@ from reproduce.common.errors import InputError
 SAFETENSORS = "model.safetensors"
 PYTORCH = "pytorch_model.bin"
 FLOATS = ("F16", "BF16", "F32", "F64")
-# Counts, such as those of positions, are no weights.
+# Integer tensors, such as position ids, are not weights.
 INTEGERS = ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64")
 
 
 def load_tokenizer(
     directory: Path, kind: str, size: int
 ) -> keras_hub.tokenizers.Tokenizer:
-    """Returns the tokenizer that goes with an encoder.
+    """Returns the tokenizer of an encoder.
 
     Args:
         directory: The directory of its files.
@@ -67,7 +67,7 @@ def load_tokenizer(
             return keras_hub.models.BertTokenizer(
                 list(pieces),
                 lowercase=lowercase,
-                # Hugging Face drops accents with capitals.
+                # Hugging Face strips accents when it lowercases.
                 strip_accents=lowercase,
             )
         merges = _read(directory / "merges.txt").split("\n")
@@ -89,7 +89,7 @@ def _drops_capitals(directory: Path, pieces: Mapping[str, int]) -> bool:
         stated = json.loads(_read(path)).get("do_lower_case")
         if stated is not None:
             return bool(stated)
-    # An uncased vocabulary has capitals in its special pieces only.
+    # An uncased vocabulary has capitals only in special tokens.
     return all(x == x.lower() for x in pieces if x[:1] != "[")
 
 
@@ -103,18 +103,18 @@ def _read(path: Path) -> str:
 
 
 def read_weights(directory: Path) -> tuple[Path, dict[str, np.ndarray]]:
-    """Reads all tensors of floating point numbers, as float32.
+    """Reads all floating point tensors as float32.
 
     Args:
         directory: The directory of `model.safetensors` or, for older
-            checkpoints, `pytorch_model.bin`, which PyTorch has to read.
+            checkpoints, of `pytorch_model.bin`, which requires PyTorch.
 
     Returns:
         The file that was read, and its tensors by name.
 
     Raises:
-        InputError: If there is neither, or it is damaged, or has tensors of
-            fewer than 16 bits.
+        InputError: If both files are missing, or the file is damaged or has
+            tensors of fewer than 16 bits.
     """
     for name, read in ((SAFETENSORS, _safetensors), (PYTORCH, _pytorch)):
         path = directory / name
@@ -164,7 +164,7 @@ def _pytorch(path: Path) -> Iterator[tuple[str, np.ndarray]]:
             f"Install torch, or fetch {SAFETENSORS} in its place."
         ) from error
     floats = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-    # A pickle is a program: without `weights_only` it would run.
+    # Without `weights_only`, the pickle could execute code.
     tensors = torch.load(path, map_location="cpu", weights_only=True)
     for name, tensor in tensors.items():
         if tensor.dtype in floats:

@@ -1,4 +1,4 @@
-"""A layer of the decoder that attends to nothing but the text so far."""
+"""The causal Transformer layer of the language models."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ ops = keras.ops
 
 
 def normalization(name: str, dtype: Any) -> keras.layers.LayerNormalization:
-    """Returns a layer normalization as fairseq has it."""
+    """Returns a layer normalization with fairseq's epsilon."""
     return keras.layers.LayerNormalization(
         epsilon=NORM_EPSILON, dtype=dtype, name=name
     )
 
 
 class CausalLayer(keras.layers.Layer):
-    """Self-attention and feed-forward, normalised before each of them.
+    """Causal self-attention and feed-forward, with pre-normalization.
 
     Args:
         configuration: The sizes and dropout rates.
-        **kwargs: As for `keras.layers.Layer`.
+        **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     def __init__(self, configuration: Configuration, **kwargs: Any):
@@ -72,7 +72,7 @@ class CausalLayer(keras.layers.Layer):
     def with_memory(
         self, inputs: Any, training: bool | None = None
     ) -> tuple[Any, KeysAndValues]:
-        """Returns what `call` does, and what later positions look up."""
+        """Returns the output of `call`, with the keys and values."""
         queries = self.attention_norm(inputs)
         memory = self.attention.keys_and_values(queries)
         time = ops.arange(ops.shape(inputs)[1])
@@ -86,13 +86,13 @@ class CausalLayer(keras.layers.Layer):
         """Computes one position.
 
         Args:
-            inputs: Hidden states, `(batch, 1, width)`.
+            inputs: The hidden states, `(batch, 1, width)`.
             index: The position, a scalar.
-            cache: Keys and values of the positions before, each
+            cache: The keys and values of previous positions, each
                 `(batch, heads, time, width / heads)`.
 
         Returns:
-            As `inputs`, and the cache with this position.
+            The new hidden states, and the cache with this position.
         """
         queries = self.attention_norm(inputs)
         new = self.attention.keys_and_values(queries)

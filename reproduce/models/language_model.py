@@ -1,4 +1,4 @@
-"""Decoder-only Transformers, as the R-Drop paper trains them."""
+"""The decoder-only Transformers of the R-Drop paper."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ Cache = list[KeysAndValues]
 
 @keras.saving.register_keras_serializable("rdrop_keras_examples")
 class LanguageModel(RDropModel):
-    """Predicts each token from those before it.
+    """Predicts each token from the previous tokens.
 
-    Takes ids `(batch, time)`, padded with `PAD` on the right, and returns what
-    follows at each position: logits `(batch, time, vocabulary)`, in float32
-    under every dtype policy, with a Keras mask, by which losses, metrics and
-    R-Drop's consistency leave out padding. With `cutoffs` they are
-    log-probabilities, which are logits as well.
+    The inputs are ids `(batch, time)`, padded with `PAD` on the right. The
+    outputs are logits `(batch, time, vocabulary)` of the next token at each
+    position, in float32 under every dtype policy. Their Keras mask makes
+    losses, metrics and R-Drop's consistency ignore padding. With `cutoffs`,
+    the logits are log-probabilities.
 
     Args:
-        vocabulary_size: How many ids there are; with `cutoffs`, the most
-            frequent come first.
-        **configuration: The fields of `Configuration`, and what `keras.Model`
-            takes.
+        vocabulary_size: The number of ids. With `cutoffs`, they must be
+            ordered by falling frequency.
+        **configuration: The fields of `Configuration`, and arguments of
+            `keras.Model`.
 
     Reference:
         [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), and
@@ -52,7 +52,7 @@ class LanguageModel(RDropModel):
         )
         self.supports_masking = True
         if sizes.get("cutoffs") is not None:
-            # From a file, it is a list.
+            # A saved config has a list instead.
             sizes["cutoffs"] = tuple(sizes["cutoffs"])
         self.configuration = Configuration(**sizes)
         self.vocabulary_size = vocabulary_size
@@ -84,7 +84,7 @@ class LanguageModel(RDropModel):
             self.head_dropout = keras.layers.Dropout(
                 sizes.softmax_dropout, name="head_dropout", **policy
             )
-        # Half precision cannot tell neighbouring positions apart.
+        # Half precision cannot distinguish adjacent positions.
         self.positions = keras_hub.layers.SinePositionEncoding(
             dtype="float32", name="positions"
         )
@@ -98,7 +98,7 @@ class LanguageModel(RDropModel):
         self.final_norm = None
         if sizes.final_norm:
             self.final_norm = normalization("final_norm", **policy)
-        # Now, since generation does not go through `__call__`.
+        # Generation bypasses `__call__`, which would build the model.
         self.build((None, None))
 
     def build(self, input_shape: Any) -> None:
@@ -130,32 +130,32 @@ class LanguageModel(RDropModel):
         return ops.not_equal(inputs, PAD)
 
     def hidden_states(self, ids: Any, training: bool | None = None) -> Any:
-        """Returns what `log_probabilities` takes, `(batch, time, width)`."""
+        """Returns the last hidden states, `(batch, time, width)`."""
         hidden = self.dropout(self._embed(ids), training=training)
         for layer in self.layers_of_decoder:
             hidden = layer(hidden, training=training)
         return self._finish(hidden)
 
     def log_probabilities(self, hidden: Any) -> Any:
-        """Returns those of all words without dropout, in nats and float32.
+        """Returns the log-probabilities of all words, without dropout.
 
         Args:
-            hidden: `(..., width)`.
+            hidden: The hidden states, `(..., width)`.
 
         Returns:
-            `(..., vocabulary)`.
+            The log-probabilities in nats and float32, `(..., vocabulary)`.
         """
         if self.head is None:
             return ops.log_softmax(self.embedding(hidden, reverse=True))
         return self.head(hidden, training=False)
 
     def fill_cache(self, ids: Any, time: Any) -> Cache:
-        """Returns what `step` goes on from, with keys and values of all ids.
+        """Returns a cache for `step` with the keys and values of all ids.
 
         Args:
-            ids: `(batch, prompt)`. What padding on the right leaves in the
-                cache is overwritten before it is looked at.
-            time: For how many positions there is to be room.
+            ids: The ids of the prompts, `(batch, prompt)`. Cache entries of
+                padding on the right are overwritten before they are read.
+            time: The number of positions in the cache.
         """
         heads = self.configuration.num_heads
         size = self.configuration.width // heads
@@ -178,12 +178,12 @@ class LanguageModel(RDropModel):
         """Returns the hidden states at one position.
 
         Args:
-            ids: The ids there, `(batch,)`.
+            ids: The ids at this position, `(batch,)`.
             index: The position, a scalar.
-            cache: What `fill_cache` or the step before returned.
+            cache: The cache of `fill_cache` or of the previous step.
 
         Returns:
-            `(batch, width)`, and the cache with this position.
+            The hidden states, `(batch, width)`, and the updated cache.
         """
         hidden = self._embed(ids[:, None], index)
         new_cache = []
@@ -195,7 +195,7 @@ class LanguageModel(RDropModel):
     def _embed(self, ids, start_index=0):
         width = self.configuration.width
         embedded = self.embedding(ids) * width**0.5
-        # One row for all: positions do not depend on the text.
+        # Positions do not depend on the text, so one row is enough.
         row = ops.zeros((1, ops.shape(ids)[-1], width))
         positions = self.positions(row, start_index=start_index)
         return embedded + ops.cast(positions, embedded.dtype)

@@ -10,23 +10,23 @@ class Configuration:
     """The size of a `LanguageModel` and its dropout rates.
 
     `LanguageModel(vocabulary_size=..., **dataclasses.asdict(configuration))`
-    makes the model.
+    creates the model.
 
     Attributes:
-        num_layers: How many layers.
+        num_layers: The number of layers.
         width: The size of hidden states.
-        feed_forward: The size between the two feed-forward kernels.
-        num_heads: How many attention heads.
-        dropout: The rate for embeddings and for each residual branch.
-        attention_dropout: The rate for attention probabilities.
-        activation_dropout: The rate for feed-forward activations.
-        activation: That of the feed-forward layers.
-        final_norm: Whether the last hidden states are normalised.
-        cutoffs: Where the clusters of rarer words begin, for adaptive input
-            and softmax. None is one embedding table for all of them.
-        factor: How much narrower each cluster is than the one before.
-        softmax_dropout: The rate for what goes into the adaptive softmax, and
-            into each of its clusters.
+        feed_forward: The hidden size of the feed-forward layers.
+        num_heads: The number of attention heads.
+        dropout: The dropout rate of embeddings and residual branches.
+        attention_dropout: The dropout rate of attention probabilities.
+        activation_dropout: The dropout rate of feed-forward activations.
+        activation: The activation of the feed-forward layers.
+        final_norm: Whether the last hidden states are normalized.
+        cutoffs: The first ids of the clusters of rarer words, for adaptive
+            input and softmax. None uses one embedding table for all words.
+        factor: The ratio of the widths of successive clusters.
+        softmax_dropout: The dropout rate of the inputs of the adaptive softmax
+            and of each of its clusters.
     """
 
     num_layers: int

@@ -1,4 +1,4 @@
-"""KerasHub's tasks on batches that are preprocessed already."""
+"""KerasHub's tasks on batches that are already preprocessed."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import keras
 
 
 class PreparedBatches:
-    """Keras's own loops in place of those of a KerasHub task.
+    """Mixin that replaces the loops of a KerasHub task with Keras's own.
 
-    KerasHub's map a preprocessor over their data, and take no `PyDataset`.
-    Name this class before the task.
+    KerasHub's `fit`, `evaluate` and `predict` map a preprocessor over their
+    data and do not accept a `PyDataset`. This class must precede the task among
+    the base classes.
     """
 
     fit = keras.Model.fit

@@ -1,6 +1,6 @@
 """The residual network of He et al. 2016 for CIFAR.
 
-KerasHub's ResNet has the stem and the shortcuts for ImageNet.
+KerasHub's ResNet has the stem and the shortcuts of the ImageNet models.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ def resnet(
 ) -> RDropModel:
     """Returns a residual network of 6n + 2 layers with random weights.
 
-    It takes images with values from 0 to 255 and returns logits. The paper
-    of He et al. has no dropout. R-Drop needs some, here before the last layer,
-    so that everything before it is the same in both passes.
+    It takes images with values from 0 to 255 and returns logits. The network
+    of He et al. has no dropout, which R-Drop needs. Here dropout precedes the
+    last layer, so that both passes can share everything before it.
 
     Args:
         image_shape: Height, width and channels of the images.
         num_classes: The number of classes.
-        blocks: The number of blocks in a stage, their n: 3 makes ResNet-20.
+        blocks: The number of blocks in a stage, n in the paper. 3 gives
+            ResNet-20.
         dropout: The rate of the dropout layer.
-        image_size: The side to which it resizes images; None leaves them.
+        image_size: The side to which it resizes images. None keeps their size.
     """
     inputs = layers.Input(image_shape, dtype="uint8", name="images")
     sides = (image_size, image_size) if image_size else image_shape[:2]
@@ -54,7 +55,7 @@ def _block(x: keras.KerasTensor, width: int, strides: int) -> keras.KerasTensor:
     hidden = _convolution(layers.ReLU()(hidden), width)
     hidden = layers.BatchNormalization()(hidden)
     if x.shape[-1] != width:
-        # Their option A: every other pixel, and zeros for new channels.
+        # Option A of the paper: subsampling, and zeros for new channels.
         x = layers.MaxPooling2D(1, strides, padding="same")(x)
         missing = width - x.shape[-1]
         x = keras.ops.pad(x, ((0, 0), (0, 0), (0, 0), (0, missing)))

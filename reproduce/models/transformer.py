@@ -1,9 +1,9 @@
-"""Attention and feed-forward layers, with dropout in all their places.
+"""Attention and feed-forward layers with fairseq's dropout and initialization.
 
-KerasHub's encoder and decoder layers have one dropout rate and none for
-feed-forward activations. Its attention, which is Keras's, draws its kernels
-from a far smaller range than Xavier's: Keras takes a kernel of three axes,
-width, heads and size, for that of a convolution.
+KerasHub's encoder and decoder layers have a single dropout rate and no dropout
+of feed-forward activations. They use Keras's attention, whose Xavier range is
+much too small: Keras treats its kernel of three axes (width, heads and size) as
+the kernel of a convolution.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import keras
 
 ops = keras.ops
 
-# What fairseq and PyTorch have, not Keras's 1e-3.
+# The epsilon of fairseq and PyTorch; Keras's default is 1e-3.
 NORM_EPSILON = 1e-5
-# Far below any score, and finite in float32: a row without a single key to
-# attend to gets equal weights, not NaN.
+# Far below any score but finite, so that a row whose keys are all masked gets
+# equal weights rather than NaN.
 MASKED_SCORE = -1e9
 
 
 class KeysAndValues(NamedTuple):
-    """What attention looks up, `(..., heads, time, width / heads)` each."""
+    """Keys and values of attention, `(..., heads, time, width / heads)`."""
 
     keys: Any
     values: Any
@@ -33,10 +33,10 @@ class Attention(keras.layers.Layer):
     """Multi-head scaled dot-product attention.
 
     Args:
-        num_heads: How many heads.
+        num_heads: The number of heads.
         width: The size of inputs and outputs.
-        dropout: The rate for attention probabilities.
-        **kwargs: As for `keras.layers.Layer`.
+        dropout: The dropout rate of attention probabilities.
+        **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     def __init__(
@@ -61,8 +61,7 @@ class Attention(keras.layers.Layer):
                 name=name,
             )
 
-        # Xavier's range for the three as one kernel, as fairseq and PyTorch
-        # draw them.
+        # fairseq and PyTorch use Xavier's range of the three kernels combined.
         self.query = dense("query", 0.5)
         self.key = dense("key", 0.5)
         self.value = dense("value", 0.5)
@@ -76,7 +75,7 @@ class Attention(keras.layers.Layer):
             dense.build((None, None, self.width))
 
     def keys_and_values(self, memory: Any) -> KeysAndValues:
-        """Projects a memory, `(..., time, width)`."""
+        """Returns the projections of a memory, `(..., time, width)`."""
         return KeysAndValues(
             self._split(self.key(memory)), self._split(self.value(memory))
         )
@@ -92,19 +91,20 @@ class Attention(keras.layers.Layer):
 
         Args:
             inputs: The queries, `(..., queries, width)`.
-            memory: What `keys_and_values` returned.
-            visible: Boolean, broadcasts to `(..., heads, queries, time)`.
-            training: Whether dropout is on.
+            memory: The result of `keys_and_values`.
+            visible: The boolean mask of positions to attend to, which
+                broadcasts to `(..., heads, queries, time)`.
+            training: Whether dropout is active.
 
         Returns:
-            As `inputs`.
+            The outputs, of the shape of `inputs`.
         """
         query = self._split(self.query(inputs))
         query = query * (self.width // self.num_heads) ** -0.5
         scores = ops.matmul(query, ops.swapaxes(memory.keys, -1, -2))
         scores = ops.cast(scores, "float32")
         if scores.shape[-1] == 1:
-            # `ops.softmax` warns of a choice of one.
+            # `ops.softmax` warns if its axis has size 1.
             weights = ops.ones_like(scores)
         else:
             weights = ops.softmax(ops.where(visible, scores, MASKED_SCORE))
@@ -121,14 +121,14 @@ class Attention(keras.layers.Layer):
 
 
 class FeedForward(keras.layers.Layer):
-    """Two dense layers, with an activation and dropout between.
+    """Two dense layers with an activation and dropout in between.
 
     Args:
         width: The size of inputs and outputs.
-        feed_forward: The size between.
-        dropout: The rate for activations.
-        activation: What Keras's `Dense` takes.
-        **kwargs: As for `keras.layers.Layer`.
+        feed_forward: The hidden size.
+        dropout: The dropout rate of activations.
+        activation: The activation, as for `keras.layers.Dense`.
+        **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The Transformer of Vaswani et al. (2017), as the R-Drop paper trains it."""
+"""The Transformer of Vaswani et al. (2017), as in the R-Drop paper."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ ops = keras.ops
 
 
 class Source(NamedTuple):
-    """What every step of decoding reads.
+    """The encoded source, which every decoding step reads.
 
     Attributes:
-        layers: The memory as each decoder layer projects it.
-        visible: What of it is no padding, `(batch, 1, 1, source_time)`.
+        layers: The keys and values of the memory for each decoder layer.
+        visible: The mask of positions that are not padding,
+            `(batch, 1, 1, source_time)`.
     """
 
     layers: list[KeysAndValues]
@@ -33,27 +34,27 @@ class Source(NamedTuple):
 
 @keras.saving.register_keras_serializable("rdrop_keras_examples")
 class Transformer(RDropModel):
-    """An encoder and a decoder, normalised after each residual.
+    """An encoder and a decoder with post-normalization.
 
-    Takes `{"source_ids": (batch, source_time), "target_ids": (batch,
+    The inputs are `{"source_ids": (batch, source_time), "target_ids": (batch,
     target_time)}`, padded with `PAD` on the right; `target_ids` begin with
-    `BOS`. Returns logits `(batch, target_time, vocabulary)`, in float32 under
-    every dtype policy, with a Keras mask, by which losses, metrics and
-    R-Drop's consistency leave out padding.
+    `BOS`. The outputs are logits `(batch, target_time, vocabulary)`, in float32
+    under every dtype policy. Their Keras mask makes losses, metrics and
+    R-Drop's consistency ignore padding.
 
     Args:
-        vocabulary_size: How many target ids there are.
-        num_layers: As in `Configuration`.
-        width: As in `Configuration`.
-        feed_forward: As in `Configuration`.
-        num_heads: As in `Configuration`.
-        dropout: As in `Configuration`.
-        attention_dropout: As in `Configuration`.
-        activation_dropout: As in `Configuration`.
-        shared_embeddings: As in `Configuration`.
-        source_vocabulary_size: How many source ids there are. None is
-            `vocabulary_size`, which it has to be if embeddings are shared.
-        **kwargs: As for `keras.Model`.
+        vocabulary_size: The number of target ids.
+        num_layers: See `Configuration`.
+        width: See `Configuration`.
+        feed_forward: See `Configuration`.
+        num_heads: See `Configuration`.
+        dropout: See `Configuration`.
+        attention_dropout: See `Configuration`.
+        activation_dropout: See `Configuration`.
+        shared_embeddings: See `Configuration`.
+        source_vocabulary_size: The number of source ids. The default is
+            `vocabulary_size`, which is required for shared embeddings.
+        **kwargs: Arguments of `keras.Model`.
 
     Reference:
         [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762).
@@ -116,7 +117,7 @@ class Transformer(RDropModel):
             self.source_embedding = embedding(
                 self.source_vocabulary_size, "source_embedding"
             )
-        # Half precision cannot tell neighbouring positions apart.
+        # Half precision cannot distinguish adjacent positions.
         self.positions = keras_hub.layers.SinePositionEncoding(
             dtype="float32", name="positions"
         )
@@ -134,7 +135,7 @@ class Transformer(RDropModel):
             DecoderLayer(self.configuration, name=f"decoder_{i}", **policy)
             for i in range(num_layers)
         ]
-        # Now, since `encode` and decoding do not go through `__call__`.
+        # `encode` and decoding bypass `__call__`, which would build the model.
         ids = (None, None)
         self.build({"source_ids": ids, "target_ids": ids})
 
@@ -163,7 +164,7 @@ class Transformer(RDropModel):
     def hidden_states(
         self, inputs: dict[str, Any], training: bool | None = None
     ) -> Any:
-        """Returns what `logits` projects, `(batch, target_time, width)`."""
+        """Returns the decoder's states, `(batch, target_time, width)`."""
         memory = self.encode(inputs["source_ids"], training=training)
         source = self.source(memory, inputs["source_ids"])
         return self.decode(inputs["target_ids"], source, training=training)
@@ -182,7 +183,7 @@ class Transformer(RDropModel):
         return hidden
 
     def source(self, memory: Any, source_ids: Any) -> Source:
-        """Projects a memory for attention, once for all steps of decoding."""
+        """Projects a memory for attention, once for all decoding steps."""
         layers = [
             layer.source_attention.keys_and_values(memory)
             for layer in self.decoder_layers
@@ -195,16 +196,17 @@ class Transformer(RDropModel):
         """Returns the decoder's hidden states at all positions.
 
         Args:
-            target_ids: `(batch, target_time)`, beginning with `BOS`.
-            source: What `source` returned for the batch.
-            training: Whether dropout is on.
+            target_ids: The target ids, `(batch, target_time)`, beginning with
+                `BOS`.
+            source: The result of `source` for the batch.
+            training: Whether dropout is active.
 
         Returns:
-            `(batch, target_time, width)`.
+            The hidden states, `(batch, target_time, width)`.
         """
         hidden = self._embed(self.embedding, target_ids)
         hidden = self.target_dropout(hidden, training=training)
-        # Padding is on the right, where no real position looks.
+        # Padding is on the right, so the causal mask already hides it.
         time = ops.arange(ops.shape(target_ids)[1])
         visible = time[None, :] <= time[:, None]
         for layer, memory in zip(self.decoder_layers, source.layers):
@@ -216,7 +218,7 @@ class Transformer(RDropModel):
     def empty_cache(
         self, batch_size: Any, beam_size: int, time: Any
     ) -> list[KeysAndValues]:
-        """Returns what `decode_step` fills, for `time` positions."""
+        """Returns an empty cache of `time` positions for `decode_step`."""
         heads = self.configuration.num_heads
         size = self.configuration.width // heads
         empty = ops.zeros(
@@ -230,13 +232,13 @@ class Transformer(RDropModel):
         """Returns the decoder's hidden states at one position.
 
         Args:
-            ids: The target ids there, `(batch, beam)`.
+            ids: The target ids at this position, `(batch, beam)`.
             index: The position, a scalar.
-            cache: What the step before returned.
-            source: What `source` returned for the batch, without beams.
+            cache: The cache of the previous step.
+            source: The result of `source` for the batch, without beams.
 
         Returns:
-            `(batch, beam, width)`, and the cache with this position.
+            The hidden states, `(batch, beam, width)`, and the updated cache.
         """
         hidden = self._embed(self.embedding, ids[..., None], index)[:, :, 0]
         new_cache = []
@@ -251,7 +253,7 @@ class Transformer(RDropModel):
 
     def _embed(self, embedding, ids, start_index=0):
         embedded = embedding(ids) * self.configuration.width**0.5
-        # One row for all: positions do not depend on the sentence.
+        # Positions do not depend on the sentence, so one row is enough.
         row = ops.zeros((1, ops.shape(ids)[-1], self.configuration.width))
         positions = self.positions(row, start_index=start_index)
         return embedded + ops.cast(positions, embedded.dtype)

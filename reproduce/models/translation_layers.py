@@ -17,12 +17,12 @@ ops = keras.ops
 
 
 class Residual(keras.layers.Layer):
-    """`norm(inputs + dropout(branch))`.
+    """Residual connection: `norm(inputs + dropout(branch))`.
 
     Args:
         width: The size of both inputs.
-        dropout: The rate for the branch.
-        **kwargs: As for `keras.layers.Layer`.
+        dropout: The dropout rate of the branch.
+        **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     def __init__(self, width: int, dropout: float, **kwargs: Any):
@@ -45,11 +45,11 @@ class Residual(keras.layers.Layer):
 
 
 class EncoderLayer(keras.layers.Layer):
-    """Self-attention and feed-forward, normalised after each residual.
+    """Self-attention and feed-forward, with post-normalization.
 
     Args:
         configuration: The sizes and dropout rates.
-        **kwargs: As for `keras.layers.Layer`.
+        **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     def __init__(self, configuration: Configuration, **kwargs: Any):
@@ -72,12 +72,12 @@ class EncoderLayer(keras.layers.Layer):
         """Encodes a source.
 
         Args:
-            inputs: Hidden states, `(batch, source_time, width)`.
-            visible: Boolean, `(batch, 1, 1, source_time)`.
-            training: Whether dropout is on.
+            inputs: The hidden states, `(batch, source_time, width)`.
+            visible: The boolean mask, `(batch, 1, 1, source_time)`.
+            training: Whether dropout is active.
 
         Returns:
-            As `inputs`.
+            The new hidden states.
         """
         memory = self.attention.keys_and_values(inputs)
         branch = self.attention(inputs, memory, visible, training=training)
@@ -87,11 +87,11 @@ class EncoderLayer(keras.layers.Layer):
 
 
 class DecoderLayer(keras.layers.Layer):
-    """Attention to the target so far, to the source, and feed-forward.
+    """Causal self-attention, attention to the source, and feed-forward.
 
     Args:
         configuration: The sizes and dropout rates.
-        **kwargs: As for `keras.layers.Layer`.
+        **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     def __init__(self, configuration: Configuration, **kwargs: Any):
@@ -123,14 +123,15 @@ class DecoderLayer(keras.layers.Layer):
         """Decodes all positions at once.
 
         Args:
-            inputs: Hidden states, `(batch, target_time, width)`.
-            source: The encoder's memory, as `source_attention` projects it.
-            visible: Boolean, `(target_time, target_time)`.
-            visible_source: Boolean, `(batch, 1, 1, source_time)`.
-            training: Whether dropout is on.
+            inputs: The hidden states, `(batch, target_time, width)`.
+            source: The keys and values of the memory, which
+                `source_attention` projected.
+            visible: The boolean mask, `(target_time, target_time)`.
+            visible_source: The boolean mask, `(batch, 1, 1, source_time)`.
+            training: Whether dropout is active.
 
         Returns:
-            As `inputs`.
+            The new hidden states.
         """
         memory = self.attention.keys_and_values(inputs)
         branch = self.attention(inputs, memory, visible, training=training)
@@ -150,15 +151,16 @@ class DecoderLayer(keras.layers.Layer):
         """Decodes one position of every hypothesis.
 
         Args:
-            inputs: Hidden states, `(batch, beam, width)`.
+            inputs: The hidden states, `(batch, beam, width)`.
             index: The position, a scalar.
-            cache: Those of the positions before, each
+            cache: The keys and values of previous positions, each
                 `(batch, beam, heads, time, width / heads)`.
-            source: As in `call`: the hypotheses of a sentence share it.
-            visible_source: As in `call`.
+            source: The source, as in `call`. All hypotheses of a sentence
+                share it.
+            visible_source: The mask, as in `call`.
 
         Returns:
-            Hidden states, as `inputs`, and the cache with this position.
+            The new hidden states, and the updated cache.
         """
         queries = ops.expand_dims(inputs, 2)
         new = self.attention.keys_and_values(queries)
@@ -172,7 +174,8 @@ class DecoderLayer(keras.layers.Layer):
         hidden = self.attention_residual(
             inputs, ops.squeeze(branch, 2), training=False
         )
-        # To the source, hypotheses are what positions are in training.
+        # For attention to the source, the axis of hypotheses takes the place
+        # of the axis of positions in training.
         hidden = self._after_self_attention(
             hidden, source, visible_source, training=False
         )

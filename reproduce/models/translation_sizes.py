@@ -10,18 +10,18 @@ class Configuration:
     """The size of a `Transformer` and its dropout rates.
 
     `Transformer(vocabulary_size=..., **dataclasses.asdict(configuration))`
-    makes the model.
+    creates the model.
 
     Attributes:
-        num_layers: How many encoder layers, and as many decoder layers.
+        num_layers: The number of encoder layers and of decoder layers.
         width: The size of embeddings and hidden states.
-        feed_forward: The size between the two feed-forward kernels.
-        num_heads: How many attention heads.
-        dropout: The rate for embeddings and for each residual branch.
-        attention_dropout: The rate for attention probabilities.
-        activation_dropout: The rate for feed-forward activations.
-        shared_embeddings: Whether the source is embedded by the table that
-            embeds and predicts the target. If not, it has one of its own.
+        feed_forward: The hidden size of the feed-forward layers.
+        num_heads: The number of attention heads.
+        dropout: The dropout rate of embeddings and residual branches.
+        attention_dropout: The dropout rate of attention probabilities.
+        activation_dropout: The dropout rate of feed-forward activations.
+        shared_embeddings: Whether source and target share one embedding table.
+            The target's table is always shared with the output layer.
     """
 
     num_layers: int

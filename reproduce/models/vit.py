@@ -41,7 +41,7 @@ SIZES = {
     "b_16": Size(12, 768, 3072, 12, 16),
     "l_16": Size(24, 1024, 4096, 16, 16),
 }
-# From -1 to 1, as the original was trained.
+# The original was trained on pixels from -1 to 1.
 SCALE, OFFSET = 1 / 127.5, -1.0
 
 
@@ -63,7 +63,7 @@ def vit(
         size: Its size.
         dropout: The rate of all dropout layers.
         attention_dropout: The rate of dropout on attention weights.
-        image_size: The side to which it resizes images; None leaves them.
+        image_size: The side to which it resizes images. None keeps their size.
     """
     *sides, channels = image_shape
     if image_size is not None:
@@ -91,20 +91,20 @@ def pretrained_vit(
 ) -> RDropModel:
     """Returns a pretrained Vision Transformer with a new head.
 
-    KerasHub's presets have dropout 0, with which R-Drop does nothing, so that
-    the rates are always set.
+    The dropout rates are always set, because KerasHub's presets have rate 0,
+    with which R-Drop has no effect.
 
     Args:
-        preset: A directory as `save_to_preset` writes it.
+        preset: A directory that `save_to_preset` wrote.
         image_shape: Height, width and channels of the images.
         num_classes: The number of classes.
         dropout: The rate of all dropout layers.
         attention_dropout: The rate of dropout on attention weights.
-        image_size: The side to which images are resized; None for that of
-            the preset. Position embeddings are interpolated.
+        image_size: The side to which images are resized, for which position
+            embeddings are interpolated. None keeps that of the preset.
 
     Raises:
-        InputError: If there is no such preset, or the size does not fit it.
+        InputError: If the preset does not exist, or the size does not fit it.
     """
     side = check_side(preset, image_size)
     try:
@@ -142,8 +142,8 @@ def _classifier(
 ) -> RDropModel:
     inputs = layers.Input(image_shape, dtype="uint8", name="images")
     x = backbone(resized(inputs, backbone.image_shape[:2], scale, offset))
-    # The head of the original. Not of zeros, as there, with which two passes
-    # agree whatever the dropout.
+    # The original head starts at zero. With zeros, two passes would agree
+    # regardless of dropout.
     x = x[:, 0] if backbone.use_class_token else keras.ops.mean(x, axis=1)
     logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
     return RDropModel(inputs, logits, name="vit")
@@ -155,7 +155,7 @@ def resized(
     scale: Any = SCALE,
     offset: Any = OFFSET,
 ) -> keras.KerasTensor:
-    """Returns images of other values, and of other sides if they differ."""
+    """Returns rescaled images, resized if their sides differ."""
     images = layers.Rescaling(scale, offset)(images)
     if tuple(images.shape[1:3]) == tuple(sides):
         return images
@@ -166,9 +166,9 @@ def patch_size_of(sides: list[int], size: Size) -> int:
     """Returns the side of a patch for images of these sides.
 
     Raises:
-        InputError: If the images are not whole numbers of patches.
+        InputError: If the sides are not multiples of the patch size.
     """
-    # Four patches a side of the smallest images, eight of others.
+    # Four patches per side for the smallest images, eight for others.
     fitting = max(max(sides) // (4 if max(sides) < 16 else 8), 1)
     patch_size = size.patch_size or fitting
     if any(side % patch_size for side in sides):
@@ -181,14 +181,14 @@ def patch_size_of(sides: list[int], size: Size) -> int:
 
 
 def check_side(preset: Path, image_size: int | None) -> int:
-    """Returns the side of the images that a preset is to be used on.
+    """Returns the side of the images for a preset.
 
     Args:
-        preset: A directory as `save_to_preset` writes it.
-        image_size: The side; None for that of the preset.
+        preset: A directory that `save_to_preset` wrote.
+        image_size: The side. None selects that of the preset.
 
     Raises:
-        InputError: If there is no such preset, or the size does not fit it.
+        InputError: If the preset does not exist, or the size does not fit it.
     """
     path = preset / "config.json"
     try:
@@ -221,10 +221,10 @@ def check_side(preset: Path, image_size: int | None) -> int:
 def with_other_settings(
     backbone: keras_hub.models.ViTBackbone, **changes: Any
 ) -> keras_hub.models.ViTBackbone:
-    """Returns a Vision Transformer of other settings with the same weights.
+    """Returns a Vision Transformer with other settings and the same weights.
 
     Args:
-        backbone: The model to take the weights from.
+        backbone: The model whose weights are copied.
         **changes: Dropout rates, and the shape of images, to which position
             embeddings are interpolated.
     """
@@ -254,13 +254,13 @@ def interpolated(
     """Returns position embeddings for another number of patches.
 
     Args:
-        embeddings: One for each position, row by row, after that of the
-            class token.
-        before: Rows and columns of patches.
+        embeddings: The embeddings of all positions, row by row, after that of
+            the class token.
+        before: The rows and columns of patches.
         after: The new rows and columns.
         class_token: Whether the first embedding is that of the class token,
-            which stays.
-        interpolation: As for `keras.ops.image.resize`.
+            which is kept.
+        interpolation: The method, as for `keras.ops.image.resize`.
     """
     if before == after:
         return embeddings

@@ -1,1 +1,1 @@
-"""What generated text is scored by."""
+"""Scores of generated text."""

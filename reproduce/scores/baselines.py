@@ -1,4 +1,4 @@
-"""What summaries cost nothing, to compare those of a model with."""
+"""Trivial summaries, as a baseline for those of a model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from reproduce.scores.rouge import SENTENCE_END
 
 
 def lead(articles: Sequence[str], sentences: int = 3) -> list[str]:
-    """Returns the first sentences of each article, hard to beat for news."""
+    """Returns the first sentences of each article, a strong news baseline."""
     return [
         " ".join(SENTENCE_END.split(article)[:sentences])
         for article in articles
@@ -17,7 +17,7 @@ def lead(articles: Sequence[str], sentences: int = 3) -> list[str]:
 
 
 def names(articles: Sequence[str]) -> list[str]:
-    """Returns the name that each docstring's article starts with, in words."""
+    """Returns the name, in words, with which each docstring article begins."""
     return [
         re.split(r" ?[(:]", article, maxsplit=1)[0].removeprefix("class ")
         for article in articles

@@ -1,4 +1,4 @@
-"""BLEU and chrF, as sacreBLEU computes and names them."""
+"""BLEU and chrF, computed by sacreBLEU."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ class Scores:
     Attributes:
         bleu: BLEU.
         chrf: chrF.
-        bleu_signature: What makes the BLEU comparable: tokenizer, smoothing,
-            case and version, in sacreBLEU's words.
-        chrf_signature: The same for chrF.
+        bleu_signature: sacreBLEU's signature, which states tokenizer,
+            smoothing, case and version. BLEU is comparable only between
+            equal signatures.
+        chrf_signature: The signature of chrF.
     """
 
     bleu: float
@@ -28,7 +29,7 @@ class Scores:
     chrf_signature: str
 
     def values(self) -> dict[str, float]:
-        """Returns the scores by name, the one to choose by first."""
+        """Returns the scores by name. The first one selects checkpoints."""
         return {"bleu": self.bleu, "chrf": self.chrf}
 
     def __str__(self) -> str:
@@ -48,11 +49,12 @@ def score(
     Args:
         translations: The translations, detokenized.
         references: The references, line by line, detokenized.
-        target_language: Its code. Chinese, Japanese and Korean have
-            tokenizers of their own in sacreBLEU; the others share `13a`.
+        target_language: The code of the target language. Chinese, Japanese
+            and Korean have special tokenizers; all others share `13a`.
 
     Raises:
-        InputError: If there are not as many references, or none at all.
+        InputError: If the number of references differs from that of the
+            translations, or is 0.
     """
     if len(translations) != len(references) or not references:
         raise InputError(
@@ -71,7 +73,7 @@ def score(
 
 
 def _tokenizer(language: str | None) -> str:
-    # Those for Japanese and Korean need packages of their own; characters are
-    # what sacreBLEU offers without.
+    # sacreBLEU's word tokenizers for Japanese and Korean need further packages;
+    # its character tokenizer does not.
     code = (language or "").split("_")[0].split("-")[0].lower()
     return {"zh": "zh", "ja": "char", "ko": "char"}.get(code, "13a")

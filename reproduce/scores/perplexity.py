@@ -1,4 +1,4 @@
-"""How well a model predicts a text: nats, by token and by word."""
+"""Loss and perplexity of a text, by token and by word."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from reproduce.data.special_ids import PAD
 from reproduce.data.vocabulary import Stream
 from reproduce.models.language_model import LanguageModel
 
-# How many log-probabilities are held at a time, 128 MiB of them.
+# The number of log-probabilities in memory at a time: 128 MiB in float32.
 HELD = 2**25
 
 
 @dataclass(frozen=True)
 class Perplexity:
-    """What a text costs.
+    """The loss and the perplexities of a text.
 
     Attributes:
-        nats: Of all tokens together.
-        tokens: How many tokens were predicted, ends of lines among them.
-        words: How many words and ends of lines they stand for.
+        nats: The sum of the losses of all tokens.
+        tokens: The number of predicted tokens, ends of lines included.
+        words: The number of words and ends of lines that the tokens encode.
     """
 
     nats: float
@@ -34,7 +34,7 @@ class Perplexity:
 
     @property
     def loss(self) -> float:
-        """Nats by token."""
+        """The mean loss of a token, in nats."""
         return self.nats / self.tokens
 
     @property
@@ -44,11 +44,11 @@ class Perplexity:
 
     @property
     def word_perplexity(self) -> float:
-        """`exp(nats / words)`, which compares between vocabularies."""
+        """`exp(nats / words)`, which is comparable between vocabularies."""
         return _exp(self.nats / self.words)
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns all of it, as JSON values."""
+        """Returns all values, ready for JSON."""
         return {
             "loss": self.loss,
             "token_perplexity": self.token_perplexity,
@@ -67,14 +67,14 @@ class Perplexity:
 
 
 class Measure:
-    """Measures a model again and again, without tracing it anew.
+    """A reusable function of a text, traced only once.
 
     Args:
         model: The model.
-        block_size: How many tokens it sees at once.
-        context: How many of them are only looked at: those of the block
-            before.
-        batch_size: How many blocks at a time.
+        block_size: The number of tokens that the model sees at once.
+        context: The number of these tokens that are only context, taken from
+            the end of the previous block.
+        batch_size: The number of blocks in a batch.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Measure:
         self._nats = tf.function(self._compute, input_signature=[spec, spec])
 
     def __call__(self, stream: Stream) -> Perplexity:
-        """Returns what a text costs, each token of it counted once."""
+        """Returns the perplexity of a text, each token counted once."""
         blocks = scoring_blocks(stream.ids, self.block_size, self.context)
         total, tokens = 0.0, 0
         for start in range(0, len(blocks), self.batch_size):
@@ -117,12 +117,13 @@ def token_log_probabilities(
 ) -> tf.Tensor:
     """Returns the log-probabilities of labels, `(items,)`, in nats.
 
-    Those of the other words are held of a few items at a time.
+    The log-probabilities of the whole vocabulary exist for a few items at a
+    time only.
 
     Args:
         model: The model.
-        hidden: Its hidden states, `(items, width)`.
-        labels: `(items,)`.
+        hidden: The hidden states, `(items, width)`.
+        labels: The labels, `(items,)`.
     """
     held = max(HELD // model.vocabulary_size, 1)
     count = tf.shape(labels)[0]

@@ -1,4 +1,4 @@
-"""ROUGE, as the package rouge-score computes it."""
+"""ROUGE, computed by the package rouge-score."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rouge_score import rouge_scorer
 
 from reproduce.common.errors import InputError
 
-# The one by which checkpoints are chosen first.
+# The first one selects checkpoints.
 KINDS = ("rougeL", "rouge1", "rouge2", "rougeLsum")
-# After which a sentence ends, for `rougeLsum`. The splitter of rouge-score
-# itself needs data that has to be downloaded.
+# Splits sentences for `rougeLsum`. The splitter of rouge-score itself needs a
+# download.
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 RESAMPLES = 1000
 
@@ -24,13 +24,13 @@ class Scores:
     """Mean F1 over summaries, from 0 to 100.
 
     Attributes:
-        rougeL: By the longest common subsequence of the whole summary.
-        rouge1: By words.
-        rouge2: By pairs of words.
-        rougeLsum: By the longest common subsequences of sentences, which is
-            what papers on CNN/DailyMail call ROUGE-L.
-        intervals: By the names above, where 95 % of the means of resampled
-            test sets lie.
+        rougeL: The score of the longest common subsequence of whole
+            summaries.
+        rouge1: The score of single words.
+        rouge2: The score of pairs of words.
+        rougeLsum: The score of the longest common subsequences of sentences,
+            which papers on CNN/DailyMail call ROUGE-L.
+        intervals: The 95 % bootstrap interval of each score above.
     """
 
     rougeL: float
@@ -40,7 +40,7 @@ class Scores:
     intervals: dict[str, list[float]]
 
     def values(self) -> dict[str, float]:
-        """Returns the scores by name, the one to choose by first."""
+        """Returns the scores by name. The first one selects checkpoints."""
         return {kind: getattr(self, kind) for kind in KINDS}
 
     def __str__(self) -> str:
@@ -58,14 +58,15 @@ class Scores:
 
 
 def score(summaries: Sequence[str], references: Sequence[str]) -> Scores:
-    """Scores summaries against one reference each, words stemmed.
+    """Scores summaries against one reference each, with stemmed words.
 
     Args:
         summaries: The summaries.
-        references: The references, one for each.
+        references: The references, one for each summary.
 
     Raises:
-        InputError: If there are not as many references, or none at all.
+        InputError: If the number of references differs from that of the
+            summaries, or is 0.
     """
     if len(summaries) != len(references) or not references:
         raise InputError(
@@ -83,7 +84,7 @@ def score(summaries: Sequence[str], references: Sequence[str]) -> Scores:
         ]
     )
     means = 100 * table.mean(axis=0)
-    # The same for the same scores, whatever else draws numbers.
+    # A fixed seed makes the intervals reproducible.
     generator = np.random.default_rng(0)
     resampled = [
         100 * table[generator.integers(0, len(table), len(table))].mean(axis=0)
@@ -100,5 +101,5 @@ def score(summaries: Sequence[str], references: Sequence[str]) -> Scores:
 
 
 def sentences(text: str) -> str:
-    """Returns a text with a line for each sentence, as rouge-score wants it."""
+    """Returns a text with one sentence per line, the form of rouge-score."""
     return SENTENCE_END.sub("\n", text.strip())

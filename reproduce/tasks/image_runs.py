@@ -46,7 +46,7 @@ class ImageRun(Run):
         self.data = data
         self.settings = settings
         self.model = build(data.image_shape, len(data.classes), settings)
-        # The last batch of an epoch may be smaller and counts whole.
+        # The last batch of an epoch may be smaller, but is a full step.
         steps = -(-len(data.train) // settings.batch_size)
         self.epochs = settings.epochs or 40
         updates = steps * self.epochs // settings.accumulate
@@ -133,17 +133,17 @@ def optimizer_of(
     settings: Settings, updates: int
 ) -> keras.optimizers.Optimizer:
     """Returns a new optimizer for a number of updates."""
-    # The gradient of a mean over two passes is half that of their sum.
+    # The gradient of a mean over two passes is half that of the sum.
     twice = settings.summed_loss and settings.arm in TWO_PASSES
     times = 2.0 if twice else 1.0
-    # Adam divides by the size of the gradient.
+    # Adam is invariant to the scale of the gradient.
     rate = _rate(settings, updates, times if settings.optimizer == "sgd" else 1)
     options: dict[str, Any] = {}
     if settings.clip_norm:
         options["global_clipnorm"] = settings.clip_norm / times
     if settings.accumulate > 1:
         options["gradient_accumulation_steps"] = settings.accumulate
-        # Keras tells a schedule the number of batches.
+        # Keras calls a schedule with the number of batches, not updates.
         rate = PerUpdate(rate, settings.accumulate)
     if settings.optimizer == "sgd":
         return keras.optimizers.SGD(
@@ -175,8 +175,8 @@ def _rate(settings: Settings, updates: int, times: float) -> Schedule:
 def _rdrop_of(settings: Settings, updates: int) -> RDrop | None:
     options = {"divergence": "categorical"}
     if settings.model == "resnet":
-        # Batch normalization comes before the only dropout, in the part that
-        # runs once.
+        # Batch normalization precedes the only dropout, in the part that runs
+        # once.
         options |= {
             "moving_statistics": "first_pass",
             "passes": "shared_prefix",
@@ -194,7 +194,7 @@ def draw(
     title: str,
     output: Path,
 ) -> None:
-    """Draws the probabilities of one or several arms."""
+    """Plots reliability and predictions of one or several arms."""
     labels = data.test.labels
     plot_reliability(predicted, labels, title, output / RELIABILITY)
     ends = predicted if len(predicted) == 1 else [predicted[0], predicted[-1]]

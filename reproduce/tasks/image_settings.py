@@ -27,20 +27,19 @@ class Settings(CommonSettings):
     """The flags of `train image_classification`."""
 
     epochs: MaybeCount = None
-    """How often to go through the training part; none: 40, or what --updates
-    needs."""
+    """The number of epochs; none: 40, or as many as --updates needs."""
     output: Path = Path("runs/image_classification")
     """The directory to write."""
     data: MaybePath = None
     """CIFAR-10 or CIFAR-100 as published, for Python or binary; a directory of
-    images for each class, or train, valid and test with such; TFRecords of
-    encoded images; none: scikit-learn's digits."""
+    images per class, or directories train, valid and test of these; TFRecords
+    of encoded images; none: scikit-learn's digits."""
     format: Literal[
         "auto", "cifar10", "cifar100", "folder", "tfrecord", "tfds"
     ] = "auto"
-    """The format of --data; auto: as its files are."""
+    """The format of --data; auto: detected from its files."""
     tfds: MaybeText = None
-    """Read this data set of tensorflow-datasets, prepared in --data."""
+    """Read this dataset of tensorflow-datasets, prepared in --data."""
     train_images: MaybeCount = None
     """The size of the training part, stratified by class; none: 200 digits,
     all of other data."""
@@ -51,7 +50,7 @@ class Settings(CommonSettings):
     configuration: Literal["tiny", "b_16", "l_16"] = "tiny"
     """The size of a ViT with random weights."""
     blocks: Count = 3
-    """The blocks in a stage of a ResNet, which has 6 N + 2 layers."""
+    """The number N of blocks in a stage of a ResNet of 6 N + 2 layers."""
     image_size: MaybeCount = None
     """Resize images to squares of this side; none: that of the preset, or
     their own."""
@@ -62,9 +61,9 @@ class Settings(CommonSettings):
     attention_dropout: Rate = 0.0
     """The dropout rate of attention weights."""
     batch_size: Count = 32
-    """The images of a batch."""
+    """The number of images in a batch."""
     accumulate: Count = 1
-    """Batches in an update."""
+    """The number of batches in an update."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """The optimizer."""
     learning_rate: MaybePositive = None
@@ -76,14 +75,14 @@ class Settings(CommonSettings):
     clip_norm: NotNegative = 1.0
     """The largest global norm of gradients; 0: any."""
     schedule: Literal["cosine", "linear", "steps"] = "cosine"
-    """The fall of the learning rate: to 0 along a cosine or a line, or by ten
+    """The decay of the learning rate: to 0 along a cosine or a line, or by ten
     after half and three quarters of the updates."""
     warm_up: MaybeCountOrZero = None
-    """Updates in which the learning rate rises; none: a twentieth."""
+    """The number of warm-up updates; none: a twentieth of all."""
     summed_loss: bool = False
-    """Make the updates of the paper's loss, which is the sum over passes, with
-    the arms two_pass and rdrop: twice the learning rate of sgd and half
-    --clip-norm."""
+    """With the arms two_pass and rdrop, make the updates of the paper's loss,
+    which is the sum over passes (ours is the mean): twice the learning rate
+    of sgd and half --clip-norm."""
     decay_alpha: bool = False
     """Let alpha rise and fall in proportion to the learning rate."""
     augment: Literal["shift", "crop"] | None = None

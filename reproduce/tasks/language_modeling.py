@@ -49,23 +49,23 @@ class Evaluate:
     """Measures the perplexity of a text."""
 
     model: Path
-    """The --output of a training."""
+    """The --output of a training run."""
     text: MaybePath = None
     """A UTF-8 text; none: --part of --data or of the default corpus."""
     data: MaybePath = None
-    """As for train."""
+    """The directory of the data, as for train."""
     part: Literal["train", "valid", "test"] = "test"
-    """Of --data or of the default corpus."""
+    """The part of --data or of the default corpus."""
     block_size: MaybeCount = None
-    """How many tokens the model sees at once; none: as in the training."""
+    """The number of tokens per block; none: as in training."""
     context_window: MaybeCountOrZero = None
-    """How many of them are only looked at; none: as in the training."""
+    """The number of context tokens in a block; none: as in training."""
     batch_size: Count = 8
-    """Blocks in a batch."""
+    """The number of blocks in a batch."""
 
     def run(self) -> None:
         """Prints the perplexity."""
-        # First: it costs least to find out that it is not there.
+        # First, because a missing text is detected at the least cost.
         lines = self._lines()
         generator = Generator.load(self.model)
         settings = outputs.read_metrics(self.model)["settings"]
@@ -96,27 +96,27 @@ class Evaluate:
 
 @dataclass(frozen=True, kw_only=True)
 class Generate:
-    """Goes on with texts."""
+    """Continues texts."""
 
     model: Path
-    """The --output of a training."""
+    """The --output of a training run."""
     prompt: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """What to go on with, may be given several times; without: standard input,
-    a prompt a line."""
+    """The text to continue; may be given several times. Default: standard
+    input, one prompt per line."""
     new_tokens: MaybeCount = None
-    """How many tokens to go on for; none: as in the training, and so are the
-    others."""
+    """The number of tokens to generate; none: as in training, also for the
+    flags below."""
     temperature: MaybeNotNegative = None
-    """0 is greedy."""
+    """The sampling temperature; 0 is greedy."""
     top_k: MaybeCountOrZero = None
-    """Sample from so many tokens; 0: all."""
+    """Sample from this many most probable tokens; 0: all."""
     top_p: MaybeNotNegative = None
-    """Sample from the tokens that have this probability together."""
+    """Sample from the most probable tokens of this total probability."""
     seed: MaybeCountOrZero = None
-    """What is drawn depends on it."""
+    """The seed of the sampling."""
 
     def run(self) -> None:
-        """Prints each prompt and what follows."""
+        """Prints each prompt and its continuation."""
         names = ("new_tokens", "temperature", "top_k", "top_p", "seed")
         generator = Generator.load(
             self.model, **{name: getattr(self, name) for name in names}
@@ -125,7 +125,7 @@ class Generate:
             for prompt, text in zip(self.prompt, generator.go_on(self.prompt)):
                 print(f"{prompt} [...] {text}")
             return
-        # As they come, so that a pipe need not end to be answered.
+        # Line by line, so that a pipe is answered before it ends.
         for line in sys.stdin:
             prompt = line.rstrip("\r\n")
             print(f"{prompt} [...] {generator.go_on([prompt])[0]}", flush=True)

@@ -31,7 +31,7 @@ from reproduce.task import Run
 from reproduce.task import epochs_for
 from reproduce.tasks.language_modeling_settings import Settings
 
-# By optimizer: what a tiny model reaches without a search.
+# Learning rates that suit a tiny model, found without a search.
 LEARNING_RATES = {"adam": 2e-3, "nesterov": 0.1}
 
 
@@ -42,11 +42,11 @@ Schedule = keras.optimizers.schedules.LearningRateSchedule
 
 
 class LanguageRun(Run):
-    """A corpus as the model sees it, and the model.
+    """One run: an encoded corpus and a compiled model.
 
     Args:
-        corpus: What to learn.
-        settings: How to.
+        corpus: The corpus.
+        settings: The settings of the run.
 
     Raises:
         InputError: If the vocabulary does not fit the corpus or the model.
@@ -106,7 +106,7 @@ class LanguageRun(Run):
                     "val_loss", patience=self.settings.patience, mode="min"
                 )
             )
-        # First the one that logs what the others look at.
+        # First, because the other callbacks read its logs.
         validate = Validate(self.measure, self.streams["valid"])
         return [validate, *self._remembered]
 
@@ -140,8 +140,8 @@ class LanguageRun(Run):
 class Validate(keras.callbacks.Callback):
     """Logs `val_loss` and the perplexities of the validation part.
 
-    The mean is over all tokens, in nats. Keras's own, of `validation_data`, is
-    one over batches, of which the last has fewer tokens.
+    The loss is the mean over all tokens, in nats. With `validation_data`, Keras
+    would weight all batches equally, although the last has fewer tokens.
 
     Args:
         measure: Measures the model that is trained.
@@ -166,7 +166,7 @@ class Validate(keras.callbacks.Callback):
 def compile_model(
     model: LanguageModel, settings: Settings, updates: int
 ) -> None:
-    """Compiles a model as a run of so many updates does."""
+    """Compiles a model for a number of updates."""
     model.compile(
         optimizer_of(settings, updates),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -178,16 +178,16 @@ def compile_model(
 def optimizer_of(
     settings: Settings, updates: int
 ) -> keras.optimizers.Optimizer:
-    """Returns a new optimizer for so many updates."""
+    """Returns a new optimizer for a number of updates."""
     times = 1.0
     if settings.summed_loss and settings.arm in TWO_PASSES:
-        # The gradient of a mean is half that of the sum.
+        # The gradient of a mean over two passes is half that of the sum.
         times = 2.0
     options: dict[str, Any] = {}
     if settings.clip_norm is not None:
         options["global_clipnorm"] = settings.clip_norm / times
     nesterov = settings.optimizer == "nesterov"
-    # Adam divides by the size of the gradient, whatever it is.
+    # Adam is invariant to the scale of the gradient.
     rate = learning_rate(settings, updates, times if nesterov else 1.0)
     if settings.accumulate > 1:
         options["gradient_accumulation_steps"] = settings.accumulate
@@ -219,7 +219,7 @@ def learning_rate(settings: Settings, updates: int, times: float) -> Schedule:
         return InverseSquareRoot(base * times, settings.warm_up, initial)
     decay = keras.optimizers.schedules.CosineDecay(
         base * times,
-        # A run that is not longer than its warm-up ends in it.
+        # A run may be shorter than its warm-up.
         max(updates - settings.warm_up, 1),
         settings.end_learning_rate / base,
     )

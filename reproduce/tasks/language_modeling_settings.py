@@ -34,7 +34,7 @@ class Settings(TextSettings):
     """The flags of `train language_modeling`."""
 
     epochs: Count = 16
-    """How often to go through the training part."""
+    """The number of epochs."""
     output: Path = Path("runs/language_modeling")
     """The directory to write."""
     weight_decay: NotNegative = 0.01
@@ -46,56 +46,57 @@ class Settings(TextSettings):
     data: MaybePath = None
     """A directory of wiki.train.tokens, wiki.valid.tokens and
     wiki.test.tokens, as WikiText is published."""
-    # So few that a tiny model over-fits them: what R-Drop is there for.
+    # Few enough for a tiny model to overfit, which R-Drop counteracts.
     train_words: Count = 16_000
-    """How many words of the default corpus to train on."""
+    """The number of training words of the default corpus."""
     vocabulary: Literal["subwords", "words"] = "subwords"
-    """Learned from the training part."""
+    """The kind of vocabulary to learn from the training data."""
     vocabulary_size: CountOrZero = 1000
-    """How many ids; 0: all words."""
+    """The number of ids; 0: all words."""
     configuration: Literal["tiny", "tiny_adaptive", "gpt", "wiki103"] = "tiny"
     """The size of the model."""
     dropout: MaybeRate = None
-    """Dropout rate of embeddings and residuals; none: the configuration's."""
+    """The dropout rate of embeddings and residuals; none: the
+    configuration's."""
     attention_dropout: MaybeRate = None
-    """Of attention probabilities; none: the configuration's."""
+    """The dropout rate of attention; none: the configuration's."""
     activation_dropout: MaybeRate = None
-    """Of feed-forward activations; none: the configuration's."""
+    """The dropout rate of activations; none: the configuration's."""
     softmax_dropout: MaybeRate = None
-    """Of the adaptive softmax; none: the configuration's."""
+    """The dropout rate of the softmax; none: the configuration's."""
     cutoffs: Cutoffs = None
     """Where the clusters of an adaptive softmax begin; none: the
     configuration's."""
     block_size: Count = 64
-    """How many tokens the model sees at once."""
+    """The number of tokens that the model sees at once."""
     context_window: CountOrZero = 0
-    """In validation and test, how many of them are only looked at: tokens of
-    the block before."""
+    """The number of context tokens in a block of validation and test, taken
+    from the previous block."""
     batch_size: Count = 8
-    """Blocks in a batch."""
+    """The number of blocks in a batch."""
     optimizer: Literal["adam", "nesterov"] = "adam"
     """The optimizer."""
     schedule: Literal["inverse_square_root", "cosine"] = "inverse_square_root"
-    """Of the learning rate, after the warm-up."""
+    """The decay of the learning rate after the warm-up."""
     initial_learning_rate: NotNegative = 1e-7
-    """That of the first update."""
+    """The learning rate of the first update."""
     end_learning_rate: NotNegative = 0.0
-    """That of the last update, of a cosine."""
+    """The learning rate of the last update of a cosine."""
     momentum: Rate = 0.99
-    """Of Nesterov's optimizer."""
+    """The momentum of the optimizer nesterov."""
     clip_norm: MaybePositive = None
     """The largest norm of the gradient."""
     summed_loss: bool = False
     """With two passes, make the updates of the paper's loss, which is the sum
-    over the passes where ours is the mean. Recipes do."""
+    over passes (ours is the mean). Recipes set this flag."""
     new_tokens: Count = 40
-    """How many tokens the SavedModel goes on for."""
+    """The number of tokens that the SavedModel generates."""
     temperature: NotNegative = 0.8
-    """Of its sampling; 0 is greedy."""
+    """The temperature of its sampling; 0 is greedy."""
     top_k: CountOrZero = 0
-    """Sample from so many tokens; 0: all."""
+    """Sample from this many most probable tokens; 0: all."""
     top_p: NotNegative = 0.95
-    """Sample from the tokens that have this probability together."""
+    """Sample from the most probable tokens of this total probability."""
 
     @property
     def sizes(self) -> Configuration:
@@ -107,7 +108,7 @@ class Settings(TextSettings):
 
     @property
     def sampling(self) -> Sampling:
-        """How to go on with a text."""
+        """The settings of sampling."""
         return Sampling(
             new_tokens=self.new_tokens,
             temperature=self.temperature,

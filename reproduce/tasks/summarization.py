@@ -37,26 +37,26 @@ from reproduce.tasks.summarization_settings import Settings
 from reproduce.tasks.text import evenly
 from reproduce.tasks.text import generate_lines
 
-# Fairseq's `max-source-positions` and `max-target-positions` of BART.
+# fairseq's `max-source-positions` and `max-target-positions` for BART.
 POSITIONS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Use:
     model: Path
-    """The --output of a training."""
+    """The --output of a training run."""
     beam_size: MaybeCount = None
-    """Of the beam search; none: as in the training, and so are the others."""
+    """The beam size; none: as in training, also for the flags below."""
     length_penalty: MaybeFloat = None
-    """The power of the length by which scores are divided."""
+    """The exponent of the length by which scores are divided."""
     min_length: MaybeCountOrZero = None
-    """The fewest tokens of a summary, <s> too."""
+    """The minimum number of tokens of a summary, including <s>."""
     max_length: MaybeCount = None
-    """The most tokens of a summary, <s> too."""
+    """The maximum number of tokens of a summary, including <s>."""
     no_repeat_ngram_size: MaybeCountOrZero = None
-    """No run of so many tokens is in a summary twice; 0 allows all."""
+    """The length of n-grams that a summary must not repeat; 0: any."""
     decoding_batch: Count = 32
-    """Summarize so many articles at a time."""
+    """The number of articles to summarize at a time."""
 
     def load(self) -> Summarizer:
         """Returns the summarizer of the run."""
@@ -66,7 +66,7 @@ class _Use:
 
 @dataclass(frozen=True, kw_only=True)
 class Generate(_Use):
-    """Summarizes an article a line."""
+    """Summarizes one article per line."""
 
     source: MaybePath = None
     """A file of articles; none: standard input."""

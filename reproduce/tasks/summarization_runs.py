@@ -35,7 +35,7 @@ from reproduce.task import Run
 from reproduce.task import epochs_for
 from reproduce.tasks.summarization_settings import Settings
 
-# What a tiny model on a small vocabulary learns with.
+# The learning rate for a tiny model with a small vocabulary.
 LEARNING_RATE = 2e-3
 
 
@@ -43,11 +43,11 @@ EPSILON = 1e-8
 
 
 class SummarizationRun(Run):
-    """A corpus as the model sees it, and the model.
+    """One run: an encoded corpus and a compiled model.
 
     Args:
-        corpus: What to learn.
-        settings: How to.
+        corpus: The corpus.
+        settings: The settings of the run.
 
     Raises:
         InputError: If there is no such preset, or it is too short.
@@ -72,7 +72,7 @@ class SummarizationRun(Run):
             optimizer_of(settings, self.epochs * per_epoch),
             LabelSmoothedCrossentropy(settings.label_smoothing),
             metrics=["accuracy"],
-            # KerasHub's own would count the same once more.
+            # KerasHub's default metrics would repeat the logged ones.
             weighted_metrics=None,
             rdrop=settings.rdrop,
             jit_compile=settings.compiled,
@@ -87,7 +87,7 @@ class SummarizationRun(Run):
         )
 
     def callbacks(self, output: Path) -> list[keras.callbacks.Callback]:
-        # Greedy: a fraction of the time, and it ranks epochs well enough.
+        # Greedy search is much faster and ranks epochs well enough.
         greedy = self.summarizer(beam_size=1)
         valid, count = self.corpus.valid, self.settings.validate_on
         few = ParallelText(valid.sources[:count], valid.targets[:count])
@@ -119,7 +119,7 @@ class SummarizationRun(Run):
         return found
 
     def summarizer(self, **changes: Any) -> Summarizer:
-        """Returns a summarizer with the model, also while it is trained."""
+        """Returns a summarizer of the current model."""
         return Summarizer(
             self.model,
             self.tokenizer,
@@ -178,15 +178,15 @@ def _model(corpus: Corpus, settings: Settings) -> tuple[Any, Any]:
 
 
 def optimizer_of(settings: Settings, updates: int) -> keras.optimizers.Adam:
-    """Returns Adam as fairseq fine-tunes BART with it.
+    """Returns the Adam optimizer of fairseq's BART fine-tuning.
 
     Args:
-        settings: How to train.
-        updates: How many updates the run has, at which the learning rate is 0
-            if the settings do not say when.
+        settings: The settings of the run.
+        updates: The number of updates of the run. The learning rate reaches 0
+            at this number unless the settings state another one.
 
     Raises:
-        InputError: If the warm-up leaves no update to the decay.
+        InputError: If the warm-up leaves no updates for the decay.
     """
     updates = settings.updates or updates
     if settings.warm_up >= updates:
@@ -221,5 +221,5 @@ def optimizer_of(settings: Settings, updates: int) -> keras.optimizers.Adam:
 
 
 def score_of(summarizer: Summarizer, text: ParallelText) -> Scores:
-    """Summarizes articles and scores what comes out."""
+    """Summarizes articles and returns the scores of the summaries."""
     return score(summarizer.generate(text.sources), text.targets)

@@ -31,58 +31,58 @@ class Settings(PairSettings):
     alpha: NotNegative = 0.7
     """Weight of the consistency, the paper's alpha."""
     epochs: Count = 8
-    """How often to go through the training part."""
+    """The number of epochs."""
     output: Path = Path("runs/summarization")
     """The directory to write."""
     train_pairs: Count = 4000
-    """How many training pairs of the default corpus to use."""
+    """The number of training pairs of the default corpus."""
     vocabulary_size: Count = 2000
-    """How many subwords, without --preset."""
+    """The number of subwords, without --preset."""
     max_tokens: Count = 1024
-    """The most tokens of a side of a batch, padding included."""
+    """The maximum number of tokens per side of a batch, with padding."""
     warm_up: CountOrZero = 100
-    """Updates in which the learning rate rises."""
+    """The number of updates in which the learning rate rises."""
     weight_decay: NotNegative = 0.01
     """Decoupled weight decay."""
     validate_every: Count = 2
-    """Summarize the validation part after so many epochs."""
+    """The number of epochs between summaries of the validation part."""
     validate_on: MaybeCount = None
-    """Its first so many articles; none: all."""
+    """The number of validation articles to summarize; none: all."""
     tfds: MaybeText = None
-    """A data set of tensorflow-datasets, prepared in --data."""
+    """A dataset of tensorflow-datasets, prepared in --data."""
     preset: MaybeText = None
-    """Start from a pre-trained BART: a directory in KerasHub's or Hugging
-    Face's layout, or a name that KerasHub downloads."""
+    """Start from a pretrained BART: a directory in KerasHub's or Hugging
+    Face's format, or the name of a preset that KerasHub downloads."""
     configuration: Literal["tiny", "base", "large"] | None = None
     """The size of a BART from scratch; without --preset, tiny."""
     dropout: MaybeRate = None
     """Dropout rate of all layers; none: the model's own."""
     max_source_length: Count = 48
-    """Cut off what is more of an article."""
+    """The maximum number of tokens of an article; the rest is cut."""
     max_target_length: Count = 32
-    """Cut off what is more of a summary in training."""
+    """The maximum number of tokens of a training summary."""
     power: NotNegative = 1.0
-    """Of the polynomial by which the learning rate falls to 0."""
+    """The power of the polynomial decay of the learning rate to 0."""
     clip_norm: NotNegative = 0.1
     """The largest norm of the whole gradient; 0: any."""
     summed_loss: bool = False
     """With two passes, make the updates of the paper's loss, which is the sum
-    over the passes where ours is the mean: clipping norm and epsilon are
-    halved for that. Recipes do."""
+    over passes (ours is the mean), by halving clipping norm and epsilon.
+    Recipes set this flag."""
     beam_size: Count = 4
-    """Of the beam search; 1 is greedy."""
+    """The beam size; 1 is greedy search."""
     length_penalty: float = 1.0
-    """The power of the length by which scores are divided."""
+    """The exponent of the length by which scores are divided."""
     min_length: CountOrZero = 2
-    """The fewest tokens of a summary, <s> too."""
+    """The minimum number of tokens of a summary, including <s>."""
     max_length: Count = 40
-    """The most tokens of a summary, <s> too."""
+    """The maximum number of tokens of a summary, including <s>."""
     no_repeat_ngram_size: CountOrZero = 3
-    """No run of so many tokens is in a summary twice; 0 allows all."""
+    """The length of n-grams that a summary must not repeat; 0: any."""
     decoding_batch: Count = 32
-    """Summarize so many articles at a time."""
+    """The number of articles to summarize at a time."""
 
     @property
     def decoding(self) -> Decoding:
-        """How to summarize at the end."""
+        """The settings of the final summarization."""
         return Decoding(**{name: getattr(self, name) for name in DECODING})

@@ -1,4 +1,4 @@
-"""What the three tasks that generate text have in common."""
+"""Settings and functions shared by the three tasks that generate text."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ POLICIES = {
 
 @dataclass(frozen=True, kw_only=True)
 class TextSettings(Settings):
-    """Optimizer and computation."""
+    """Settings of the optimizer and of the computation."""
 
     learning_rate: MaybePositive = None
-    """The highest one, reached after the warm-up; none: depends on the model.
-    """
+    """The highest learning rate, reached after the warm-up; none: depends on
+    the model."""
     accumulate: Count = 1
-    """Batches in an update."""
+    """The number of batches in an update."""
     warm_up: CountOrZero = 200
-    """Updates in which the learning rate rises."""
+    """The number of updates in which the learning rate rises."""
     weight_decay: NotNegative = 0.0
     """Decoupled weight decay."""
     patience: MaybeCount = None
-    """Stop after so many validations without a better score."""
+    """Stop after this many validations without a better score."""
     mixed_precision: Literal["bfloat16", "float16"] | None = None
     """Compute in half precision."""
     jit_compile: Literal["auto", "yes", "no"] = "auto"
     """Compile the training step by XLA; auto: on a GPU."""
     vocabulary_chunk: Chunk = None
-    """Hold the logits of so many positions at a time in training with several
-    passes; none: of all."""
+    """Hold the logits of this many positions at a time when training with
+    several passes; none: of all positions."""
 
     @property
     def policy(self) -> str:
@@ -70,7 +70,7 @@ class TextSettings(Settings):
 
     @property
     def rdrop(self) -> RDrop | None:
-        """What `compile` takes."""
+        """The `rdrop` argument of `compile`."""
         return rdrop_of(
             self.arm, self.alpha, vocabulary_chunk=self.vocabulary_chunk
         )
@@ -78,10 +78,10 @@ class TextSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class PairSettings(TextSettings):
-    """Data, batches and choice of weights of parallel text."""
+    """Settings of data, batches and checkpoints for parallel text."""
 
     train_source: MaybePath = None
-    """Own data: UTF-8 files, a text a line."""
+    """Own data: UTF-8 files with one text per line."""
     train_target: MaybePath = None
     valid_source: MaybePath = None
     valid_target: MaybePath = None
@@ -90,23 +90,23 @@ class PairSettings(TextSettings):
     data: MaybePath = None
     """The directory of the paper's dataset; see docs/datasets.md."""
     train_pairs: Count = 1
-    """How many training pairs of the default corpus to use."""
+    """The number of training pairs of the default corpus."""
     vocabulary_size: Count = 500
-    """How many subwords."""
+    """The number of subwords."""
     max_tokens: Count = 512
-    """The most tokens of a side of a batch, padding included."""
+    """The maximum number of tokens per side of a batch, with padding."""
     max_pairs: MaybeCount = None
-    """The most pairs in a batch."""
+    """The maximum number of pairs in a batch."""
     label_smoothing: Rate = 0.1
-    """Of the task loss."""
+    """The label smoothing of the task loss."""
     validate_every: Count = 1
-    """Generate from the validation part after so many epochs."""
+    """The number of epochs between evaluations by generation."""
     average: CountOrZero = 0
-    """Average the weights of the last so many validated epochs; 0: take those
-    of the best score."""
+    """Average the weights of this many last validated epochs; 0: use the
+    weights of the best score."""
 
     def check_files(self) -> None:
-        """Raises `InputError` unless parallel files are given whole."""
+        """Raises `InputError` if parallel files are given incompletely."""
         needed = (
             self.train_source,
             self.train_target,
@@ -129,12 +129,12 @@ class PairSettings(TextSettings):
 
 def is_compiled() -> bool:
     """Returns whether XLA compiles the training step by default."""
-    # On a CPU it gains little and compiles every shape of batch.
+    # On a CPU, XLA gains little and compiles for every batch shape.
     return bool(keras.distribution.list_devices("gpu"))
 
 
 def stated(settings: dict[str, Any]) -> dict[str, Any]:
-    """Returns the settings that have a value."""
+    """Returns the settings that are not None."""
     return {
         name: value for name, value in settings.items() if value is not None
     }
@@ -149,7 +149,7 @@ def generate_lines(
     if source is not None:
         print("\n".join(generate(list(read_sentences(source)))))
         return
-    # As they come, so that a pipe need not end to be answered.
+    # Line by line, so that a pipe is answered before it ends.
     waiting: list[str] = []
     for line in sys.stdin:
         waiting.append(line.rstrip("\r\n"))
@@ -161,5 +161,5 @@ def generate_lines(
 
 
 def evenly(texts: Any, count: int) -> list[int]:
-    """Returns `count` indices, evenly spread."""
+    """Returns `count` evenly spaced indices."""
     return list(range(0, len(texts), max(len(texts) // count, 1))[:count])

@@ -25,7 +25,7 @@ from reproduce.tasks.text_runs import TextRun
 from reproduce.tasks.text_runs import suffixes
 from reproduce.tasks.text_settings import Settings
 
-# By a part of a recipe's name: the encoder.
+# The encoder for each part of a recipe's name.
 ENCODERS = {"_bert_": "BertBackbone", "_roberta_": "RobertaBackbone"}
 DEMO_TEXTS = ["Vereinigtes Königreich", "čtvrtek", "Нова Зеландия", "lunedì"]
 

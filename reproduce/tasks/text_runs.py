@@ -104,18 +104,18 @@ class TextRun(_Run):
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
             metrics = ["accuracy"]
         self._start(self._rows(data.train), loss, metrics)
-        # `fit` would tokenize texts anew in every epoch.
+        # With a preprocessor, `fit` would tokenize texts in every epoch.
         model.preprocessor = None
 
     def callbacks(self, output: Path) -> list[keras.callbacks.Callback]:
         callbacks = super().callbacks(output)
-        # Keras logs the accuracy of a single part already.
+        # Keras already logs the accuracy of a single part.
         if self.data.metrics != ("accuracy",) or len(self.valid) > 1:
             callbacks.insert(0, _Scores(self))
         return callbacks
 
     def scores(self, parts: dict[str, Rows]) -> dict[str, float]:
-        """Returns the metrics of the data on all these parts."""
+        """Returns the dataset's metrics on all these parts."""
         found = {}
         for part, end in suffixes(parts).items():
             rows = parts[part]
@@ -161,7 +161,7 @@ class TextRun(_Run):
 
 
 class _Scores(keras.callbacks.Callback):
-    """Adds the metrics of the data to the log of an epoch."""
+    """Adds the dataset's metrics to the logs of an epoch."""
 
     def __init__(self, run: TextRun):
         super().__init__()
@@ -207,7 +207,7 @@ class DiabetesRun(_Run):
 
 
 def suffixes(parts: dict[str, Any]) -> dict[str, str]:
-    """Returns the endings of the names of metrics, by part."""
+    """Returns the suffix of the metric names for each part."""
     return {part: f"_{part}" if len(parts) > 1 else "" for part in parts}
 
 
@@ -223,7 +223,7 @@ def optimizer_of(
         updates: The number of updates.
 
     Raises:
-        InputError: If the warm-up leaves no update to the decay.
+        InputError: If the warm-up leaves no updates for the decay.
     """
     warm_up = settings.warm_up
     if warm_up is not None and warm_up >= updates:
@@ -241,7 +241,7 @@ def optimizer_of(
                 "total_updates": updates,
             }
         )
-        # The paper sums over two passes, which these arms average.
+        # The paper sums the losses of two passes; these arms average them.
         return recipe.optimizer(summed_loss=settings.arm in TWO_PASSES)
     optimizer = keras.optimizers.AdamW(
         learning_rate(

@@ -35,8 +35,8 @@ class Settings(CommonSettings):
     """Weight of the consistency, the paper's alpha; none: 1 for GLUE and
     diabetes, 5 for other data."""
     epochs: MaybeCount = None
-    """How often to go through the training part; none: what --updates needs,
-    or 10 for GLUE, 100 for diabetes, 38 for other data."""
+    """The number of epochs; none: as many as --updates needs, or 10 for GLUE,
+    100 for diabetes, 38 for other data."""
     output: Path = Path("runs/text_classification")
     """The directory to write."""
     train: MaybePath = None
@@ -55,27 +55,27 @@ class Settings(CommonSettings):
     """A regression instead of texts: scikit-learn's diabetes, with a small
     dense network."""
     preset: MaybePath = None
-    """A BERT or RoBERTa as KerasHub's save_to_preset writes it, or as Hugging
-    Face has it: config.json, model.safetensors and vocabulary; none: a small
-    BERT with random weights."""
+    """A BERT or RoBERTa written by KerasHub's save_to_preset or in Hugging
+    Face's format: config.json, model.safetensors and vocabulary; none: a
+    small BERT with random weights."""
     sequence_length: MaybeCount = None
-    """The maximum tokens of an example; none: 128 for GLUE, else that of the
-    preset, or 16."""
+    """The maximum number of tokens of an example; none: 128 for GLUE,
+    otherwise the maximum of the preset, or 16."""
     dropout: Rate = 0.1
     """The rate of all dropout layers."""
     batch_size: Count = 32
-    """The rows of a batch."""
+    """The number of rows in a batch."""
     learning_rate: MaybePositive = None
     """The highest learning rate; none: 1e-5 with --preset, else 1e-3."""
     schedule: Literal["cosine", "linear"] | None = None
-    """The fall of the learning rate to 0; none: linear for GLUE and diabetes,
+    """The decay of the learning rate to 0; none: linear for GLUE and diabetes,
     else cosine."""
     warm_up: MaybeCountOrZero = None
-    """Updates in which the learning rate rises; none: a twentieth."""
+    """The number of warm-up updates; none: a twentieth of all."""
 
     @property
     def kind(self) -> str:
-        """Which data they are for, a key of `DEFAULTS`."""
+        """The kind of data, a key of `DEFAULTS`."""
         return "glue" if self.glue_task else self.task or "texts"
 
     def resolved(self) -> Settings:

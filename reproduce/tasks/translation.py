@@ -35,11 +35,11 @@ from reproduce.tasks.translation_settings import Settings
 @dataclass(frozen=True, kw_only=True)
 class _Use:
     model: Path
-    """The --output of a training."""
+    """The --output of a training run."""
     beam_size: MaybeCount = None
-    """Of the beam search; none: that of the training."""
+    """The beam size; none: as in training."""
     length_penalty: MaybeFloat = None
-    """The power of the length by which scores are divided; none: that of the
+    """The exponent of the length by which scores are divided; none: as in
     training."""
 
     def load(self) -> Translator:
@@ -53,7 +53,7 @@ class _Use:
 
 @dataclass(frozen=True, kw_only=True)
 class Generate(_Use):
-    """Translates a sentence a line."""
+    """Translates one sentence per line."""
 
     source: MaybePath = None
     """A file of sentences; none: standard input."""

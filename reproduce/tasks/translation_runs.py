@@ -29,16 +29,16 @@ from reproduce.task import Run
 from reproduce.task import epochs_for
 from reproduce.tasks.translation_settings import Settings
 
-# What a tiny model on a small vocabulary reaches without a search.
+# A learning rate for a tiny model, found without a search.
 LEARNING_RATE = 2e-3
 
 
 class TranslationRun(Run):
-    """A corpus as the model sees it, and the model.
+    """One run: an encoded corpus and a compiled model.
 
     Args:
-        corpus: What to learn.
-        settings: How to.
+        corpus: The corpus.
+        settings: The settings of the run.
     """
 
     def __init__(self, corpus: Corpus, settings: Settings):
@@ -62,7 +62,7 @@ class TranslationRun(Run):
         steps = self.batching.steps_per_epoch(self.pairs)
         self.epochs = epochs_for(settings, max(steps // settings.accumulate, 1))
         sizes = asdict(settings.sizes)
-        # Ids of two vocabularies have nothing in common.
+        # Separate vocabularies have unrelated ids.
         sizes["shared_embeddings"] &= joint
         self.model = Transformer(
             vocabulary_size=self.target.vocabulary_size,
@@ -79,7 +79,7 @@ class TranslationRun(Run):
         )
 
     def callbacks(self, output: Path) -> list[keras.callbacks.Callback]:
-        # Greedy: a fifth of the time, and it ranks epochs well enough.
+        # Greedy search takes a fifth of the time and ranks epochs well enough.
         greedy = self._translator(Decoding(beam_size=1))
         self._checkpoints = Checkpoints(
             output / runs.CHECKPOINTS,
@@ -123,7 +123,7 @@ class TranslationRun(Run):
 
 
 def compile_model(model: Transformer, settings: Settings) -> None:
-    """Compiles a model as a run of these settings does."""
+    """Compiles a model with these settings."""
     rate = InverseSquareRoot(
         settings.learning_rate or LEARNING_RATE, settings.warm_up, 1e-7
     )

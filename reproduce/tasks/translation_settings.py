@@ -28,43 +28,43 @@ class Settings(PairSettings):
     alpha: NotNegative = 5.0
     """Weight of the consistency, the paper's alpha."""
     epochs: Count = 60
-    """How often to go through the training part."""
+    """The number of epochs."""
     output: Path = Path("runs/translation")
     """The directory to write."""
-    # So few that a tiny model over-fits them: what R-Drop is there for.
+    # Few enough for a tiny model to overfit, which R-Drop counteracts.
     train_pairs: Count = 600
-    """How many training pairs of the default corpus to use."""
+    """The number of training pairs of the default corpus."""
     max_tokens: Count = 256
-    """The most tokens of a side of a batch, padding included."""
+    """The maximum number of tokens per side of a batch, with padding."""
     validate_every: Count = 5
-    """Translate the validation part after so many epochs."""
+    """The number of epochs between translations of the validation part."""
     train_tsv: MaybePath = None
     """Own data: UTF-8, two columns, source and target."""
     valid_tsv: MaybePath = None
     test_tsv: MaybePath = None
     source_language: str = "en"
-    """Its code."""
+    """The language code."""
     target_language: str = "de"
-    """Its code."""
+    """The language code."""
     configuration: Literal["tiny", "iwslt", "big"] = "tiny"
     """The size of the model."""
     dropout: MaybeRate = None
-    """Dropout rate of embeddings and residuals; none: the configuration's."""
+    """The dropout rate of embeddings and residuals; none: the
+    configuration's."""
     attention_dropout: MaybeRate = None
-    """Of attention probabilities; none: the configuration's."""
+    """The dropout rate of attention; none: the configuration's."""
     activation_dropout: MaybeRate = None
-    """Of feed-forward activations; none: the configuration's."""
+    """The dropout rate of activations; none: the configuration's."""
     separate_vocabularies: bool = False
-    """Subwords and embeddings of its own for each side."""
+    """Use separate subwords and embeddings for source and target."""
     max_length: Count = 175
-    """Leave out training pairs with more subwords on a side."""
+    """Exclude training pairs with more subwords on a side."""
     max_ratio: MaybeRatio = None
-    """Leave out training pairs with a side so many times as long as the other.
-    """
+    """Exclude training pairs with a higher ratio of the two lengths."""
     beam_size: Count = 5
-    """Of the beam search; 1 is greedy."""
+    """The beam size; 1 is greedy search."""
     length_penalty: float = 1.0
-    """The power of the length by which scores are divided."""
+    """The exponent of the length by which scores are divided."""
 
     @property
     def sizes(self) -> Configuration:
@@ -74,5 +74,5 @@ class Settings(PairSettings):
 
     @property
     def decoding(self) -> Decoding:
-        """How to translate at the end."""
+        """The settings of the final translation."""
         return Decoding(self.beam_size, self.length_penalty)
