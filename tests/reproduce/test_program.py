@@ -328,7 +328,7 @@ def test_resume_refuses_what_is_damaged(interrupted, name, damage, capsys):
 def test_a_damaged_backup_is_left_for_the_one_before(interrupted, capsys):
     (interrupted / runs.BACKUP / "epoch-2" / "state.json").write_text("{")
     assert run(interrupted, "--resume") == 0
-    assert "Going on from" in capsys.readouterr().err
+    assert "Resuming from" in capsys.readouterr().err
     metrics = runs.read_json(interrupted / runs.METRICS)
     assert metrics["epochs"] == EPOCHS
 
