@@ -169,6 +169,12 @@ def batches(name, rng):
         yield x, y, weights
 
 
+def build_layers(model, name):
+    if not model.built:
+        x, *_ = next(batches(name, np.random.default_rng(3)))
+        model(x)
+
+
 def train(name, rdrop, optimizer, rng, epochs=1, **options):
     keras.utils.set_random_seed(7)
     cls = keras.Model if rdrop is None else RDropModel
@@ -184,6 +190,12 @@ def train(name, rdrop, optimizer, rng, epochs=1, **options):
     model.compile(
         optimizer, loss, loss_weights=weights, metrics=metrics, **options
     )
+    if rdrop is None:
+        # As R-Drop does before the step is traced. Keras builds it inside of
+        # the step, where ScheduleFreeAdamW's momentum does not get the
+        # weights that its `build` assigns.
+        build_layers(model, name)
+        model.optimizer.build(model.trainable_variables)
     data = list(batches(name, np.random.default_rng(3)))
     x, y, weight = (
         keras.tree.map_structure(lambda *leaves: np.concatenate(leaves), *part)
