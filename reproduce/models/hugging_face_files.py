@@ -136,7 +136,7 @@ def read_weights(directory: Path) -> tuple[Path, dict[str, np.ndarray]]:
                 ).splitlines()
                 raise InputError(
                     f"{path}: expected a whole file of weights, got "
-                    f"{path.stat().st_size} bytes that are none "
+                    f"{path.stat().st_size} bytes that cannot be read "
                     f"({reason[0]}). Fetch it again."
                 ) from error
     raise InputError(

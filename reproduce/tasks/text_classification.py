@@ -69,7 +69,7 @@ class TextClassification(Task):
                 f"{given} needs --data DIR, where GLUE's files are."
             )
         if settings.data and not settings.glue_task:
-            raise InputError("--data needs --glue-task, which says what it is.")
+            raise InputError("--data needs --glue-task, the name of its task.")
         if sum(map(bool, (any(tables), settings.data, settings.task))) > 1:
             raise InputError(
                 "Give --train, --valid and --test, or --glue-task and --data, "
