@@ -6,10 +6,13 @@
 #   make lint         ruff only
 #   make docs-check   run the examples of README, docs and docstrings
 #
-# EXTRAS=torch adds PyTorch, against which the authors' formula is tested.
+# BACKEND=jax or BACKEND=torch installs that Keras backend and uses it.
+# EXTRAS=jax,torch installs both: their results are then compared with
+# TensorFlow's, and PyTorch tests the authors' formula.
 # PYTHON=... chooses the interpreter, 3.10 to 3.13.
 
-EXTRAS ?=
+BACKEND ?= $(or $(KERAS_BACKEND),tensorflow)
+EXTRAS ?= $(filter-out tensorflow,$(BACKEND))
 TESTS ?= tests
 WORKERS ?= 2
 SUPPORTED := import sys, venv, ensurepip; \
@@ -23,6 +26,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready$(subst $(comma),-,$(addprefix -,$(EXTRAS)))
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+export KERAS_BACKEND := $(BACKEND)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Else the first of several processes takes all of a GPU's memory.
 export TF_FORCE_GPU_ALLOW_GROWTH ?= true

@@ -166,6 +166,15 @@ class RDropMixin(InCall):
         # With `vocabulary_chunk` training does not update compiled metrics.
         return _keras.logs_of_training(self)
 
+    @property
+    def metrics_variables(self) -> list[keras.Variable]:
+        # JAX passes them through the training step.
+        variables = list(super().metrics_variables)
+        if self._rdrop_trackers is not None:
+            for metric in self._rdrop_trackers.metrics:
+                variables.extend(metric.variables)
+        return variables
+
     def train_step(self, *args: Any) -> Any:
         if self._rdrop is None:
             return super().train_step(*args)

@@ -34,6 +34,40 @@ def pytest_sessionstart(session):
         )
 
 
+def pytest_collection_modifyitems(items):
+    backend = keras.backend.backend()
+    for item in items:
+        reasons = [
+            mark.kwargs["reason"]
+            for mark in item.iter_markers("only")
+            if backend not in mark.args
+        ]
+        if backend == "torch" and _is_compiled(item):
+            reasons.append("`torch.compile` takes a minute for each model")
+        for reason in reasons:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _is_compiled(item):
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    return any(
+        each.get("jit_compile") is True
+        for each in [parameters, *parameters.values()]
+        if isinstance(each, dict)
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Skips what Keras itself refuses on a backend."""
+    try:
+        return (yield)
+    except (ValueError, AssertionError) as error:
+        if "`steps_per_execution` must be 1 with the PyTorch" in str(error):
+            pytest.skip("Keras runs one step per call on PyTorch")
+        raise
+
+
 @pytest.fixture(autouse=True)
 def fresh_keras():
     keras.utils.clear_session(free_memory=False)

@@ -40,7 +40,9 @@ def fit_small(model, *callbacks, epochs=EPOCHS, verbose=0):
 
 def numbers_of(model):
     # `variables` has the random states of dropout too.
-    return [v.numpy() for v in [*model.variables, *model.optimizer.variables]]
+    # Copies: on PyTorch arrays share their memory with the variables.
+    variables = [*model.variables, *model.optimizer.variables]
+    return [keras.ops.convert_to_numpy(v).copy() for v in variables]
 
 
 def assert_same(model, expected):

@@ -21,11 +21,14 @@ from rdrop_keras._keras.models import compile_config
 from rdrop_keras._keras.models import global_seed_generator
 from rdrop_keras._keras.models import has_built_metrics
 from rdrop_keras._keras.models import is_cloning
+from rdrop_keras._keras.models import keep_variables
 from rdrop_keras._keras.models import logs_of_training
 from rdrop_keras._keras.models import loss_tracker
 from rdrop_keras._keras.models import refuse_h5
 from rdrop_keras._keras.models import seed_generators
 from rdrop_keras._keras.models import values_in_order
+from rdrop_keras._keras.random import global_random_state
+from rdrop_keras._keras.random import set_global_random_state
 from rdrop_keras._keras.tensors import autocast_scope
 from rdrop_keras._keras.tensors import carry_logits
 from rdrop_keras._keras.tensors import carry_mask
@@ -45,11 +48,13 @@ __all__ = [
     "compile_config",
     "compiled_loss",
     "computed_logits",
+    "global_random_state",
     "global_seed_generator",
     "graph_of",
     "has_built_metrics",
     "is_cloning",
     "is_seed_state",
+    "keep_variables",
     "logs_of_training",
     "loss_entries",
     "loss_tracker",
@@ -61,6 +66,7 @@ __all__ = [
     "rewired",
     "same_rank",
     "seed_generators",
+    "set_global_random_state",
     "values_in_order",
     "weighted_sum_of_losses",
 ]

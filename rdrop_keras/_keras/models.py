@@ -75,6 +75,15 @@ def loss_tracker(model: keras.Model) -> keras.metrics.Metric | None:
     return getattr(model, "_loss_tracker", None)
 
 
+def keep_variables(model: keras.Model) -> None:
+    """Makes `fit` on JAX keep the variables as they are if it ends by an error.
+
+    It would assign the state after the last step that succeeded, which may be
+    that of an earlier `fit` or `train_on_batch`.
+    """
+    model._jax_state_synced = True
+
+
 def values_in_order(model: keras.Model, logs: dict[str, Any]) -> Any:
     """Returns logs in the form of `train_on_batch` without `return_dict`.
 

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import keras
 from keras.src import backend
+from keras.src.backend.common.masking import get_keras_mask
+from keras.src.backend.common.masking import set_keras_mask
 
 
 def mask_of(tensor: Any) -> Any:
     """Returns the mask that Keras attached to a tensor, or None.
 
-    Layers pass masks to losses in this attribute. The public `compute_mask`
-    would need every intermediate tensor.
+    Layers pass masks to losses in this way. The public `compute_mask` would
+    need every intermediate tensor.
     """
-    return getattr(tensor, "_keras_mask", None)
+    return get_keras_mask(tensor)
 
 
 def carry_mask(tensor: Any, mask: Any) -> Any:
     """Attaches a mask where `keras.losses.Loss` looks for it."""
     if mask is not None:
-        tensor._keras_mask = mask
+        set_keras_mask(tensor, mask)
     return tensor
 
 
@@ -35,7 +38,9 @@ def computed_logits(tensor: Any) -> Any:
 
 def carry_logits(tensor: Any, logits: Any) -> Any:
     """Attaches logits where Keras's crossentropies look for them."""
-    tensor._keras_logits = logits
+    # The arrays of JAX take no attributes, and Keras attaches nothing to them.
+    with contextlib.suppress(AttributeError):
+        tensor._keras_logits = logits
     return tensor
 
 

@@ -26,6 +26,7 @@ from rdrop_keras.objective.entries import loss_entries
 from rdrop_keras.objective.task_loss import loss_of_pass
 from rdrop_keras.passes.observation import Recording
 from rdrop_keras.rdrop import RDrop
+from rdrop_keras.training import trainer
 
 ops = keras.ops
 
@@ -153,10 +154,17 @@ class _MeasuringStep:
     def get_metrics_result(self) -> dict[str, Any]:
         return self.measurement.result()
 
-    def test_step(self, data: Any) -> dict[str, Any]:
-        batch = keras.utils.unpack_x_y_sample_weight(data)
-        self.measurement.update(self, *batch)
-        return self.measurement.result()
+    @property
+    def metrics_variables(self) -> list[keras.Variable]:
+        return [v for mean in self.measurement.means for v in mean.variables]
+
+    def test_step(self, *args: Any) -> Any:
+        def update(data):
+            batch = keras.utils.unpack_x_y_sample_weight(data)
+            self.measurement.update(self, *batch)
+            return self.measurement.result()
+
+        return trainer().test_step(self, update, *args)
 
 
 def _agreement(divergence: Divergence, pair: Sequence[Any]) -> Any:
@@ -179,12 +187,14 @@ def unchanged(model: keras.Model) -> Iterator[None]:
     if generator is not None:
         variables.append(generator.state)
     before = [(variable, ops.copy(variable)) for variable in variables]
+    global_state = _keras.global_random_state()
     metrics = {id(metric) for metric in model.metrics}
     try:
         yield
     finally:
         for variable, value in before:
             variable.assign(value)
+        _keras.set_global_random_state(global_state)
         # The first loss of a model with several outputs creates new metrics.
         for metric in model.metrics:
             if id(metric) not in metrics:

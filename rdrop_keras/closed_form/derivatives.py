@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import keras
 
+from rdrop_keras.closed_form.custom_gradient import custom_gradient
 from rdrop_keras.closed_form.softmax import Softmax
 
 ops = keras.ops
@@ -215,7 +216,7 @@ def once_only(results: Sequence[Any], sources: Sequence[Any]) -> list[Any]:
     Otherwise their own gradient would silently be 0.
     """
 
-    @ops.custom_gradient
+    @custom_gradient
     def constant(*tensors):
         def refuse(*upstream):
             raise NotImplementedError(

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import keras
 
 from rdrop_keras.closed_form.chunks import Head
+from rdrop_keras.closed_form.custom_gradient import custom_gradient
 from rdrop_keras.closed_form.derivatives import once_only
 from rdrop_keras.closed_form.items import arrange
 from rdrop_keras.closed_form.items import item_weights
@@ -199,7 +200,7 @@ def vocabulary_rdrop_loss(
     if not gradients:
         values, _ = compute(*trained)
         return VocabularyLoss(*values)
-    loss, *others = ops.custom_gradient(compute)(*trained)
+    loss, *others = custom_gradient(compute)(*trained)
     return VocabularyLoss(loss, *(ops.stop_gradient(v) for v in others))
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import keras
 
+from rdrop_keras.closed_form.custom_gradient import custom_gradient
 from rdrop_keras.closed_form.derivatives import compare
 from rdrop_keras.closed_form.derivatives import gradients
 from rdrop_keras.closed_form.derivatives import once_only
@@ -163,7 +164,7 @@ def fused_values(
         # Negative ids would index from the end.
         target = ops.where(known, target, classes)
 
-    @ops.custom_gradient
+    @custom_gradient
     def by_item(*logits):
         # Not recorded for automatic differentiation: the gradient is below.
         passes = [

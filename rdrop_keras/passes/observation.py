@@ -38,16 +38,15 @@ class Observation:
     uses_compute_once: bool
 
 
-class Recording(keras.StatelessScope):
-    """A scope that holds back assignments and records the variables.
-
-    The scope counts the draws from seed generators instead of keeping the
-    assigned states: the body of `keras.ops.vectorized_map` assigns a tensor of
-    its own graph, which cannot be read outside of that graph.
+class HeldAssignments(keras.StatelessScope):
+    """A scope that holds back assignments until `release` is called.
 
     Args:
         model: The model to call, whose regularizers read their weights from
             the scope.
+
+    Attributes:
+        assigned: The variables that were assigned, by their `id`.
     """
 
     def __init__(self, model: keras.Model):
@@ -56,18 +55,65 @@ class Recording(keras.StatelessScope):
         ]
         super().__init__(regularized, collect_losses=True)
         self.assigned: dict[int, keras.Variable] = {}
-        self._draws: collections.Counter[int] = collections.Counter()
-        self._reads_start = False
-
-    @property
-    def draws(self) -> int:
-        """The number of draws from seed generators."""
-        return self._draws.total()
 
     def add_update(self, update: tuple[keras.Variable, Any]) -> None:
         variable, _ = update
         self.assigned[id(variable)] = variable
+        super().add_update(update)
+
+    def get_current_value(self, variable: keras.Variable) -> Any:
+        value = super().get_current_value(variable)
+        if value is None and self.original_scope is not None:
+            # On JAX training and evaluation pass their state in a scope.
+            value = self.original_scope.get_current_value(variable)
+        return value
+
+    def release(self) -> None:
+        """Assigns the new values, once the scope has ended."""
+        for variable in self.assigned.values():
+            variable.assign(self.get_current_value(variable))
+
+
+class Recording(HeldAssignments):
+    """A scope that holds back assignments and counts random draws.
+
+    The scope counts the draws from seed generators instead of keeping the
+    assigned states: the body of `keras.ops.vectorized_map` assigns a tensor of
+    its own graph, which cannot be read outside of that graph. Draws from the
+    backend's global generators are taken back when the scope ends.
+
+    Args:
+        model: The model to call.
+    """
+
+    def __init__(self, model: keras.Model):
+        super().__init__(model)
+        self._draws: collections.Counter[int] = collections.Counter()
+        self._reads_start = False
+        self._global_draws = 0
+
+    def __enter__(self) -> Recording:
+        self._global_start = self._global_state = _keras.global_random_state()
+        self._active = True
+        return super().__enter__()
+
+    def __exit__(self, *args: Any) -> None:
+        self._count_global_draws()
+        self._active = False
+        _keras.set_global_random_state(self._global_start)
+        super().__exit__(*args)
+
+    @property
+    def draws(self) -> int:
+        """The number of random draws."""
+        if self._active:
+            self._count_global_draws()
+        return self._draws.total() + self._global_draws
+
+    def add_update(self, update: tuple[keras.Variable, Any]) -> None:
+        variable, _ = update
         if _keras.is_seed_state(variable):
+            self.assigned[id(variable)] = variable
             self._draws[id(variable)] += 1
         else:
             super().add_update(update)
@@ -85,17 +131,24 @@ class Recording(keras.StatelessScope):
         return start + keras.ops.cast([0, draws], start.dtype)
 
     def counters(self) -> list[keras.Variable]:
-        """Returns the assigned integer variables if no generator was used."""
+        """Returns the assigned integer variables if nothing was drawn."""
         if self.draws:
             return []
         return [v for v in self.assigned.values() if "int" in v.dtype]
 
     def release_random_state(self) -> None:
         """Assigns the new random state, once the scope has ended."""
+        _keras.set_global_random_state(self._global_state)
         counters = {id(variable) for variable in self.counters()}
         for key, variable in self.assigned.items():
             if _keras.is_seed_state(variable) or key in counters:
                 variable.assign(self.get_current_value(variable))
+
+    def _count_global_draws(self):
+        state = _keras.global_random_state()
+        if state != self._global_state:
+            self._global_draws += 1
+            self._global_state = state
 
 
 def observe(

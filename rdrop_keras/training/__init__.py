@@ -8,7 +8,11 @@ from types import ModuleType
 
 import keras
 
-_MODULES = {"tensorflow": "rdrop_keras.training.tensorflow"}
+# The backends that have a module of their name here.
+_BACKENDS = ("jax", "tensorflow", "torch")
+
+
+_loaded: dict[str, ModuleType] = {}
 
 
 def trainer() -> ModuleType:
@@ -18,16 +22,21 @@ def trainer() -> ModuleType:
         NotImplementedError: If R-Drop cannot train on that backend.
     """
     backend = keras.backend.backend()
-    if backend not in _MODULES:
-        raise NotImplementedError(
-            f"Expected the Keras backend to be one of {sorted(_MODULES)} for "
-            f"training with R-Drop. Received: {backend!r}. Set "
-            "KERAS_BACKEND=tensorflow, or compile with `rdrop=None`."
-        )
-    return _load(_MODULES[backend])
+    loaded = _loaded.get(backend)
+    return _load(backend) if loaded is None else loaded
 
 
-# The cache also keeps AutoGraph from converting the import.
+# The cache keeps AutoGraph from converting the import. `torch.compile` warns of
+# caches, but finds the module loaded.
 @functools.cache
-def _load(name: str) -> ModuleType:
-    return importlib.import_module(name)
+def _load(backend: str) -> ModuleType:
+    if backend not in _BACKENDS:
+        raise NotImplementedError(
+            f"Expected the Keras backend to be one of {list(_BACKENDS)} for "
+            f"training with R-Drop. Received: {backend!r}. Set the environment "
+            "variable KERAS_BACKEND to one of them, or compile with "
+            "`rdrop=None`."
+        )
+    module = importlib.import_module(f"rdrop_keras.training.{backend}")
+    _loaded[backend] = module
+    return module

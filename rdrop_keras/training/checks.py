@@ -15,12 +15,16 @@ from rdrop_keras.objective.by_output import check_names
 from rdrop_keras.objective.by_output import check_same_for_all
 from rdrop_keras.objective.counted_items import check_ignored
 from rdrop_keras.objective.fusion import fusion_for
+from rdrop_keras.passes.observation import HeldAssignments
 from rdrop_keras.rdrop import RDrop
 
 
 def is_from_keras(method: Callable[..., Any]) -> bool:
     """Returns whether a method is Keras's own rather than a user's override."""
-    function = inspect.unwrap(getattr(method, "__func__", method))
+    function = getattr(method, "__func__", method)
+    # `torch.compile` cannot trace `inspect.unwrap`.
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
     return function.__module__.split(".")[0] == "keras"
 
 
@@ -151,3 +155,25 @@ def check_not_float8(model: keras.Model) -> None:
                 "their gradient, which several passes would sum. Train with "
                 "R-Drop before `quantize('float8')`, or use mixed_bfloat16."
             )
+
+
+def check_no_draws(backward: HeldAssignments) -> None:
+    """Raises if the backward pass drew from a seed generator.
+
+    On TensorFlow and PyTorch `keras.remat` runs its function again in the
+    backward pass, where dropout draws a new mask, because every
+    `SeedGenerator.next` advances the seed: the gradient would belong to another
+    sub-model than the loss. (PyTorch restores the state of its own generators,
+    from which `keras.layers.Dropout` draws there.)
+
+    Args:
+        backward: The scope in which the backward pass ran.
+    """
+    if any(map(_keras.is_seed_state, backward.assigned.values())):
+        raise ValueError(
+            "Expected the backward pass to draw no random numbers. Received a "
+            "recomputation that does, such as dropout inside of `keras.remat` "
+            "or `RematScope`: its masks would differ from those of the forward "
+            "pass, and its gradients would be wrong, with R-Drop and without. "
+            "Do not rematerialize dropout."
+        )

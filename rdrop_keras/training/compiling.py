@@ -108,7 +108,8 @@ def _own_compiles(classes: tuple[type, ...]) -> Iterator[Callable[..., None]]:
         if method is None:
             continue
         package = inspect.unwrap(method).__module__.split(".")[0]
-        if package in ("keras", "rdrop_keras"):
+        # On PyTorch models are modules, whose `compile` Keras overrides.
+        if package in ("keras", "rdrop_keras", "torch"):
             continue
         if package == "keras_hub" and "loss" in (
             inspect.signature(method).parameters

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from rdrop_keras import _keras
 from rdrop_keras.objective.result import Objective
 
 
@@ -114,3 +115,37 @@ class Trackers:
         """Starts a new epoch."""
         for metric in self.metrics:
             metric.reset_state()
+
+
+def report(
+    model: Any,
+    trackers: Trackers,
+    objective: Objective,
+    y_pred: Any,
+    batch: tuple[Any, Any, Any],
+    rows: Any,
+    alpha: dict[str, Any],
+) -> dict[str, Any]:
+    """Updates all metrics with one step and returns its logs.
+
+    As in `keras.Model.train_step`, the loss is weighted by the batch size.
+
+    Args:
+        model: A compiled `RDropMixin` model.
+        trackers: Its trackers.
+        objective: The step's `Objective`, not divided by replicas.
+        y_pred: The outputs of the first pass.
+        batch: Inputs, targets and sample weights.
+        rows: The number of rows of the batch.
+        alpha: The result of `RDrop.scheduled_alpha` before the step.
+    """
+    loss_tracker = _keras.loss_tracker(model)
+    if loss_tracker is not None:
+        loss_tracker.update_state(objective.loss, sample_weight=rows)
+    trackers.update(objective, rows)
+    if model.rdrop.vocabulary_chunk is None:
+        x, y, sample_weight = batch
+        logs = model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        return trackers.result(logs, alpha)
+    # The compiled metrics need logits, which do not exist.
+    return trackers.result(_keras.logs_of_training(model), alpha, tokens=True)

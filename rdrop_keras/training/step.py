@@ -57,7 +57,8 @@ def compute_objective(
             return output, additional_losses(model)
         return output, loss_of_pass(model, x, y, output, sample_weight)
 
-    passes = run_passes(Batch(model, x, settings, observation, finish))
+    with trainer().running_passes(model):
+        passes = run_passes(Batch(model, x, settings, observation, finish))
     outputs, losses = zip(*passes)
     task_loss = mean_of(losses)
     batch = (compiled_loss, settings, y, outputs, sample_weight, _alpha(model))
@@ -133,9 +134,10 @@ def _in_chunks(model, x, y, sample_weight, observation):
         def finish(output):
             return deferred.hidden_of(output), additional_losses(model)
 
-        passes = run_passes(
-            Batch(model, x, model.rdrop, observation, finish, replacements)
-        )
+        with trainer().running_passes(model):
+            passes = run_passes(
+                Batch(model, x, model.rdrop, observation, finish, replacements)
+            )
     hidden, losses = zip(*passes)
     objective = chunked_objective(
         _keras.compiled_loss(model),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -13,13 +14,23 @@ import tensorflow as tf
 from rdrop_keras import _keras
 from rdrop_keras.closed_form import xla
 from rdrop_keras.objective.result import Objective
-from rdrop_keras.passes.observation import Recording
+from rdrop_keras.passes.observation import HeldAssignments
+from rdrop_keras.training.checks import check_no_draws
 from rdrop_keras.training.metrics import Trackers
+from rdrop_keras.training.metrics import report
 from rdrop_keras.training.step import compute_objective
 from rdrop_keras.training.step import compute_plain_objective
 from rdrop_keras.training.tensorflow_first_batch import check_first_batch
 
-__all__ = ["aside", "check_first_batch", "dense", "either", "train_step"]
+__all__ = [
+    "aside",
+    "check_first_batch",
+    "dense",
+    "either",
+    "running_passes",
+    "test_step",
+    "train_step",
+]
 
 
 class Step(NamedTuple):
@@ -33,9 +44,9 @@ class Step(NamedTuple):
 def train_step(model: Any, data: Any, trackers: Trackers) -> dict[str, Any]:
     """Takes one optimizer step on one batch.
 
-    As in `keras.Model.train_step`, the loss tracker is weighted by the batch
-    size and not divided by the number of replicas, the optimizer scales the
-    loss, and a model without trainable weights gets a warning.
+    As in `keras.Model.train_step`, logs are not divided by the number of
+    replicas, the optimizer scales the loss, and a model without trainable
+    weights gets a warning.
 
     Args:
         model: A compiled `RDropMixin` model.
@@ -45,15 +56,13 @@ def train_step(model: Any, data: Any, trackers: Trackers) -> dict[str, Any]:
     Returns:
         The logs: the model's own and the trackers'.
     """
-    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    batch = keras.utils.unpack_x_y_sample_weight(data)
 
     def with_rdrop():
-        return _differentiate(model, compute_objective, x, y, sample_weight)
+        return _differentiate(model, compute_objective, *batch)
 
     def plain():
-        return _differentiate(
-            model, compute_plain_objective, x, y, sample_weight
-        )
+        return _differentiate(model, compute_plain_objective, *batch)
 
     if model.rdrop.every == 1:
         step = with_rdrop()
@@ -61,26 +70,16 @@ def train_step(model: Any, data: Any, trackers: Trackers) -> dict[str, Any]:
         turn = model.optimizer.iterations % model.rdrop.every == 0
         step = either(turn, with_rdrop, plain)
     objective = _over_replicas(step.objective)
-    batch_size = tf.shape(
-        next(leaf for leaf in keras.tree.flatten(x) if leaf is not None)
+    rows = tf.shape(
+        next(leaf for leaf in keras.tree.flatten(batch[0]) if leaf is not None)
     )[0]
-    loss_tracker = _keras.loss_tracker(model)
-    if loss_tracker is not None:
-        loss_tracker.update_state(objective.loss, sample_weight=batch_size)
-    trackers.update(objective, batch_size)
     alpha = model.rdrop.scheduled_alpha(model.optimizer.iterations)
     weights = model.trainable_weights
     if weights:
         model.optimizer.apply_gradients(zip(step.gradients, weights))
     else:
         warnings.warn("The model does not have any trainable weights.")
-    if model.rdrop.vocabulary_chunk is None:
-        logs = model.compute_metrics(
-            x, y, step.y_pred, sample_weight=sample_weight
-        )
-        return trackers.result(logs, alpha)
-    # The compiled metrics need logits, which do not exist.
-    return trackers.result(_keras.logs_of_training(model), alpha, tokens=True)
+    return report(model, trackers, objective, step.y_pred, batch, rows, alpha)
 
 
 def _differentiate(
@@ -96,7 +95,9 @@ def _differentiate(
         if model.optimizer is not None:
             loss = model.optimizer.scale_loss(loss)
     weights = model.trainable_weights
-    gradients = _backward(model, tape, loss, weights) if weights else []
+    with HeldAssignments(model) as backward:
+        gradients = tape.gradient(loss, weights) if weights else []
+    check_no_draws(backward)
     gradients = [
         dense(gradient, weight) for gradient, weight in zip(gradients, weights)
     ]
@@ -104,29 +105,6 @@ def _differentiate(
     consistency = objective.consistency._replace(compared=())
     objective = objective._replace(consistency=consistency)
     return Step(objective, y_pred, gradients)
-
-
-def _backward(
-    model: Any, tape: tf.GradientTape, loss: Any, weights: list[Any]
-) -> list[Any]:
-    """Computes gradients, and raises if the backward pass draws random numbers.
-
-    `keras.remat` runs its function again in the backward pass, where dropout
-    draws a new mask: the gradient would belong to another sub-model than the
-    loss. The reason is that `tf.recompute_grad` does not restore random state,
-    while every `SeedGenerator.next` advances it.
-    """
-    with Recording(model) as recording:
-        gradients = tape.gradient(loss, weights)
-    if recording.draws:
-        raise ValueError(
-            "Expected the backward pass to draw no random numbers. Received a "
-            "recomputation that does, such as dropout inside of `keras.remat` "
-            "or `RematScope`: its masks would differ from those of the forward "
-            "pass, and its gradients would be wrong, with R-Drop and without. "
-            "Do not rematerialize dropout."
-        )
-    return gradients
 
 
 def dense(gradient: Any, weight: keras.Variable) -> Any:
@@ -190,6 +168,25 @@ def either(
     for output, mask in zip(tf.nest.flatten(step.y_pred), restored[count:]):
         _keras.carry_mask(output, mask)
     return step
+
+
+def test_step(
+    model: Any, update: Callable[[Any], dict[str, Any]], data: Any
+) -> dict[str, Any]:
+    """Runs a function of a batch as a step of `evaluate`.
+
+    Args:
+        model: The model that `evaluate` runs on.
+        update: A function that updates the metrics on a batch, and returns
+            the logs.
+        data: A batch, in the form that `evaluate` passes to `test_step`.
+    """
+    return update(data)
+
+
+def running_passes(model: Any) -> contextlib.AbstractContextManager:
+    """Returns a context in which the passes of a batch run."""
+    return contextlib.nullcontext()
 
 
 def aside(function: Callable[[], None]) -> None:

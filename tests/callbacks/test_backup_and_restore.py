@@ -100,7 +100,9 @@ def test_backup_of_another_model_is_refused(interrupted):
     assert "\n" not in str(caught.value)
     unbuilt = keras.Sequential([keras.layers.Dense(1)])
     unbuilt.compile("adam", "mse")
-    with pytest.raises(ValueError, match="Expected a built model"):
+    with pytest.raises(
+        ValueError, match="Expected a built model|another model"
+    ):
         fit_small(unbuilt, _backup(directory))
     # The weights fit, but there is one dropout layer more.
     model = small_model(1)
@@ -186,6 +188,7 @@ def test_two_damaged_backups_are_both_named(interrupted, tmp_path):
     _flip(directory / "epoch-2" / "latest.weights.h5")
     _remove(directory / "epoch-3" / "state.json")
     model = small_model(2)
+    model.optimizer.build(model.trainable_variables)
     before = numbers_of(model)
     with pytest.raises(ValueError) as caught:
         fit_small(model, _backup(directory))

@@ -53,6 +53,11 @@ def batches(rng, steps=3):
         yield x, rng.integers(0, CLASSES, ROWS)
 
 
+# R-Drop can: it assigns after the backward pass.
+NO_STATE = "plain Keras cannot differentiate a stateful layer on PyTorch"
+
+
+@pytest.mark.only("tensorflow", "jax", reason=NO_STATE)
 @pytest.mark.parametrize("options", [{}, {"run_eagerly": True}], ids=str)
 @pytest.mark.parametrize("settings", WAYS[:3], ids=str)
 def test_state_is_that_of_plain_training(settings, options, rng):
@@ -89,7 +94,8 @@ def test_each_pass_starts_from_the_state_that_the_step_found(rng):
     outputs, states = [], []
     for mask in masks[:2]:
         lstm.reset_states()
-        outputs.append(np.array(head(lstm(x * mask[:, None])), "float64"))
+        output = keras.ops.convert_to_numpy(head(lstm(x * mask[:, None])))
+        outputs.append(np.float64(output))
         states.append([np.array(state) for state in lstm.states])
     expected = reference.pairwise(
         "categorical", [reference.softmax(z) for z in outputs]
@@ -119,8 +125,10 @@ def test_dropout_with_state(rng):
         assert logs["consistency_loss"] > 1e-4
     assert int(model.get_layer("stateful").count) == 4
     seeds = [np.array(v) for v in model.variables if "seed" in v.path]
-    # The second number counts the draws, one a pass; the LSTM draws none.
-    assert sorted(seed[1] for seed in seeds) == [0, 8]
+    # The second number counts the draws, one a pass; the LSTM draws none. On
+    # PyTorch dropout draws from a global generator.
+    draws = 0 if keras.backend.backend() == "torch" else 8
+    assert sorted(seed[1] for seed in seeds) == [0, draws]
 
 
 class Counting(RDropModel):
@@ -179,6 +187,7 @@ def test_every_pass_may_advance_moving_statistics(rng):
     )
 
 
+@pytest.mark.only("tensorflow", "jax", reason=NO_STATE)
 def test_monitor_leaves_the_state_as_it_was(rng):
     model = stateful_model(keras.Model, rate=0.5)
     model.compile(keras.optimizers.SGD(0.1), cross_entropy())

@@ -4,7 +4,6 @@ import builders
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from scripted import ScriptedDropout
 from scripted import random_masks
 
@@ -182,10 +181,11 @@ def test_own_train_step_below_the_mixin():
     Mixed().compile("sgd", "mse", rdrop=None)
 
 
+@pytest.mark.only("tensorflow", reason="the arguments differ elsewhere")
 def test_own_train_step_above_is_the_users_business():
     class Mine(builders.Subclassed):
         def train_step(self, data):
-            return {"mine": tf.constant(1.0)}
+            return {"mine": keras.ops.ones(())}
 
     model = Mine()
     model.compile("sgd", "mse", rdrop=RDrop(1.0, check_dropout=False))
@@ -200,15 +200,14 @@ def test_mixin_after_the_model_class():
             pass
 
 
+# Keras itself warns on some backends only.
+@pytest.mark.filterwarnings("ignore:.*received `from_logits=True`")
 def test_softmax_applied_twice():
     x, y = builders.data()
     inputs, outputs = builders.graph()
     model = RDropModel(inputs, keras.layers.Softmax()(outputs))
     model.compile("sgd", builders.cross_entropy())
-    with (
-        pytest.raises(ValueError, match="result of a softmax or sigmoid"),
-        pytest.warns(UserWarning, match="received `from_logits=True`"),
-    ):
+    with pytest.raises(ValueError, match="result of a softmax or sigmoid"):
         model.fit(x, y, verbose=0)
 
 
@@ -286,6 +285,7 @@ def test_float8():
         model.fit(x, y, verbose=0)
 
 
+@pytest.mark.only("tensorflow", "torch", reason="Keras does not warn on JAX")
 def test_nothing_trainable_warns_as_keras_does():
     x, y = builders.data()
     model = builders.functional()
@@ -344,6 +344,11 @@ def test_batch_norm_settings():
         RDrop(moving_statistics="none")
 
 
+# Keras 3.15: dropout leaks a tracer, and a layer that was called before has no
+# gradient.
+NO_REMAT = "plain Keras cannot train through `keras.remat` on JAX"
+
+
 class Rematerialized(RDropModel):
     """Recomputes its hidden layer, dropout and all, for the gradient."""
 
@@ -368,6 +373,7 @@ class Rematerialized(RDropModel):
         return self.head(self.dropout(hidden, training=training))
 
 
+@pytest.mark.only("tensorflow", reason=NO_REMAT + "; PyTorch draws alike")
 @pytest.mark.parametrize("settings", [{}, {"run_eagerly": True}])
 def test_rematerialized_dropout_is_refused(settings):
     x, y = builders.data()
@@ -383,6 +389,7 @@ def test_rematerialized_dropout_is_refused(settings):
     assert keras.random.normal((2,)).shape == (2,)
 
 
+@pytest.mark.only("tensorflow", "torch", reason=NO_REMAT)
 def test_rematerialized_layers_without_dropout_train():
     """And with the very gradients of the model that keeps its activations."""
     x, y = builders.data()
@@ -402,9 +409,12 @@ def test_rematerialized_layers_without_dropout_train():
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.only("tensorflow", reason="differentiates by a gradient tape")
 def test_why_rematerialized_dropout_is_refused():
     """If this fails, Keras recomputes with the same masks, and the refusal
     should go."""
+    import tensorflow as tf
+
     dropout = keras.layers.Dropout(0.5, seed=1)
     x = tf.ones((1, 64))
     with tf.GradientTape() as tape:

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from rdrop_keras.closed_form.custom_gradient import custom_gradient
 from rdrop_keras.closed_form.derivatives import once_only
 from rdrop_keras.closed_form.hidden import VocabularyLoss
 from rdrop_keras.closed_form.hidden import items_in_chunk
@@ -198,7 +199,7 @@ def adaptive_rdrop_loss(
     if not gradients:
         values, _ = compute(*trained)
         return VocabularyLoss(*(ops.stop_gradient(v) for v in values))
-    loss, *others = ops.custom_gradient(compute)(*trained)
+    loss, *others = custom_gradient(compute)(*trained)
     return VocabularyLoss(loss, *(ops.stop_gradient(v) for v in others))
 
 

@@ -1,0 +1,137 @@
+"""The training step on PyTorch: Keras's own step with R-Drop's objective."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import torch
+
+from rdrop_keras.passes.observation import HeldAssignments
+from rdrop_keras.training.checks import check_no_draws
+from rdrop_keras.training.first_batch import look
+from rdrop_keras.training.metrics import Trackers
+from rdrop_keras.training.metrics import report
+from rdrop_keras.training.step import compute_objective
+from rdrop_keras.training.step import compute_plain_objective
+
+__all__ = [
+    "aside",
+    "check_first_batch",
+    "running_passes",
+    "test_step",
+    "train_step",
+]
+
+
+def train_step(model: Any, data: Any, trackers: Trackers) -> dict[str, Any]:
+    """Takes one optimizer step on one batch.
+
+    Args:
+        model: A compiled `RDropMixin` model.
+        data: A batch, in the form that `fit` passes to `train_step`.
+        trackers: The metrics that average the loss and its parts.
+
+    Returns:
+        The logs: the model's own and the trackers'.
+    """
+    batch = keras.utils.unpack_x_y_sample_weight(data)
+    optimizer = model.optimizer
+    compute, alpha = compute_objective, {}
+    if optimizer is not None:
+        alpha = model.rdrop.scheduled_alpha(optimizer.iterations)
+        if int(optimizer.iterations) % model.rdrop.every:
+            compute = compute_plain_objective
+    # Until the backward pass is over, which may need the values before.
+    with HeldAssignments(model) as forward:
+        objective, y_pred = compute(model, *batch)
+    model.zero_grad()
+    loss = objective.loss
+    if optimizer is not None:
+        loss = optimizer.scale_loss(loss)
+    weights = model.trainable_weights
+    if weights:
+        with HeldAssignments(model) as backward:
+            loss.backward()
+        check_no_draws(backward)
+        forward.release()
+        gradients = [weight.value.grad for weight in weights]
+        with torch.no_grad():
+            optimizer.apply(gradients, weights)
+    else:
+        forward.release()
+        warnings.warn("The model does not have any trainable weights.")
+    with torch.no_grad():
+        return report(
+            model, trackers, objective, y_pred, batch, _rows(batch[0]), alpha
+        )
+
+
+def test_step(
+    model: Any, update: Callable[[Any], dict[str, Any]], data: Any
+) -> dict[str, Any]:
+    """Runs a function of a batch as a step of `evaluate`.
+
+    Args:
+        model: The model that `evaluate` runs on.
+        update: A function that updates the metrics on a batch, and returns
+            the logs.
+        data: A batch, in the form that `evaluate` passes to `test_step`.
+    """
+    return update(data)
+
+
+def check_first_batch(
+    model: Any,
+    train_function: Callable[[Any], Any],
+    trackers: Trackers,
+    done: Callable[[], None],
+) -> Callable[[Any], Any]:
+    """Wraps a training function so that it checks the first batch.
+
+    Args:
+        model: A compiled `RDropMixin` model.
+        train_function: The function that Keras calls for each step.
+        trackers: The metrics that the steps update.
+        done: A function to call when a batch has passed the checks.
+    """
+
+    def first_call(batches):
+        with torch.no_grad():
+            found = look(model, batches[0])
+        trackers.prepare(found.outputs)
+        if found.decided:
+            done()
+        return train_function(batches)
+
+    return first_call
+
+
+@contextlib.contextmanager
+def running_passes(model: Any) -> Iterator[None]:
+    """Holds back assignments while the passes of a batch run.
+
+    PyTorch assigns in place, and cannot differentiate a pass whose state was
+    reset for the next pass.
+
+    Args:
+        model: A compiled `RDropMixin` model.
+    """
+    with HeldAssignments(model) as held:
+        yield
+    held.release()
+
+
+def aside(function: Callable[[], None]) -> None:
+    """Calls a function without recording it for automatic differentiation."""
+    with torch.no_grad():
+        function()
+
+
+def _rows(x: Any) -> int:
+    leaves = keras.tree.flatten(x)
+    return next(leaf for leaf in leaves if leaf is not None).shape[0]
