@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import json
+import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ import numpy as np
 from rdrop_keras import RDropMixin
 from reproduce.common.errors import InputError
 from reproduce.data.batches import cut
+from reproduce.data.subwords import Subwords
+from reproduce.data.subwords import train_subwords
 from reproduce.models import hugging_face
 from reproduce.models.hugging_face import ExactBertBackbone
 from reproduce.models.hugging_face_files import load_tokenizer
@@ -28,10 +32,12 @@ NUM_LAYERS = 2
 NUM_HEADS = 4
 WIDTH = 64
 SEQUENCE_LENGTH = 16
-VOCABULARY_SIZE = 1500
+VOCABULARY_SIZE = 450
 # BERT's initializer suits kernels of this width and ignores the actual width.
 BERT_WIDTH = 768
 SPECIAL_TOKENS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
+# BERT splits texts into words and signs.
+WORDS = re.compile(r"\w+|[^\w\s]")
 # The number of texts tokenized at a time, which bounds the memory use.
 TOKENIZED_TEXTS = 8192
 
@@ -104,16 +110,8 @@ def small_classifier(
         sequence_length: The maximum number of tokens of an example. The
             default is 16.
     """
-    # KerasHub computes vocabularies with TensorFlow on every backend.
-    import tensorflow as tf
-
     sequence_length = sequence_length or SEQUENCE_LENGTH
-    vocabulary = keras_hub.tokenizers.compute_word_piece_vocabulary(
-        tf.data.Dataset.from_tensor_slices(list(texts)),
-        vocabulary_size=VOCABULARY_SIZE,
-        lowercase=True,
-        reserved_tokens=SPECIAL_TOKENS,
-    )
+    vocabulary = word_pieces(texts, VOCABULARY_SIZE)
     backbone = keras_hub.models.BertBackbone(
         vocabulary_size=len(vocabulary),
         num_layers=NUM_LAYERS,
@@ -139,6 +137,33 @@ def small_classifier(
         if "embedding" not in weight.path and len(weight.shape) > 1:
             weight.assign(weight * (BERT_WIDTH / WIDTH) ** 0.5)
     return classifier
+
+
+def word_pieces(texts: Sequence[str], size: int) -> list[str]:
+    """Returns a vocabulary of BERT's word pieces, learned by SentencePiece.
+
+    KerasHub's function needs TensorFlow, and the trainer of the package
+    tokenizers does not give the same pieces twice.
+
+    Args:
+        texts: The training texts.
+        size: The number of pieces, if the texts have that many.
+    """
+    texts = [" ".join(WORDS.findall(text.lower())) for text in texts]
+    characters = sorted(set().union(*texts) - {" "})
+    # Every character is a piece at the beginning of a word and within one.
+    pieces = dict.fromkeys([*SPECIAL_TOKENS, *characters])
+    pieces |= dict.fromkeys(f"##{character}" for character in characters)
+    count = max(size - len(characters), len(characters) + 5)
+    with warnings.catch_warnings():
+        # Few texts have fewer pieces.
+        warnings.simplefilter("ignore")
+        subwords = Subwords(train_subwords(texts, count))
+    for piece in subwords.pieces():
+        start = piece.removeprefix("\u2581")
+        pieces[start if start != piece else f"##{piece}"] = None
+    pieces.pop("", None)
+    return list(pieces)
 
 
 def tokenized(

@@ -10,15 +10,13 @@ from typing import Any
 from reproduce.common.comparison import Measure
 from reproduce.common.curves import Score
 from reproduce.common.errors import InputError
-from reproduce.common.recipes import accumulation
-from reproduce.common.recipes import recipe_of
+from reproduce.data.corpora import Corpus
+from reproduce.data.corpora import load_files
+from reproduce.data.corpora import load_line_files
 from reproduce.data.docstrings import load_docstrings
 from reproduce.data.parallel_text import read_parallel
 from reproduce.data.stories import is_stories
 from reproduce.data.stories import load_stories
-from reproduce.data.summarization_corpus import Corpus
-from reproduce.data.summarization_corpus import load_files
-from reproduce.data.summarization_corpus import load_line_files
 from reproduce.data.summarization_tfds import load_tfds
 from reproduce.decoding.summarizer import Summarizer
 from reproduce.flags import Count
@@ -102,24 +100,11 @@ class Summarization(Task):
     packages = ("keras-hub", "rouge-score")
     verbs = {"generate": Generate, "score": ScoreFile}
 
-    def recipe_settings(self, name: str) -> dict[str, Any]:
-        recipe = recipe_of("summarization", name)
-        optimizer, schedule = recipe.optimizer_settings, recipe.schedule
+    def own_settings(self, recipe: Any) -> dict[str, Any]:
         return {
-            "alpha": recipe.alpha,
-            "dropout": recipe.dropout.rate,
             "max_source_length": POSITIONS,
             "max_target_length": POSITIONS,
-            "max_tokens": recipe.batch.tokens,
-            "accumulate": accumulation(recipe),
-            "learning_rate": schedule.learning_rate,
-            "warm_up": schedule.warmup_updates,
-            "power": schedule.power,
-            "updates": schedule.total_updates,
-            "weight_decay": optimizer.weight_decay,
-            "clip_norm": optimizer.global_clipnorm,
-            "summed_loss": True,
-            "label_smoothing": recipe.label_smoothing,
+            "power": recipe.schedule.power,
             "validate_every": 1,
             "validate_on": 1000,
             "vocabulary_chunk": "auto",
@@ -189,14 +174,7 @@ class Summarization(Task):
         return [m for m in MEASURES if data.test or m.part != "test"]
 
     def describe(self, data: Corpus) -> str:
-        facts = data.facts()
-        facts["skipped"] = sum(facts["skipped"].values())
-        lines = [", ".join(f"{name}: {v}" for name, v in facts.items())]
-        lines += [
-            f"{part}: {report}"
-            for part, report in data.reports.items()
-            if report.skipped
-        ]
+        lines = data.describe()
         part = "test" if data.test else "valid"
         text = getattr(data, part)
         baselines = {

@@ -11,24 +11,25 @@ import keras
 
 from rdrop_keras.losses import LabelSmoothedCrossentropy
 from rdrop_keras.recipes import LinearWarmup
-from rdrop_keras.recipes import PerUpdate
+from reproduce import schedules
 from reproduce.common import runs
-from reproduce.common.arms import TWO_PASSES
 from reproduce.common.checkpoints import Checkpoints
 from reproduce.common.errors import InputError
 from reproduce.data.bart_tokenizers import encode
 from reproduce.data.bart_tokenizers import train_tokenizer
+from reproduce.data.batches import Batches
+from reproduce.data.batches import Mapped
 from reproduce.data.batching import Batching
 from reproduce.data.batching import EncodedPairs
+from reproduce.data.corpora import Corpus
 from reproduce.data.parallel_text import ParallelText
-from reproduce.data.planned import Batches
-from reproduce.data.planned import Mapped
-from reproduce.data.summarization_corpus import Corpus
 from reproduce.decoding.summarizer import Summarizer
 from reproduce.models.bart import CONFIGURATIONS
 from reproduce.models.bart import bart_inputs
 from reproduce.models.bart import preset_bart
 from reproduce.models.bart import small_bart
+from reproduce.schedules import check_warm_up
+from reproduce.schedules import times_of
 from reproduce.scores.rouge import Scores
 from reproduce.scores.rouge import score
 from reproduce.task import Run
@@ -189,11 +190,7 @@ def optimizer_of(settings: Settings, updates: int) -> keras.optimizers.Adam:
         InputError: If the warm-up leaves no updates for the decay.
     """
     updates = settings.updates or updates
-    if settings.warm_up >= updates:
-        raise InputError(
-            f"--warm-up {settings.warm_up}: expected fewer than the {updates} "
-            "updates of the run. Lower it, or train for longer."
-        )
+    check_warm_up(settings.warm_up, updates)
     rate = LinearWarmup(
         keras.optimizers.schedules.PolynomialDecay(
             settings.learning_rate or LEARNING_RATE,
@@ -203,20 +200,14 @@ def optimizer_of(settings: Settings, updates: int) -> keras.optimizers.Adam:
         ),
         settings.warm_up,
     )
-    accumulate = None
-    if settings.accumulate > 1:
-        accumulate = settings.accumulate
-        rate = PerUpdate(rate, accumulate)
-    times = 1.0
-    if settings.summed_loss and settings.arm in TWO_PASSES:
-        times = 2.0
-    return keras.optimizers.Adam(
+    return schedules.optimizer_of(
+        "adam",
         rate,
-        epsilon=EPSILON / times,
-        weight_decay=settings.weight_decay or None,
-        global_clipnorm=(settings.clip_norm or None)
-        and settings.clip_norm / times,
-        gradient_accumulation_steps=accumulate,
+        settings.accumulate,
+        settings.weight_decay,
+        settings.clip_norm,
+        times_of(settings),
+        epsilon=EPSILON,
     )
 
 

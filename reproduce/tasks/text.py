@@ -51,7 +51,7 @@ class TextSettings(Settings):
     mixed_precision: Literal["bfloat16", "float16"] | None = None
     """Compute in half precision."""
     jit_compile: Literal["auto", "yes", "no"] = "auto"
-    """Compile the training step by XLA; auto: on a GPU."""
+    """Compile the training step by XLA; auto: on a GPU, and on JAX."""
     vocabulary_chunk: Chunk = None
     """Hold the logits of this many positions at a time when training with
     several passes; none: of all positions."""
@@ -129,6 +129,10 @@ class PairSettings(TextSettings):
 
 def is_compiled() -> bool:
     """Returns whether XLA compiles the training step by default."""
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        # JAX is slow without XLA, and PyTorch has a compiler of its own.
+        return backend == "jax"
     # On a CPU, XLA gains little and compiles for every batch shape.
     return bool(keras.distribution.list_devices("gpu"))
 

@@ -10,14 +10,12 @@ from reproduce import outputs
 from reproduce.common.comparison import Measure
 from reproduce.common.curves import Score
 from reproduce.common.errors import InputError
-from reproduce.common.recipes import accumulation
-from reproduce.common.recipes import recipe_of
 from reproduce.data.cldr import load_cldr
+from reproduce.data.corpora import Corpus
+from reproduce.data.corpora import load_files
+from reproduce.data.corpora import load_iwslt14
+from reproduce.data.corpora import load_tsv
 from reproduce.data.parallel_text import read_parallel
-from reproduce.data.translation_corpus import Corpus
-from reproduce.data.translation_corpus import load_files
-from reproduce.data.translation_corpus import load_iwslt14
-from reproduce.data.translation_corpus import load_tsv
 from reproduce.decoding.translator import SENTENCES
 from reproduce.decoding.translator import Translator
 from reproduce.flags import MaybeCount
@@ -27,7 +25,6 @@ from reproduce.scores.bleu import score
 from reproduce.task import Task
 from reproduce.tasks.text import evenly
 from reproduce.tasks.text import generate_lines
-from reproduce.tasks.text import stated
 from reproduce.tasks.translation_runs import TranslationRun
 from reproduce.tasks.translation_settings import Settings
 
@@ -92,32 +89,19 @@ class Translation(Task):
     packages = ("keras-hub", "sacrebleu")
     verbs = {"generate": Generate, "score": ScoreFile}
 
-    def recipe_settings(self, name: str) -> dict[str, Any]:
-        recipe = recipe_of("translation", name)
-        _, source, target = name.split("_")
-        schedule, dropout = recipe.schedule, recipe.dropout
-        settings = {
-            "alpha": recipe.alpha,
+    def own_settings(self, recipe: Any) -> dict[str, Any]:
+        _, source, target = recipe.name.split("_")
+        is_iwslt = recipe.name.startswith("iwslt")
+        return {
             "source_language": source,
             "target_language": target,
-            "configuration": "iwslt" if name.startswith("iwslt") else "big",
-            "dropout": dropout.rate,
-            "attention_dropout": dropout.attention,
-            "activation_dropout": dropout.activation,
+            "configuration": "iwslt" if is_iwslt else "big",
             "vocabulary_size": recipe.vocabulary.size,
             "separate_vocabularies": recipe.vocabulary.joint is False,
-            "max_tokens": recipe.batch.tokens,
-            "accumulate": accumulation(recipe),
-            "learning_rate": schedule.learning_rate,
-            "warm_up": schedule.warmup_updates,
-            "updates": schedule.total_updates,
-            "weight_decay": recipe.optimizer_settings.weight_decay,
-            "label_smoothing": recipe.label_smoothing,
             "beam_size": recipe.decoding.beam_size,
             "length_penalty": recipe.decoding.length_penalty,
             "max_ratio": 1.5,
         }
-        return stated(settings)
 
     def check(self, settings: Settings) -> None:
         settings.check_files()
@@ -144,6 +128,7 @@ class Translation(Task):
                 settings.valid_target,
                 settings.test_source,
                 settings.test_target,
+                strict=True,
                 **languages,
             )
         if settings.train_tsv:
@@ -174,8 +159,7 @@ class Translation(Task):
         return [m for m in MEASURES if data.test or m.part != "test"]
 
     def describe(self, data: Corpus) -> str:
-        text = super().describe(data)
-        return f"{text}\n{data.report}" if data.report.skipped else text
+        return "\n".join(data.describe())
 
     def report(self, metrics: dict[str, Any]) -> str:
         lines = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,18 @@ import keras
 
 from rdrop_keras.losses import LabelSmoothedCrossentropy
 from rdrop_keras.recipes import InverseSquareRoot
-from rdrop_keras.recipes import PerUpdate
 from reproduce.common import runs
 from reproduce.common.checkpoints import Checkpoints
+from reproduce.data.batches import Batches
 from reproduce.data.batching import Batching
+from reproduce.data.corpora import Corpus
+from reproduce.data.corpora import filter_pairs
 from reproduce.data.parallel_text import ParallelText
-from reproduce.data.planned import Batches
 from reproduce.data.subwords import encode_pairs
 from reproduce.data.subwords import subwords_of
-from reproduce.data.translation_corpus import Corpus
-from reproduce.data.translation_corpus import filter_pairs
-from reproduce.decoding.translator import Decoding
 from reproduce.decoding.translator import Translator
 from reproduce.models.translation import Transformer
+from reproduce.schedules import optimizer_of
 from reproduce.scores.bleu import Scores
 from reproduce.scores.bleu import score
 from reproduce.task import Run
@@ -80,7 +80,7 @@ class TranslationRun(Run):
 
     def callbacks(self, output: Path) -> list[keras.callbacks.Callback]:
         # Greedy search takes a fifth of the time and ranks epochs well enough.
-        greedy = self._translator(Decoding(beam_size=1))
+        greedy = self.translator(beam_size=1)
         self._checkpoints = Checkpoints(
             output / runs.CHECKPOINTS,
             lambda: self._score(greedy, self.corpus.valid).values(),
@@ -92,7 +92,7 @@ class TranslationRun(Run):
 
     def finish(self, output: Path, history: Any) -> dict[str, Any]:
         chosen = self._checkpoints.choose(self.settings.average)
-        translator = self._translator(self.settings.decoding)
+        translator = self.translator()
         translator.save(output)
         found = {
             "data": {"dropped": self.dropped},
@@ -108,7 +108,9 @@ class TranslationRun(Run):
                 found[part] = losses | asdict(self._score(translator, text))
         return found
 
-    def _translator(self, decoding: Decoding) -> Translator:
+    def translator(self, **changes: Any) -> Translator:
+        """Returns a translator of the current model."""
+        decoding = replace(self.settings.decoding, **changes)
         return Translator(self.model, self.source, self.target, decoding)
 
     def _evaluation(self, text: ParallelText) -> Batches:
@@ -127,18 +129,14 @@ def compile_model(model: Transformer, settings: Settings) -> None:
     rate = InverseSquareRoot(
         settings.learning_rate or LEARNING_RATE, settings.warm_up, 1e-7
     )
-    accumulate = None
-    if settings.accumulate > 1:
-        accumulate = settings.accumulate
-        rate = PerUpdate(rate, accumulate)
     model.compile(
-        keras.optimizers.Adam(
+        optimizer_of(
+            "adam",
             rate,
-            beta_1=0.9,
+            settings.accumulate,
+            settings.weight_decay,
             beta_2=0.98,
             epsilon=1e-9,
-            weight_decay=settings.weight_decay or None,
-            gradient_accumulation_steps=accumulate,
         ),
         LabelSmoothedCrossentropy(settings.label_smoothing),
         metrics=["accuracy"],
