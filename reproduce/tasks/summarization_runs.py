@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -12,8 +10,6 @@ import keras
 from rdrop_keras.losses import LabelSmoothedCrossentropy
 from rdrop_keras.recipes import LinearWarmup
 from reproduce import schedules
-from reproduce.common import runs
-from reproduce.common.checkpoints import Checkpoints
 from reproduce.common.errors import InputError
 from reproduce.data.bart_tokenizers import encode
 from reproduce.data.bart_tokenizers import train_tokenizer
@@ -32,8 +28,8 @@ from reproduce.schedules import check_warm_up
 from reproduce.schedules import times_of
 from reproduce.scores.rouge import Scores
 from reproduce.scores.rouge import score
-from reproduce.task import Run
 from reproduce.task import epochs_for
+from reproduce.tasks.pairs import PairRun
 from reproduce.tasks.summarization_settings import Settings
 
 # The learning rate for a tiny model with a small vocabulary.
@@ -43,7 +39,7 @@ LEARNING_RATE = 2e-3
 EPSILON = 1e-8
 
 
-class SummarizationRun(Run):
+class SummarizationRun(PairRun):
     """One run: an encoded corpus and a compiled model.
 
     Args:
@@ -58,7 +54,8 @@ class SummarizationRun(Run):
         self.corpus = corpus
         self.settings = settings
         self.model, self.tokenizer = _model(corpus, settings)
-        self.pairs, self.cut = self._encode(corpus.train)
+        self.pairs, cut = self._encode(corpus.train)
+        self.facts = {"cut": cut}
         self.batching = Batching.of(
             self.pairs,
             settings.max_tokens,
@@ -78,49 +75,9 @@ class SummarizationRun(Run):
             rdrop=settings.rdrop,
             jit_compile=settings.compiled,
         )
-        self.validation = self._evaluation(corpus.valid)
+        self.validation = self.evaluation(corpus.valid)
 
-    def batches(self, epoch: Any) -> Mapped:
-        return self._for_bart(
-            self.batching.training_batches(
-                self.pairs, self.settings.seed, epoch
-            )
-        )
-
-    def callbacks(self, output: Path) -> list[keras.callbacks.Callback]:
-        # Greedy search is much faster and ranks epochs well enough.
-        greedy = self.summarizer(beam_size=1)
-        valid, count = self.corpus.valid, self.settings.validate_on
-        few = ParallelText(valid.sources[:count], valid.targets[:count])
-        self._checkpoints = Checkpoints(
-            output / runs.CHECKPOINTS,
-            lambda: score_of(greedy, few).values(),
-            self.settings.validate_every,
-            max(self.settings.average, 1),
-            self.settings.patience,
-        )
-        return [self._checkpoints]
-
-    def finish(self, output: Path, history: Any) -> dict[str, Any]:
-        chosen = self._checkpoints.choose(self.settings.average)
-        summarizer = self.summarizer()
-        summarizer.save(output)
-        found = {
-            "data": {"cut": self.cut},
-            "vocabulary": self.tokenizer.vocabulary_size,
-            "chosen_epochs": chosen,
-        }
-        for part in ("valid", "test"):
-            text = getattr(self.corpus, part)
-            if text:
-                losses = self.model.evaluate(
-                    self._evaluation(text), verbose=0, return_dict=True
-                )
-                found[part] = losses | asdict(score_of(summarizer, text))
-        return found
-
-    def summarizer(self, **changes: Any) -> Summarizer:
-        """Returns a summarizer of the current model."""
+    def generator(self, **changes: Any) -> Summarizer:
         return Summarizer(
             self.model,
             self.tokenizer,
@@ -129,12 +86,13 @@ class SummarizationRun(Run):
             self.settings.decoding_batch,
         )
 
-    def _evaluation(self, text: ParallelText) -> Mapped:
-        pairs, _ = self._encode(text)
-        batching = self.batching.reaching(int(pairs.lengths.max(initial=1)))
-        return self._for_bart(batching.evaluation_batches(pairs))
+    def score(self, summarizer: Summarizer, text: ParallelText) -> Scores:
+        return score(summarizer.generate(text.sources), text.targets)
 
-    def _for_bart(self, batches: Batches) -> Mapped:
+    def encoded(self, text: ParallelText) -> EncodedPairs:
+        return self._encode(text)[0]
+
+    def prepared(self, batches: Batches) -> Mapped:
         pad = self.tokenizer.special.pad
         return Mapped(batches, lambda x, y: (bart_inputs(x, pad), y))
 
@@ -209,8 +167,3 @@ def optimizer_of(settings: Settings, updates: int) -> keras.optimizers.Adam:
         times_of(settings),
         epsilon=EPSILON,
     )
-
-
-def score_of(summarizer: Summarizer, text: ParallelText) -> Scores:
-    """Summarizes articles and returns the scores of the summaries."""
-    return score(summarizer.generate(text.sources), text.targets)

@@ -15,16 +15,15 @@ from reproduce.data.corpora import Corpus
 from reproduce.data.corpora import load_files
 from reproduce.data.corpora import load_iwslt14
 from reproduce.data.corpora import load_tsv
-from reproduce.data.parallel_text import read_parallel
-from reproduce.decoding.translator import SENTENCES
+from reproduce.data.parallel_text import ParallelText
 from reproduce.decoding.translator import Translator
 from reproduce.flags import MaybeCount
 from reproduce.flags import MaybeFloat
-from reproduce.flags import MaybePath
+from reproduce.scores.bleu import Scores
 from reproduce.scores.bleu import score
-from reproduce.task import Task
-from reproduce.tasks.text import evenly
-from reproduce.tasks.text import generate_lines
+from reproduce.tasks.pairs import GenerateLines
+from reproduce.tasks.pairs import PairTask
+from reproduce.tasks.pairs import ScoreLines
 from reproduce.tasks.translation_runs import TranslationRun
 from reproduce.tasks.translation_settings import Settings
 
@@ -49,36 +48,30 @@ class _Use:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generate(_Use):
+class Generate(_Use, GenerateLines):
     """Translates one sentence per line."""
-
-    source: MaybePath = None
-    """A file of sentences; none: standard input."""
-
-    def run(self) -> None:
-        """Prints the translations."""
-        generate_lines(self.load().generate, self.source, SENTENCES)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreFile(_Use):
+class ScoreFile(_Use, ScoreLines):
     """Translates a file and prints BLEU and chrF."""
 
-    source: Path
-    """A file of sentences."""
-    reference: Path
-    """Their translations, line by line."""
-
-    def run(self) -> None:
-        """Prints the scores."""
-        text, _ = read_parallel(self.source, self.reference)
-        translator = self.load()
+    def score(self, translator: Translator, text: ParallelText) -> Scores:
+        """Returns the scores of the translations."""
         facts = outputs.read_metrics(self.model)["data"]
         translations = translator.generate(text.sources)
-        print(score(translations, text.targets, facts["target_language"]))
+        return score(translations, text.targets, facts["target_language"])
 
 
-class Translation(Task):
+MEASURES = [
+    Measure("valid", "bleu", "validation BLEU"),
+    Measure("test", "bleu", "test BLEU"),
+    Measure("test", "chrf", "test chrF"),
+    Measure("test", "loss", "test loss, nats", digits=3),
+]
+
+
+class Translation(PairTask):
     """Translates sentences."""
 
     name = "translation"
@@ -88,6 +81,7 @@ class Translation(Task):
     score = Score("bleu", "validation BLEU, greedy")
     packages = ("keras-hub", "sacrebleu")
     verbs = {"generate": Generate, "score": ScoreFile}
+    columns = MEASURES
 
     def own_settings(self, recipe: Any) -> dict[str, Any]:
         _, source, target = recipe.name.split("_")
@@ -121,16 +115,7 @@ class Translation(Task):
             "target_language": settings.target_language,
         }
         if settings.train_source:
-            return load_files(
-                settings.train_source,
-                settings.train_target,
-                settings.valid_source,
-                settings.valid_target,
-                settings.test_source,
-                settings.test_target,
-                strict=True,
-                **languages,
-            )
+            return load_files(**settings.files, strict=True, **languages)
         if settings.train_tsv:
             return load_tsv(
                 settings.train_tsv,
@@ -155,9 +140,6 @@ class Translation(Task):
             f"{settings.alpha:g}, dropout {settings.sizes.dropout:g}"
         )
 
-    def measures(self, data: Corpus) -> list[Measure]:
-        return [m for m in MEASURES if data.test or m.part != "test"]
-
     def describe(self, data: Corpus) -> str:
         return "\n".join(data.describe())
 
@@ -169,24 +151,6 @@ class Translation(Task):
             if part in metrics
         ]
         return "\n".join([*lines, metrics["valid"]["bleu_signature"]])
-
-    def samples(
-        self, data: Corpus, output: Path
-    ) -> tuple[list[str], list[str]]:
-        text = data.test or data.valid
-        chosen = evenly(text, 3)
-        return (
-            [text.sources[index] for index in chosen],
-            [text.targets[index] for index in chosen],
-        )
-
-
-MEASURES = [
-    Measure("valid", "bleu", "validation BLEU"),
-    Measure("test", "bleu", "test BLEU"),
-    Measure("test", "chrf", "test chrF"),
-    Measure("test", "loss", "test loss, nats", digits=3),
-]
 
 
 TASK = Translation()

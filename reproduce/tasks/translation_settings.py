@@ -15,7 +15,7 @@ from reproduce.flags import MaybeRatio
 from reproduce.flags import NotNegative
 from reproduce.models.sizes import TRANSLATION_SIZES
 from reproduce.models.sizes import TranslationSizes
-from reproduce.tasks.text import PairSettings
+from reproduce.tasks.pairs import PairSettings
 from reproduce.tasks.text import stated
 
 RATES = ("dropout", "attention_dropout", "activation_dropout")

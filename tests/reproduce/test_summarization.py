@@ -419,7 +419,7 @@ def test_preset_is_exported_with_its_tokenizer(preset, tmp_path):
         SETTINGS, preset=str(preset), max_source_length=40
     )
     corpus = Corpus("words", texts(3, 1), texts(3, 2))
-    summarizer = SummarizationRun(corpus, settings).summarizer()
+    summarizer = SummarizationRun(corpus, settings).generator()
     summarizer.save(tmp_path)
     articles = ["the cat sat on the mat", "", "naïve Käse </s>!"]
     found = served(tmp_path / runs.SAVED_MODEL, articles)

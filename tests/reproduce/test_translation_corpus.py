@@ -327,7 +327,7 @@ def test_cldr_says_the_same_in_both_languages():
 def test_cldr_drops_what_has_two_translations(monkeypatch):
     texts = {"en": ["I", "I", "you", "you"], "de": ["ich", "mir", "du", "du"]}
     drafts = [
-        cldr.drafts.__globals__["Draft"](
+        (
             "name",
             f"word/{index}",
             [],
