@@ -89,7 +89,7 @@ def found():
         },
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=900,
     )
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout.splitlines()[-1])
