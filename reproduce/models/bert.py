@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import re
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +19,7 @@ import numpy as np
 from rdrop_keras import RDropMixin
 from reproduce.common.errors import InputError
 from reproduce.data.batches import cut
-from reproduce.data.subwords import Subwords
-from reproduce.data.subwords import train_subwords
+from reproduce.data.word_pieces import word_pieces
 from reproduce.models import hugging_face
 from reproduce.models.hugging_face import ExactBertBackbone
 from reproduce.models.hugging_face_files import load_tokenizer
@@ -35,9 +32,6 @@ SEQUENCE_LENGTH = 16
 VOCABULARY_SIZE = 450
 # BERT's initializer suits kernels of this width and ignores the actual width.
 BERT_WIDTH = 768
-SPECIAL_TOKENS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
-# BERT splits texts into words and signs.
-WORDS = re.compile(r"\w+|[^\w\s]")
 # The number of texts tokenized at a time, which bounds the memory use.
 TOKENIZED_TEXTS = 8192
 
@@ -137,33 +131,6 @@ def small_classifier(
         if "embedding" not in weight.path and len(weight.shape) > 1:
             weight.assign(weight * (BERT_WIDTH / WIDTH) ** 0.5)
     return classifier
-
-
-def word_pieces(texts: Sequence[str], size: int) -> list[str]:
-    """Returns a vocabulary of BERT's word pieces, learned by SentencePiece.
-
-    KerasHub's function needs TensorFlow, and the trainer of the package
-    tokenizers does not give the same pieces twice.
-
-    Args:
-        texts: The training texts.
-        size: The number of pieces, if the texts have that many.
-    """
-    texts = [" ".join(WORDS.findall(text.lower())) for text in texts]
-    characters = sorted(set().union(*texts) - {" "})
-    # Every character is a piece at the beginning of a word and within one.
-    pieces = dict.fromkeys([*SPECIAL_TOKENS, *characters])
-    pieces |= dict.fromkeys(f"##{character}" for character in characters)
-    count = max(size - len(characters), len(characters) + 5)
-    with warnings.catch_warnings():
-        # Few texts have fewer pieces.
-        warnings.simplefilter("ignore")
-        subwords = Subwords(train_subwords(texts, count))
-    for piece in subwords.pieces():
-        start = piece.removeprefix("\u2581")
-        pieces[start if start != piece else f"##{piece}"] = None
-    pieces.pop("", None)
-    return list(pieces)
 
 
 def tokenized(
