@@ -29,19 +29,19 @@ from benchmarks.report import Report
 from reproduce.data.special_ids import EOS
 from reproduce.data.special_ids import UNK
 from reproduce.decoding import translate as decoding
+from reproduce.models.sizes import TRANSLATION_SIZES
+from reproduce.models.sizes import TranslationSizes
 from reproduce.models.translation import Transformer
-from reproduce.models.translation_sizes import CONFIGURATIONS
-from reproduce.models.translation_sizes import Configuration
 
 CACHED, UNCACHED = "cached", "uncached"
 SEED = 0
 # The vocabulary size and the model of each name. The size "middle" decodes in
 # seconds on two CPU cores.
 SIZES = {
-    "tiny": (2000, CONFIGURATIONS["tiny"]),
+    "tiny": (2000, TRANSLATION_SIZES["tiny"]),
     "middle": (
         8000,
-        Configuration(
+        TranslationSizes(
             num_layers=3,
             width=256,
             feed_forward=512,
@@ -51,7 +51,7 @@ SIZES = {
             activation_dropout=0.0,
         ),
     ),
-    "iwslt": (10000, CONFIGURATIONS["iwslt"]),
+    "iwslt": (10000, TRANSLATION_SIZES["iwslt"]),
 }
 QUICK = {
     "repeats": 2,

@@ -32,8 +32,8 @@ from benchmarks.report import Report
 from benchmarks.vocabulary import SMALL
 from benchmarks.vocabulary import add_head
 from benchmarks.vocabulary import head_of
-from reproduce.models.translation_sizes import CONFIGURATIONS
-from reproduce.models.translation_sizes import Configuration
+from reproduce.models.sizes import TRANSLATION_SIZES
+from reproduce.models.sizes import TranslationSizes
 
 LENGTH = 32
 # `torch.compile` runs the step before the measurement starts.
@@ -60,7 +60,7 @@ def head_peak(settings: Head, arm: str, jit_compile: bool) -> int:
 
 
 def step_peak(
-    configuration: Configuration,
+    configuration: TranslationSizes,
     vocabulary: int,
     tokens: int,
     arm: str,
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add(
         "--configurations",
         nargs="+",
-        choices=list(CONFIGURATIONS),
+        choices=list(TRANSLATION_SIZES),
         default=["tiny", "iwslt"],
         help="of the translation example",
     )
@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             peaks = measure(
                 step_peak,
                 (
-                    CONFIGURATIONS[name],
+                    TRANSLATION_SIZES[name],
                     flags.step_vocabulary,
                     flags.step_tokens,
                 ),

@@ -11,8 +11,8 @@ import keras_hub
 import numpy as np
 
 from rdrop_keras import RDropModel
+from reproduce.models.sizes import TranslationSizes
 from reproduce.models.translation import Transformer
-from reproduce.models.translation_sizes import Configuration
 
 RATE = 0.1
 
@@ -48,7 +48,7 @@ class Case:
 
 def transformer(
     vocabulary: int,
-    configuration: Configuration | None = None,
+    configuration: TranslationSizes | None = None,
     batch: int = 16,
     time: int = 32,
     rate: float = RATE,
@@ -57,7 +57,7 @@ def transformer(
     """Returns an encoder and decoder, by default of 2+2 layers, width 256."""
     random = np.random.default_rng(0)
     if configuration is None:
-        configuration = Configuration(
+        configuration = TranslationSizes(
             num_layers=2,
             width=256,
             feed_forward=1024,
@@ -250,7 +250,7 @@ def _pictures(batch: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
     return x, random.integers(0, classes, batch).astype("int32")
 
 
-TINY = Configuration(
+TINY = TranslationSizes(
     num_layers=1,
     width=16,
     feed_forward=32,

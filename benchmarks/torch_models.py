@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from reproduce.models.translation_sizes import Configuration
+from reproduce.models.sizes import TranslationSizes
 
 Arrays = Iterator[np.ndarray]
 
@@ -81,7 +81,7 @@ class Attention(nn.Module):
 class TransformerLayer(nn.Module):
     """Self-attention, optional source attention, feed-forward; post-norm."""
 
-    def __init__(self, arrays: Arrays, sizes: Configuration, decoder: bool):
+    def __init__(self, arrays: Arrays, sizes: TranslationSizes, decoder: bool):
         super().__init__()
         epsilon = 1e-5
 
@@ -111,7 +111,7 @@ class TransformerLayer(nn.Module):
 class TransformerTwin(nn.Module):
     """The translation task's `Transformer`, with one embedding table."""
 
-    def __init__(self, weights: list[np.ndarray], sizes: Configuration):
+    def __init__(self, weights: list[np.ndarray], sizes: TranslationSizes):
         super().__init__()
         arrays = iter(weights)
         self.embedding = _parameter(next(arrays))

@@ -113,11 +113,17 @@ def _callbacks(
         epoch,
         *run.callbacks(output),
         keras.callbacks.CSVLogger(str(history), append=True),
-        keras.callbacks.TensorBoard(
-            str(output / runs.TENSORBOARD), write_graph=False
-        ),
+        *_tensorboard(output),
         # Last, so that every epoch in the backup is also in the logs.
         BackupAndRestore(
             output / runs.BACKUP, logs=[history], callbacks=run.remembered()
         ),
     ]
+
+
+def _tensorboard(output: Path) -> list[keras.callbacks.Callback]:
+    if keras.backend.backend() != "tensorflow":
+        # Keras writes its logs by TensorFlow.
+        return []
+    logs = str(output / runs.TENSORBOARD)
+    return [keras.callbacks.TensorBoard(logs, write_graph=False)]

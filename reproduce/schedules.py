@@ -1,4 +1,4 @@
-"""Learning rate schedules, and an alpha proportional to them."""
+"""Learning rate schedules, an alpha proportional to them, and optimizers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Any
 import keras
 
 from rdrop_keras.recipes import LinearWarmup
+from rdrop_keras.recipes import PerUpdate
+from reproduce.common.arms import TWO_PASSES
+from reproduce.common.errors import InputError
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 
@@ -83,3 +86,70 @@ class ProportionalAlpha(Schedule):
     def from_config(cls, config: dict[str, Any]) -> ProportionalAlpha:
         rate = keras.saving.deserialize_keras_object(config["learning_rate"])
         return cls(**{**config, "learning_rate": rate})
+
+
+def times_of(settings: Any) -> float:
+    """Returns the paper's loss, divided by ours.
+
+    The paper sums the losses of two passes, and `compile` averages them.
+    """
+    return 2.0 if settings.summed_loss and settings.arm in TWO_PASSES else 1.0
+
+
+def optimizer_of(
+    name: str,
+    rate: Schedule,
+    accumulate: int = 1,
+    weight_decay: float = 0.0,
+    clip_norm: float | None = None,
+    times: float = 1.0,
+    **options: Any,
+) -> keras.optimizers.Optimizer:
+    """Returns an optimizer that makes the updates of the paper's loss.
+
+    Args:
+        name: "sgd", "nesterov", "adam" or "adamw".
+        rate: The learning rate by update. Unlike Adam, SGD depends on the
+            scale of the loss, so that it needs `times` the paper's rate.
+        accumulate: The number of batches in an update.
+        weight_decay: The decoupled weight decay.
+        clip_norm: The largest norm of the whole gradient of the paper's loss.
+            0 or None: any.
+        times: The paper's loss, divided by ours.
+        **options: Other arguments of the optimizer. `epsilon` is that of the
+            paper's loss.
+    """
+    if clip_norm:
+        options["global_clipnorm"] = clip_norm / times
+    if accumulate > 1:
+        options["gradient_accumulation_steps"] = accumulate
+        # Keras calls a schedule with the number of batches, not updates.
+        rate = PerUpdate(rate, accumulate)
+    if name in ("sgd", "nesterov"):
+        return keras.optimizers.SGD(
+            rate,
+            # Keras's decay is weight_decay * learning rate.
+            weight_decay=weight_decay / times or None,
+            nesterov=name == "nesterov",
+            **options,
+        )
+    if "epsilon" in options:
+        options["epsilon"] /= times
+    if name == "adam":
+        return keras.optimizers.Adam(
+            rate, weight_decay=weight_decay or None, **options
+        )
+    optimizer = keras.optimizers.AdamW(
+        rate, weight_decay=weight_decay, **options
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+def check_warm_up(warm_up: int | None, updates: int) -> None:
+    """Raises `InputError` if the warm-up leaves no updates for the decay."""
+    if warm_up is not None and warm_up >= updates:
+        raise InputError(
+            f"--warm-up {warm_up}: expected fewer than the {updates} updates "
+            "of the run. Lower it, or train for longer."
+        )

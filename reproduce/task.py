@@ -20,6 +20,8 @@ from reproduce.common.comparison import Measure
 from reproduce.common.curves import Score
 from reproduce.common.epochs import EpochNumber
 from reproduce.common.history import Curve
+from reproduce.common.recipes import common_settings
+from reproduce.common.recipes import recipe_of
 from reproduce.flags import Arm
 from reproduce.flags import Count
 from reproduce.flags import MaybeCount
@@ -125,7 +127,8 @@ class Task:
     """A task of the program.
 
     Attributes:
-        name: The name on the command line and in `rdrop_keras.recipes`.
+        name: The name on the command line.
+        recipes: The name in `rdrop_keras.recipes`, if it is another one.
         summary: One line for `--help`.
         settings: A subclass of `Settings`.
         seeds: The default seeds of a comparison.
@@ -136,6 +139,7 @@ class Task:
     """
 
     name: ClassVar[str]
+    recipes: ClassVar[str] = ""
     summary: ClassVar[str]
     settings: ClassVar[type[Settings]]
     seeds: ClassVar[tuple[int, ...]] = (1, 2, 3)
@@ -145,6 +149,17 @@ class Task:
 
     def recipe_settings(self, name: str) -> dict[str, Any]:
         """Returns the settings that a recipe states."""
+        recipe = recipe_of(self.recipes or self.name, name)
+        found = common_settings(recipe) | self.own_settings(recipe)
+        known = {field.name for field in dataclasses.fields(self.settings)}
+        return {"recipe": name} | {
+            key: value
+            for key, value in found.items()
+            if value is not None and key in known
+        }
+
+    def own_settings(self, recipe: Any) -> dict[str, Any]:
+        """Returns the settings of a recipe that only this task has."""
         raise NotImplementedError
 
     def check(self, settings: Any) -> None:

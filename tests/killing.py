@@ -1,4 +1,4 @@
-"""Runs an example program, kills it at given moments, and starts it again."""
+"""Runs the program, kills it at given moments, and starts it again."""
 
 import json
 import os
@@ -11,18 +11,16 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # Imports once, then forks for every start of the program: TensorFlow allows
 # that as long as it has done nothing else yet.
 DRIVER = """
-import importlib, json, os, signal, sys, threading, time
+import json, os, signal, sys, threading, time
 import keras
 import tensorflow as tf
+from reproduce import __main__, runner
 from reproduce.common.backup import BackupAndRestore
 
-request = json.load(sys.stdin)
-program = request["program"]
-command = importlib.import_module(program + ".__main__")
-train = importlib.import_module(
-    program + (".runner" if program == "reproduce" else ".train")
-)
-exec(request["shrink"])
+jobs = json.load(sys.stdin)
+for job in jobs:
+    # Its imports are those of all starts.
+    __main__.task_of(job["flags"][1])
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -36,8 +34,8 @@ class KillAtUpdate(keras.callbacks.Callback):
             die()
 
 def kill_at_update(update):
-    callbacks = train._callbacks
-    train._callbacks = lambda *arguments: [
+    callbacks = runner._callbacks
+    runner._callbacks = lambda *arguments: [
         *callbacks(*arguments), KillAtUpdate(update)
     ]
 
@@ -62,7 +60,7 @@ def kill_when_there(path):
         die()
     threading.Thread(target=wait, daemon=True).start()
 
-def start(output, kill):
+def start(job, output, kill):
     child = os.fork()
     if child:
         return child
@@ -70,50 +68,46 @@ def start(output, kill):
     try:
         sys.stdout = open(os.devnull, "w")
         tf.config.experimental.enable_op_determinism()
+        exec(job["shrink"])
         if kill:
             {"update": kill_at_update, "backup": kill_in_backup,
              "path": kill_when_there}[kill[0]](*kill[1:])
-        status = command.main(
-            [*request["flags"], f"--output={output}", "--resume"]
-        )
+        flags = [*job["flags"], f"--output={output}", "--resume"]
+        status = __main__.main(flags)
     finally:
         os._exit(status)
 
 def end(child):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
-# On one core of its own, beside the run that is killed.
-undisturbed = start(request["undisturbed"], None)
-statuses = [end(start(request["killed"], kill)) for kill in request["kills"]]
-json.dump({"killed": statuses, "undisturbed": end(undisturbed)}, sys.stdout)
+# The undisturbed runs have a core of their own.
+helper = os.fork()
+if not helper:
+    ends = [end(start(job, job["undisturbed"], None)) for job in jobs]
+    os._exit(max(ends))
+statuses = [
+    [end(start(job, job["killed"], kill)) for kill in [*job["kills"], None]]
+    for job in jobs
+]
+json.dump({"killed": statuses, "undisturbed": end(helper)}, sys.stdout)
 """
 
 
-def run_and_kill(program, shrink, flags, undisturbed, killed, kills):
-    """Runs a program in peace, and once more with interruptions.
+def run_and_kill(jobs):
+    """Runs jobs in peace, and once more with interruptions.
 
     Args:
-        program: `reproduce`, or the package of a task that has its own.
-        shrink: Python code that makes its model small.
-        flags: Its command line, but for `--output` and `--resume`.
-        undisturbed: Where the run writes that is left in peace.
-        killed: Where the other one writes.
-        kills: The moments at which that one is killed: `("update", number)`,
-            `("backup", epoch, count)` for so many operations on files into a
-            backup, or `("path", path)`, as soon as something is there. After
-            the last it runs to its end.
+        jobs: Dictionaries with the keys `flags`, the command line but for
+            `--output` and `--resume`; `shrink`, Python code that makes the
+            model small; `undisturbed` and `killed`, where the two runs write;
+            and `kills`, the moments at which the second one is killed:
+            `("update", number)`, `("backup", epoch, count)` for so many
+            operations on files into a backup, or `("path", path)`, as soon as
+            something is there. After the last, it runs to its end.
     """
-    request = {
-        "program": program,
-        "shrink": shrink,
-        "flags": flags,
-        "undisturbed": str(undisturbed),
-        "killed": str(killed),
-        "kills": [*kills, None],
-    }
     driver = subprocess.run(
         [sys.executable, "-c", DRIVER],
-        input=json.dumps(request),
+        input=json.dumps(jobs),
         cwd=REPOSITORY,
         env={
             **os.environ,
@@ -126,9 +120,8 @@ def run_and_kill(program, shrink, flags, undisturbed, killed, kills):
         timeout=550,
     )
     assert driver.returncode == 0, driver.stderr
-    statuses = json.loads(driver.stdout)
-    assert statuses == {
-        "killed": [-9] * len(kills) + [0],
+    assert json.loads(driver.stdout) == {
+        "killed": [[-9] * len(job["kills"]) + [0] for job in jobs],
         "undisturbed": 0,
     }, driver.stderr
 

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from rdrop_keras import RDrop
-from reproduce.data.planned import Mapped
+from reproduce.data.batches import Mapped
 
 ARMS = {
     "plain": "plain Keras training",
@@ -38,25 +38,17 @@ def rdrop_of(arm: str, alpha: float, **settings: Any) -> RDrop | None:
     return RDrop(alpha=alpha if arm == "rdrop" else 0.0, **settings)
 
 
-def batches_of(arm: str, batches: Any) -> Any:
+def batches_of(
+    arm: str, batches: keras.utils.PyDataset
+) -> keras.utils.PyDataset:
     """Returns the batches to pass to `fit` for an arm.
 
     Args:
         arm: A key of `ARMS`.
-        batches: The batches of the plain arm, a `PyDataset` or a
-            `tf.data.Dataset`.
+        batches: The batches of the plain arm.
     """
     _check(arm)
-    if arm != "doubled":
-        return batches
-    if isinstance(batches, keras.utils.PyDataset):
-        return Mapped(batches, _twice)
-    import tensorflow as tf
-
-    def twice(*batch):
-        return tf.nest.map_structure(lambda x: tf.concat([x, x], axis=0), batch)
-
-    return batches.map(twice)
+    return Mapped(batches, _twice) if arm == "doubled" else batches
 
 
 def _twice(*batch: Any) -> Any:

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from reproduce.common.errors import InputError
-from reproduce.data.planned import Batches
-from reproduce.data.planned import Chosen
-from reproduce.decoding.beam_search import SPECIAL_IDS
-from reproduce.decoding.beam_search import SpecialIds
+from reproduce.data.batches import Batches
+from reproduce.data.batches import Chosen
+from reproduce.data.special_ids import SPECIAL_IDS
+from reproduce.data.special_ids import SpecialIds
 
 # Lengths are rounded up to multiples of 8, at which matrix units are fastest.
 MULTIPLE = 8

@@ -7,12 +7,10 @@ ended. Every token of the stream is the label of exactly one position.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from reproduce.data.planned import Batches
 from reproduce.data.special_ids import EOS
 from reproduce.data.special_ids import PAD
 
@@ -29,27 +27,8 @@ class Blocks(NamedTuple):
     inputs: np.ndarray
     labels: np.ndarray
 
-    def __len__(self) -> int:
-        return len(self.labels)
 
-
-def training_blocks(ids: np.ndarray, size: int) -> Blocks:
-    """Splits a stream into contiguous blocks. The last one is padded.
-
-    Args:
-        ids: The stream, `(tokens,)`.
-        size: The number of tokens in a block.
-    """
-    rows = -(-len(ids) // size)
-    padding = (0, rows * size - len(ids))
-
-    def cut(stream):
-        return np.pad(stream, padding, constant_values=PAD).reshape(rows, size)
-
-    return Blocks(cut(np.concatenate([[EOS], ids[:-1]])), cut(ids))
-
-
-def scoring_blocks(ids: np.ndarray, size: int, context: int) -> Blocks:
+def blocks_of(ids: np.ndarray, size: int, context: int = 0) -> Blocks:
     """Splits a stream so that each block begins with its previous tokens.
 
     Args:
@@ -76,29 +55,3 @@ def scoring_blocks(ids: np.ndarray, size: int, context: int) -> Blocks:
         inputs[row, : end - first] = before[first:end]
         labels[row, start - first : end - first] = ids[start:end]
     return Blocks(inputs, labels)
-
-
-def training_batches(
-    blocks: Blocks, batch_size: int, seed: int, epoch: Callable[[], int]
-) -> Batches:
-    """Returns batches with each block once per epoch, in a new order each.
-
-    Args:
-        blocks: The blocks of `training_blocks`.
-        batch_size: The number of blocks in a batch.
-        seed: The seed that, with the epoch, determines the order.
-        epoch: A function that returns the number of the current epoch. A
-            resumed run continues in the order of an uninterrupted run.
-    """
-
-    def plan(number):
-        order = np.random.default_rng((seed, number)).permutation(len(blocks))
-        starts = range(0, len(order), batch_size)
-        return [(0, order[start : start + batch_size]) for start in starts]
-
-    return Batches([tuple(blocks)], plan, epoch)
-
-
-def steps_per_epoch(blocks: Blocks, batch_size: int) -> int:
-    """Returns the number of batches of these blocks."""
-    return -(-len(blocks) // batch_size)

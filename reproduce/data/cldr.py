@@ -28,10 +28,10 @@ from babel import localedata
 from babel.units import UnknownUnitError
 
 from reproduce.common.errors import InputError
+from reproduce.data.corpora import Corpus
 from reproduce.data.parallel_text import ParallelText
 from reproduce.data.phrases import Render
 from reproduce.data.phrases import drafts
-from reproduce.data.translation_corpus import Corpus
 
 # Seven tenths of the combinations are for training, one for validation, and
 # the other two for the test.

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reproduce.common.errors import InputError
+from reproduce.data.corpora import Corpus
 from reproduce.data.parallel_text import ParallelText
-from reproduce.data.summarization_corpus import Corpus
 
 PACKAGES = ("numpy", "keras", "tensorflow")
 # Folders that some distributions ship separately, that hold copies of other

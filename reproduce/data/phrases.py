@@ -7,34 +7,28 @@ locale. Calling the function for two locales gives a pair.
 from __future__ import annotations
 
 import datetime
-import random
-import re
 from collections.abc import Callable
 from collections.abc import Iterator
-from collections.abc import Sequence
 from decimal import Decimal
 from functools import partial
-from typing import Any
-from typing import NamedTuple
-from typing import TypeVar
 
 import babel
 from babel import dates
 from babel import lists
-from babel import localedata
 from babel import numbers
 from babel import units
 
-Option = TypeVar("Option")
+from reproduce.data.choices import Choices
+from reproduce.data.choices import identifiers
+from reproduce.data.choices import tables_of_codes
+
 Render = Callable[[babel.Locale], str]
-Tables = dict[str, list[Any]]
 # The combination, the words and the `render` function of a draft.
 Drawn = tuple[str, list[str], Render]
 
 RATES = ("digital", "energy", "length", "mass", "volume")
 PER = ("second", "minute", "hour", "day", "week", "month", "year")
 DATE_FORMATS = ("full", "long", "medium")
-DATE_SKELETONS = ("yMMMEd", "MMMEd", "MMMMd")
 INTERVAL_SKELETONS = ("yMMMd", "MMMd", "yMMMEd", "MMMEd")
 CLOCK_SKELETONS = ("Bhm", "EBhm")
 # Weeks are left out, because their numbering depends on the territory.
@@ -43,12 +37,8 @@ STYLES = ("standard", "or")
 # The kinds of names in lists. All kinds except months and weekdays have
 # hundreds of names.
 LISTED = (
-    "territories",
-    "territories",
-    "languages",
-    "currencies",
-    "months",
-    "days",
+    *("territories", "territories", "languages", "currencies"),
+    *("months", "days"),
 )
 # The length of each unit in seconds, and Babel's number of units in the next.
 RELATIVE = {
@@ -60,116 +50,34 @@ RELATIVE = {
     "month": (2_592_000, 12),
     "year": (31_536_000, 100),
 }
-# The currencies in use on a fixed day: Babel's default, the current day, would
-# change the corpus over time.
-CURRENCIES_ON = datetime.date(2020, 1, 1)
 
 
-class Draft(NamedTuple):
-    """A phrase that is not yet written in a language.
+def drafts() -> Iterator[tuple[str, str, list[str], Render]]:
+    """Yields all drafts, always in the same order.
 
-    Attributes:
-        kind: The kind of phrase, such as "rate".
-        combination: The meaning, independent of the format.
-        words: The words and formats that a translator must know.
-        render: A function that writes the phrase in a locale. It raises
-            `LookupError` or Babel's `UnknownUnitError` if the CLDR lacks a name
-            or a format in this locale.
+    A draft is the kind of phrase, such as "rate"; its meaning, independent of
+    the format; the words and formats that a translator must know; and a
+    function that writes the phrase in a locale. The function raises
+    `LookupError` or Babel's `UnknownUnitError` if the CLDR lacks a name or a
+    format in this locale.
     """
-
-    kind: str
-    combination: str
-    words: list[str]
-    render: Render
-
-
-def drafts() -> Iterator[Draft]:
-    """Yields all drafts, always in the same order."""
-    tables = _tables()
+    tables = tables_of_codes()
     for table in dict.fromkeys(LISTED):
         for code in tables[table]:
             word = f"{table}/{code}"
-            yield Draft("name", word, [word], partial(_name, table, code))
-    for identifier in _identifiers():
+            yield "name", word, [word], partial(_name, table, code)
+    for identifier in identifiers():
         language, territory = identifier.split("_")
-        yield Draft(
+        yield (
             "territorial",
             f"territorial/{identifier}",
             [f"languages/{language}", f"territories/{territory}"],
             partial(_territorial, language, territory),
         )
     for kind, (count, draw) in DRAWN.items():
-        one_of = _Choices(kind, tables)
+        one_of = Choices(kind, tables)
         for _ in range(count):
-            yield Draft(kind, *draw(one_of))
-
-
-class _Choices:
-    """Random choices that are the same in every release of Python.
-
-    In the module `random`, only `random()` itself guarantees this.
-    """
-
-    def __init__(self, kind: str, tables: Tables):
-        self._random = random.Random(kind)
-        self.tables = tables
-
-    def __call__(self, options: Sequence[Option]) -> Option:
-        return options[int(self._random.random() * len(options))]
-
-    def different(self, options: Sequence[Option], count: int) -> list[Option]:
-        """Returns `count` distinct options."""
-        chosen: list[Option] = []
-        while len(chosen) < count:
-            option = self(options)
-            if option not in chosen:
-                chosen.append(option)
-        return chosen
-
-    def number(self) -> Decimal:
-        """Returns a random amount. Small amounts are more frequent."""
-        largest = self((10, 100, 1000, 100_000))
-        number = Decimal(self(range(1, largest)))
-        return number / 10 if self(range(4)) == 0 else number
-
-    def moment(self) -> datetime.datetime:
-        """Returns a random minute within forty years."""
-        return datetime.datetime(1990, 1, 1) + datetime.timedelta(
-            minutes=self(range(40 * 365 * 24 * 60))
-        )
-
-
-def _tables() -> Tables:
-    """Returns the codes of all things whose names are translated."""
-    english = babel.Locale("en")
-    territories = sorted(code for code in english.territories if len(code) == 2)
-    currencies = {
-        code
-        for territory in territories
-        for code in numbers.get_territory_currencies(
-            territory, CURRENCIES_ON, CURRENCIES_ON
-        )
-    }
-    spoken = {identifier.split("_")[0] for identifier in _identifiers()}
-    return {
-        "territories": territories,
-        "languages": sorted(spoken & english.languages.keys()),
-        "currencies": sorted(currencies),
-        "months": list(range(1, 13)),
-        "days": list(range(7)),
-        "units": sorted(english.unit_display_names),
-    }
-
-
-def _identifiers() -> list[str]:
-    """Returns locales, such as `de_AT`, whose language is spoken there."""
-    return sorted(
-        identifier
-        for identifier in localedata.locale_identifiers()
-        if re.fullmatch("[a-z]+_[A-Z]{2}", identifier)
-        # A hundred territories have English, which would teach one word.
-        and not identifier.startswith("en_")
-    )
+            yield kind, *draw(one_of)
 
 
 def _name(table: str, code: str | int, locale: babel.Locale) -> str:
@@ -185,7 +93,7 @@ def _territorial(language: str, territory: str, locale: babel.Locale) -> str:
     return babel.Locale(language, territory).get_display_name(locale)
 
 
-def _quantity(one_of: _Choices) -> Drawn:
+def _quantity(one_of: Choices) -> Drawn:
     number, unit = one_of.number(), one_of(one_of.tables["units"])
     return (
         f"quantity/{number}/{unit}",
@@ -194,7 +102,7 @@ def _quantity(one_of: _Choices) -> Drawn:
     )
 
 
-def _several(one_of: _Choices) -> Drawn:
+def _several(one_of: Choices) -> Drawn:
     count, style = one_of((2, 2, 3)), one_of(STYLES)
     amounts = [one_of.number() for _ in range(count)]
     chosen = one_of.different(one_of.tables["units"], count)
@@ -212,7 +120,7 @@ def _written(number: Decimal, unit: str, locale: babel.Locale) -> str:
     return _named(units.format_unit(number, unit, locale=locale), unit)
 
 
-def _rate(one_of: _Choices) -> Drawn:
+def _rate(one_of: Choices) -> Drawn:
     number = one_of.number()
     unit = one_of(
         [u for u in one_of.tables["units"] if u.split("-")[0] in RATES]
@@ -235,7 +143,7 @@ def _named(text: str | None, *unit_ids: str) -> str:
     return text
 
 
-def _money(one_of: _Choices) -> Drawn:
+def _money(one_of: Choices) -> Drawn:
     # At least 1, because less than half a yen is written as 0 yen.
     number = max(one_of.number(), Decimal(1))
     code = one_of(one_of.tables["currencies"])
@@ -248,7 +156,7 @@ def _money(one_of: _Choices) -> Drawn:
     )
 
 
-def _compact(one_of: _Choices) -> Drawn:
+def _compact(one_of: Choices) -> Drawn:
     # At least 2, because Babel writes "1 Millionen" in German.
     exponent, tenths = one_of((3, 6, 9, 12)), one_of(range(20, 1000))
     return (
@@ -263,7 +171,7 @@ def _compact(one_of: _Choices) -> Drawn:
     )
 
 
-def _relative(one_of: _Choices) -> Drawn:
+def _relative(one_of: Choices) -> Drawn:
     unit = one_of(list(RELATIVE))
     seconds, limit = RELATIVE[unit]
     count = one_of(range(1, limit)) * one_of((1, -1))
@@ -281,27 +189,24 @@ def _relative(one_of: _Choices) -> Drawn:
     )
 
 
-def _date(one_of: _Choices) -> Drawn:
+def _date(one_of: Choices) -> Drawn:
     day, style = one_of.moment().date(), one_of(DATE_FORMATS)
-    if style in DATE_SKELETONS:
-        render = partial(dates.format_skeleton, style, day)
-    else:
-        render = partial(dates.format_date, day, style)
     return (
-        f"date/{_known(day, style)}",
+        f"date/{day:%m-%d}",
         [style, f"{style}/{day:%m}", f"{style}/{day.weekday()}"],
-        lambda locale: render(locale=locale),
+        lambda locale: dates.format_date(day, style, locale=locale),
     )
 
 
-def _interval(one_of: _Choices) -> Drawn:
+def _interval(one_of: Choices) -> Drawn:
     first, skeleton = one_of.moment().date(), one_of(INTERVAL_SKELETONS)
     last = first + datetime.timedelta(one_of(range(1, 80)))
+    form = "%Y-%m-%d" if "y" in skeleton else "%m-%d"
     words = [skeleton, f"{skeleton}/{first.month == last.month}"]
     for day in (first, last):
         words += [f"{skeleton}/{day:%m}", f"{skeleton}/{day.weekday()}"]
     return (
-        f"interval/{_known(first, skeleton)}/{_known(last, skeleton)}",
+        f"interval/{first:{form}}/{last:{form}}",
         words,
         lambda locale: dates.format_interval(
             first, last, skeleton, locale=locale
@@ -309,7 +214,7 @@ def _interval(one_of: _Choices) -> Drawn:
     )
 
 
-def _clock(one_of: _Choices) -> Drawn:
+def _clock(one_of: Choices) -> Drawn:
     moment, skeleton = one_of.moment(), one_of(CLOCK_SKELETONS)
     weekday = f"/{moment.weekday()}" if "E" in skeleton else ""
     return (
@@ -319,16 +224,16 @@ def _clock(one_of: _Choices) -> Drawn:
     )
 
 
-def _moment(one_of: _Choices) -> Drawn:
+def _moment(one_of: Choices) -> Drawn:
     moment = one_of.moment()
     return (
-        f"date/{_known(moment.date(), 'y')}",
+        f"date/{moment:%Y-%m-%d}",
         ["moment", f"moment/{moment:%m}"],
         lambda locale: dates.format_datetime(moment, "medium", locale=locale),
     )
 
 
-def _period(one_of: _Choices) -> Drawn:
+def _period(one_of: Choices) -> Drawn:
     moment, skeleton = one_of.moment(), one_of(PERIOD_SKELETONS)
     part = moment.month if "M" in skeleton else (moment.month + 2) // 3
     return (
@@ -338,11 +243,7 @@ def _period(one_of: _Choices) -> Drawn:
     )
 
 
-def _known(day: datetime.date, style: str) -> str:
-    return day.isoformat() if "y" in style else f"{day:%m-%d}"
-
-
-def _enumeration(one_of: _Choices) -> Drawn:
+def _enumeration(one_of: Choices) -> Drawn:
     table, style = one_of(LISTED), one_of(STYLES)
     codes = one_of.different(one_of.tables[table], one_of((2, 3, 4)))
     return (
@@ -355,7 +256,7 @@ def _enumeration(one_of: _Choices) -> Drawn:
 
 
 # The number of drafts of each kind, and the function that draws one.
-DRAWN: dict[str, tuple[int, Callable[[_Choices], Drawn]]] = {
+DRAWN: dict[str, tuple[int, Callable[[Choices], Drawn]]] = {
     "quantity": (1000, _quantity),
     "several": (800, _several),
     "rate": (600, _rate),

@@ -18,15 +18,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from reproduce.common.errors import InputError
+from reproduce.data.corpora import PARTS
+from reproduce.data.corpora import Corpus
+from reproduce.data.corpora import corpus_of
 from reproduce.data.parallel_text import Malformed
 from reproduce.data.parallel_text import ParallelText
 from reproduce.data.parallel_text import Report
 from reproduce.data.parallel_text import clean_text
 from reproduce.data.parallel_text import collect_pairs
 from reproduce.data.parallel_text import read_sentences
-from reproduce.data.summarization_corpus import PARTS
-from reproduce.data.summarization_corpus import Corpus
-from reproduce.data.summarization_corpus import corpus_of
 
 HIGHLIGHT = "@highlight"
 LIST = "all_{}.txt"

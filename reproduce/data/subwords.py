@@ -1,4 +1,4 @@
-"""SentencePiece BPE subwords for Python, tf.data and SavedModels.
+"""SentencePiece BPE subwords.
 
 Text is not normalized. SentencePiece's default, NFKC, would turn "km²" into
 "km2", but scores are computed on the original text. Only spaces change: leading
@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterable
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import sentencepiece
-import tensorflow as tf
-import tensorflow_text
 
 from reproduce.common.errors import InputError
 from reproduce.data.batching import EncodedPairs
@@ -26,48 +25,30 @@ from reproduce.data.parallel_text import ParallelText
 from reproduce.data.special_ids import BOS
 from reproduce.data.special_ids import EOS
 from reproduce.data.special_ids import PAD
+from reproduce.data.special_ids import SPECIAL_IDS
 from reproduce.data.special_ids import UNK
+from reproduce.data.special_ids import SpecialIds
 
 
-class Subwords(tf.Module):
+class Subwords:
     """Converts texts to subword ids and back.
-
-    It can be used inside a `tf.function`, also an exported one, which tracks it
-    like a layer. `keras.utils.clear_session` frees it.
 
     Args:
         proto: A serialized SentencePiece model, from `train_subwords` or with
             the same special ids (`reproduce.data.special_ids`).
+        special: The ids of padding, start and end. BART starts with the end id.
 
     Raises:
         InputError: If it is not a SentencePiece model, or has other ids.
     """
 
-    def __init__(self, proto: bytes):
-        super().__init__()
+    bos = BOS
+
+    def __init__(self, proto: bytes, special: SpecialIds = SPECIAL_IDS):
         self._processor = _checked(proto)
         self.proto = proto
-        self.tokenizer = tensorflow_text.SentencepieceTokenizer(
-            proto, out_type=tf.int32
-        )
-        self.vocabulary_size = int(self.tokenizer.vocab_size())
-
-    def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """Returns the ids of each text of a vector, without BOS and EOS."""
-        return self.tokenizer.tokenize(texts)
-
-    def detokenize(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
-        """Returns the text of each row up to its first EOS."""
-        if isinstance(ids, tf.RaggedTensor):
-            ids = ids.to_tensor(PAD)
-        ids = tf.cast(ids, tf.int32)
-        ended = tf.cumsum(tf.cast(ids == EOS, tf.int32), axis=1) > 0
-        wanted = ~ended & (ids != PAD) & (ids != BOS)
-        return self.tokenizer.detokenize(tf.ragged.boolean_mask(ids, wanted))
-
-    def pieces(self, ids: tf.Tensor) -> tf.Tensor:
-        """Returns the subword of each id."""
-        return self.tokenizer.id_to_string(ids)
+        self.special = special
+        self.vocabulary_size = self._processor.get_piece_size()
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Returns the ids of each text, without BOS and EOS."""
@@ -76,15 +57,26 @@ class Subwords(tf.Module):
             for ids in self._processor.encode(list(texts))
         ]
 
+    def decode(self, rows: Iterable[Sequence[int]]) -> list[str]:
+        """Returns the text of each row of ids without special ids."""
+        return [
+            self._processor.decode([int(id_) for id_ in row]) for row in rows
+        ]
+
+    def pieces(self) -> list[str]:
+        """Returns the pieces of all ids that are not special, in order."""
+        ids = range(UNK + 1, self.vocabulary_size)
+        return [self._processor.id_to_piece(id_) for id_ in ids]
+
     def save(self, path: Path) -> None:
         """Writes the model file, which SentencePiece's programs can read."""
         Path(path).write_bytes(self.proto)
 
     @classmethod
-    def load(cls, path: Path) -> Subwords:
+    def load(cls, path: Path, special: SpecialIds = SPECIAL_IDS) -> Subwords:
         """Reads a file that `save` wrote."""
         try:
-            return cls(Path(path).read_bytes())
+            return cls(Path(path).read_bytes(), special)
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}.") from error
         except InputError as error:
@@ -119,16 +111,6 @@ def encode_pairs(
     return EncodedPairs(
         tuple(source.encode(text.sources)), tuple(target.encode(text.targets))
     )
-
-
-def source_ids(texts: tf.Tensor, subwords: Subwords) -> tf.Tensor:
-    """Returns the `source_ids` of texts, padded to the longest text.
-
-    For use in a `tf.function` that translates.
-    """
-    ids = subwords.tokenize(texts)
-    ends = tf.fill([ids.nrows(), 1], EOS)
-    return tf.concat([ids, ends], axis=1).to_tensor(PAD)
 
 
 def train_subwords(texts: Sequence[str], vocabulary_size: int) -> bytes:

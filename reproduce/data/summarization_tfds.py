@@ -7,12 +7,12 @@ from typing import Any
 
 from reproduce.common.errors import InputError
 from reproduce.common.tfds import open_prepared
+from reproduce.data.corpora import Corpus
+from reproduce.data.corpora import corpus_of
 from reproduce.data.parallel_text import ParallelText
 from reproduce.data.parallel_text import Report
 from reproduce.data.parallel_text import clean_text
 from reproduce.data.parallel_text import collect_pairs
-from reproduce.data.summarization_corpus import Corpus
-from reproduce.data.summarization_corpus import corpus_of
 
 # The names of the article and of the summary in tensorflow-datasets.
 FEATURES = {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from reproduce.common.errors import InputError
 from reproduce.data.language_corpus import count_words
@@ -101,16 +101,16 @@ def encode_lines(lines: Iterable[str], vocabulary: Vocabulary) -> Stream:
 
 
 def prompt_ids(
-    texts: tf.Tensor, vocabulary: Vocabulary, limit: int | None = None
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the input ids of prompts, for use in a `tf.function`.
+    texts: Sequence[str], vocabulary: Vocabulary, limit: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the input ids of prompts.
 
     A prompt may have several lines. Its last line has no `EOS`, because the
     model continues that line. The ids begin with `EOS`, the end of the
     previous line, as in training.
 
     Args:
-        texts: The prompts, `(batch,)`.
+        texts: The prompts.
         vocabulary: The vocabulary of the model.
         limit: The maximum number of ids. Of longer prompts, the last ids are
             taken.
@@ -119,46 +119,23 @@ def prompt_ids(
         The ids, `(batch, time)`, padded with `PAD`, and the number of ids of
         each prompt, `(batch,)`.
     """
-    lines = tf.strings.split(texts, "\n")
-    ids = vocabulary.tokenize(lines)
-    ends = tf.fill([ids.values.nrows(), 1], EOS)
-    ended = tf.concat([ends, ids.values], axis=1)
-    merged = ids.with_values(ended).merge_dims(1, 2)
-    if limit is not None:
-        merged = merged[:, -limit:]
-    return merged.to_tensor(PAD), tf.cast(merged.row_lengths(), tf.int32)
+    rows = []
+    for text in texts:
+        lines = vocabulary.encode(text.split("\n"))
+        ids = np.concatenate([x for line in lines for x in (_END, line)])
+        rows.append(ids if limit is None else ids[-limit:])
+    lengths = np.array([len(row) for row in rows], "int32")
+    padded = np.full((len(rows), lengths.max(initial=1)), PAD, "int32")
+    for place, row in enumerate(rows):
+        padded[place, : len(row)] = row
+    return padded, lengths
 
 
-def text_of(
-    ids: tf.Tensor, lengths: tf.Tensor, vocabulary: Vocabulary
-) -> tf.Tensor:
-    """Returns texts, with a line feed for each `EOS`.
-
-    Args:
-        ids: The ids, `(batch, time)`.
-        lengths: The number of valid ids in each row, `(batch,)`.
-        vocabulary: The vocabulary of the model.
-    """
-
-    def one(row):
-        ids, length = row
-        ids = ids[:length]
-        is_end = ids == EOS
-        line = tf.cumsum(tf.cast(is_end, tf.int32))
-        kept = tf.boolean_mask(ids, ~is_end)
-        lines = tf.RaggedTensor.from_value_rowids(
-            kept,
-            tf.boolean_mask(line, ~is_end),
-            nrows=tf.reduce_max(tf.concat([[0], line], 0)) + 1,
-        )
-        texts = vocabulary.detokenize(lines)
-        return tf.strings.reduce_join(texts, separator="\n")
-
-    return tf.map_fn(
-        one,
-        (tf.cast(ids, tf.int32), tf.cast(lengths, tf.int32)),
-        fn_output_signature=tf.TensorSpec([], tf.string),
-    )
+def text_of(ids: np.ndarray, vocabulary: Vocabulary) -> str:
+    """Returns the text of ids, with a line feed for each `EOS`."""
+    ends = np.flatnonzero(ids == EOS)
+    lines = (line[line != EOS] for line in np.split(ids, ends))
+    return "\n".join(vocabulary.decode(lines))
 
 
 _END = np.array([EOS], "int32")

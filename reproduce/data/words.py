@@ -8,18 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from reproduce.common.errors import InputError
 from reproduce.data.special_ids import UNK
 
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 UNKNOWN = SPECIAL[UNK]
-# The characters at which Python's `str.split` splits.
-SPACE = r"[\s\x{0b}\x{1c}-\x{1f}\x{85}\p{Z}]+"
 
 
-class Words(tf.Module):
+class Words:
     """Converts texts to word ids and back.
 
     It has the interface of `reproduce.data.subwords.Subwords`. Words are
@@ -31,38 +28,14 @@ class Words(tf.Module):
     """
 
     def __init__(self, words: Sequence[str]):
-        super().__init__()
         self.words = tuple(words)
-        known = (*SPECIAL, *self.words)
-        self.vocabulary_size = len(known)
+        self.known = (*SPECIAL, *self.words)
+        self.vocabulary_size = len(self.known)
         self._ids = {word: i for i, word in enumerate(self.words, len(SPECIAL))}
-        self._table = tf.lookup.StaticHashTable(
-            tf.lookup.KeyValueTensorInitializer(
-                tf.constant(self.words, tf.string),
-                tf.range(len(SPECIAL), len(known)),
-            ),
-            default_value=UNK,
-        )
-        self._known = tf.Variable(tf.constant(known), trainable=False)
 
-    def tokenize(self, texts: tf.Tensor | tf.RaggedTensor) -> tf.RaggedTensor:
-        """Returns the ids of each text, along a new last axis."""
-        if isinstance(texts, tf.RaggedTensor):
-            return texts.with_values(self.tokenize(texts.values))
-        spaced = tf.strings.regex_replace(texts, SPACE, " ")
-        words = tf.strings.split(tf.strings.strip(spaced), " ")
-        # Splitting an empty text gives one empty word.
-        words = tf.ragged.boolean_mask(words, words != "")
-        return words.with_values(self._table.lookup(words.values))
-
-    def pieces(self, ids: tf.Tensor) -> tf.Tensor:
-        """Returns the word of each id."""
-        return tf.gather(self._known, ids)
-
-    def detokenize(self, ids: tf.RaggedTensor) -> tf.Tensor:
+    def decode(self, rows: Iterable[Sequence[int]]) -> list[str]:
         """Returns the text of each row of ids."""
-        words = ids.with_values(self.pieces(ids.values))
-        return tf.strings.reduce_join(words, axis=-1, separator=" ")
+        return [" ".join(self.known[id_] for id_ in row) for row in rows]
 
     def encode(self, texts: Iterable[str]) -> list[np.ndarray]:
         """Returns the ids of each text."""

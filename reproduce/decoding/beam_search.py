@@ -12,9 +12,8 @@ from typing import NamedTuple
 
 import keras
 
-from reproduce.data.special_ids import BOS
-from reproduce.data.special_ids import EOS
-from reproduce.data.special_ids import PAD
+from reproduce.data.special_ids import SPECIAL_IDS
+from reproduce.data.special_ids import SpecialIds
 
 ops = keras.ops
 
@@ -24,23 +23,6 @@ Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 Constraint = Callable[[Any, Any, Any], Any]
 
 NEVER = float("-inf")
-
-
-class SpecialIds(NamedTuple):
-    """The special ids of a search and of batches.
-
-    Attributes:
-        pad: The padding after the end id.
-        start: The first input of the decoder.
-        end: The last id of a sequence, which also starts BART's decoder.
-    """
-
-    pad: int = PAD
-    start: int = BOS
-    end: int = EOS
-
-
-SPECIAL_IDS = SpecialIds()
 
 
 class Hypotheses(NamedTuple):

@@ -1,4 +1,4 @@
-"""Text generation from prompts, and the log-probabilities of texts."""
+"""Text generation from prompts."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
+import keras
 
 from reproduce.common import runs
-from reproduce.common.export import export_functions
+from reproduce.common.export import writes_saved_model
 from reproduce.data.vocabulary import Vocabulary
 from reproduce.data.vocabulary import load_vocabulary
 from reproduce.data.vocabulary import prompt_ids
 from reproduce.data.vocabulary import save_vocabulary
 from reproduce.data.vocabulary import text_of
+from reproduce.decoding.compiled import compiled
 from reproduce.decoding.sampling import generate
 from reproduce.decoding.text_to_text import load_model
 from reproduce.models.language_model import LanguageModel
-from reproduce.scores.perplexity import token_log_probabilities
 
 SAMPLING = "sampling.json"
 
@@ -42,7 +42,7 @@ class Sampling:
     context: int = 512
 
 
-class Generator(tf.Module):
+class Generator:
     """A model with its vocabulary, which maps texts to texts.
 
     Args:
@@ -54,21 +54,22 @@ class Generator(tf.Module):
     def __init__(
         self, model: LanguageModel, vocabulary: Vocabulary, sampling: Sampling
     ):
-        super().__init__()
         self.model = model
         self.vocabulary = vocabulary
         self.sampling = sampling
-        self.generate = tf.function(
-            self._generate, input_signature=list(_GENERATE.values())
-        )
-        self.score = tf.function(
-            self._score, input_signature=list(_TEXTS.values())
-        )
+        self._generate = compiled(model, self._compute)
 
     def go_on(self, texts: Sequence[str]) -> list[str]:
         """Returns the continuation of each text."""
-        found = self.generate(tf.constant(list(texts)), **self._options())
-        return [text.decode() for text in found["text"].numpy()]
+        sampling = self.sampling
+        ids, lengths = prompt_ids(texts, self.vocabulary, sampling.context)
+        uniform = keras.random.uniform(
+            (len(texts), sampling.new_tokens), seed=sampling.seed
+        )
+        found = self._generate(
+            ids, lengths, keras.ops.convert_to_numpy(uniform)
+        )
+        return [text_of(row, self.vocabulary) for row in found["ids"]]
 
     def save(self, directory: Path) -> None:
         """Writes the files that `load` reads, and a self-contained SavedModel.
@@ -82,19 +83,10 @@ class Generator(tf.Module):
         self.model.save(directory / runs.MODEL)
         save_vocabulary(self.vocabulary, directory)
         runs.write_json(directory / SAMPLING, asdict(self.sampling))
+        if writes_saved_model():
+            from reproduce.export.texts import export_generator
 
-        def serve(texts):
-            return self._generate(texts, **self._options())
-
-        export_functions(
-            directory / runs.SAVED_MODEL,
-            {
-                "serve": (serve, list(_TEXTS.values())),
-                "generate": (self._generate, list(_GENERATE.values())),
-                "score": (self._score, list(_TEXTS.values())),
-            },
-            [self.model, self.vocabulary],
-        )
+            export_generator(self, directory / runs.SAVED_MODEL)
 
     @classmethod
     def load(cls, directory: Path, **sampling: Any) -> Generator:
@@ -111,55 +103,14 @@ class Generator(tf.Module):
         model, settings = load_model(directory, SAMPLING, **sampling)
         return cls(model, load_vocabulary(directory), Sampling(**settings))
 
-    def _options(self):
-        options = asdict(self.sampling)
-        del options["context"]
-        return options
-
-    def _generate(self, texts, new_tokens, temperature, top_k, top_p, seed):
-        ids, lengths = prompt_ids(texts, self.vocabulary, self.sampling.context)
-        found = generate(
+    def _compute(self, ids, lengths, uniform):
+        sampling = self.sampling
+        return generate(
             self.model,
             ids,
             lengths,
-            new_tokens,
-            temperature,
-            top_k,
-            top_p,
-            seed,
-        )
-        counts = tf.fill([tf.shape(ids)[0]], new_tokens)
-        return {
-            "text": text_of(found.ids, counts, self.vocabulary),
-            "log_probability": tf.reduce_sum(found.log_probabilities, axis=-1),
-        }
-
-    def _score(self, texts):
-        ids, lengths = prompt_ids(texts, self.vocabulary)
-        inputs, labels, lengths = ids[:, :-1], ids[:, 1:], lengths - 1
-        hidden = self.model.hidden_states(inputs, training=False)
-        shape = tf.shape(labels)
-        found = token_log_probabilities(
-            self.model,
-            tf.reshape(hidden, [-1, hidden.shape[-1]]),
-            tf.reshape(labels, [-1]),
-        )
-        counted = tf.sequence_mask(lengths, shape[1])
-        return {
-            "tokens": tf.where(counted, self.vocabulary.pieces(labels), ""),
-            "log_probabilities": tf.where(
-                counted, tf.reshape(found, shape), 0.0
-            ),
-            "lengths": lengths,
-        }
-
-
-_TEXTS = {"texts": tf.TensorSpec([None], tf.string, "texts")}
-_GENERATE = {
-    **_TEXTS,
-    "new_tokens": tf.TensorSpec([], tf.int32, "new_tokens"),
-    "temperature": tf.TensorSpec([], tf.float32, "temperature"),
-    "top_k": tf.TensorSpec([], tf.int32, "top_k"),
-    "top_p": tf.TensorSpec([], tf.float32, "top_p"),
-    "seed": tf.TensorSpec([], tf.int32, "seed"),
-}
+            uniform,
+            sampling.temperature,
+            sampling.top_k,
+            sampling.top_p,
+        )._asdict()

@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
 from reproduce.common.errors import InputError
 from reproduce.data.bart_tokenizers import Tokenizer
 from reproduce.data.bart_tokenizers import load_tokenizer
-from reproduce.data.bart_tokenizers import source_ids
-from reproduce.data.bart_tokenizers import summary_texts
+from reproduce.data.bart_tokenizers import save_tokenizer
+from reproduce.decoding.beam_search import Hypotheses
 from reproduce.decoding.summarize import Decoding
 from reproduce.decoding.summarize import summarize
 from reproduce.decoding.text_to_text import DECODING
@@ -44,9 +42,9 @@ class Summarizer(TextToText):
         batch_size: int = ARTICLES,
     ):
         _check(model, tokenizer, longest, decoding)
-        super().__init__(model, decoding, [tokenizer.resource], batch_size)
-        self.tokenizer = tokenizer
+        super().__init__(model, tokenizer, tokenizer, decoding, batch_size)
         self.longest = longest
+        self.begin = (tokenizer.bos,)
 
     @classmethod
     def load(
@@ -71,22 +69,17 @@ class Summarizer(TextToText):
     def _settings(self) -> dict[str, Any]:
         return super()._settings() | {"longest": self.longest}
 
-    def _save_tokenizers(self, directory: Path) -> None:
-        self.tokenizer.save(directory)
+    def save_tokenizers(self, directory: Path) -> None:
+        save_tokenizer(self.target, directory)
 
-    def _serve(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
-        tokenizer = self.tokenizer
-        found = summarize(
+    def search(self, source_ids: Any) -> Hypotheses:
+        return summarize(
             self.model,
-            source_ids(tokenizer, texts, self.longest),
-            tokenizer.bos,
-            tokenizer.special,
+            source_ids,
+            self.target.bos,
+            self.target.special,
             self.decoding,
         )
-        return {
-            "summary": summary_texts(tokenizer, found.ids[:, 0]),
-            "score": found.scores[:, 0],
-        }
 
 
 def _check(

@@ -10,58 +10,91 @@ from typing import Any
 from typing import ClassVar
 
 import keras
-import tensorflow as tf
+import numpy as np
 
 from reproduce.common import runs
 from reproduce.common.errors import InputError
-from reproduce.common.export import export_functions
+from reproduce.common.export import writes_saved_model
+from reproduce.decoding.beam_search import Hypotheses
+from reproduce.decoding.compiled import compiled
 
 DECODING = "decoding.json"
-TEXTS = tf.TensorSpec([None], tf.string, "texts")
+# Lengths are rounded up to multiples of this, so that few shapes are compiled.
+MULTIPLE = 8
 
 
-class TextToText(tf.Module):
+class TextToText:
     """Generates a text from each text.
 
-    Subclasses define `_save_tokenizers` and `_serve`, a graph function that
-    returns the generated texts as `output` and their `score` for a vector of
-    strings.
+    Subclasses define `save_tokenizers` and `search`.
 
     Args:
         model: The model.
+        source: The tokenizer of the texts.
+        target: The tokenizer of the generated texts.
         decoding: The settings of the search, a dataclass.
-        resources: The tokenizers, which exports have to track.
         batch_size: The number of texts at a time.
+
+    Attributes:
+        output: The name of the generated texts in the SavedModel.
+        begin: The ids before those of a text.
+        longest: The maximum number of ids of a text with its first and last
+            ids. The rest is ignored.
     """
 
     output: ClassVar[str]
+    begin: tuple[int, ...] = ()
+    longest: int | None = None
 
     def __init__(
-        self, model: Any, decoding: Any, resources: list[Any], batch_size: int
+        self,
+        model: Any,
+        source: Any,
+        target: Any,
+        decoding: Any,
+        batch_size: int,
     ):
-        super().__init__()
         self.model = model
+        self.source = source
+        self.target = target
         self.decoding = decoding
         self.batch_size = batch_size
-        self._resources = resources
-        # The signature gives one trace for any number and lengths of texts.
-        self.serve = tf.function(
-            self._serve, input_signature=[tf.TensorSpec([None], tf.string)]
-        )
+        self._search = compiled(model, self._best)
+
+    def search(self, source_ids: Any) -> Hypotheses:
+        """Returns the texts found for padded ids, best first."""
+        raise NotImplementedError
+
+    def save_tokenizers(self, directory: Path) -> None:
+        """Writes the tokenizers."""
+        raise NotImplementedError
 
     def generate(self, texts: Sequence[str]) -> list[str]:
         """Returns the best text found for each text."""
+        return self.generate_with_scores(texts)[0]
+
+    def generate_with_scores(
+        self, texts: Sequence[str]
+    ) -> tuple[list[str], np.ndarray]:
+        """Returns the best text found for each text, and its score.
+
+        The score is the length-penalized sum of its log-probabilities.
+        """
+        rows = self._encoded(texts)
         # Texts of similar length share a batch, whose time depends on its
         # longest text.
-        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-        generated = [""] * len(texts)
-        for start in range(0, len(texts), self.batch_size):
+        order = np.argsort([len(row) for row in rows], kind="stable")
+        generated = [""] * len(rows)
+        scores = np.zeros(len(rows), "float32")
+        for start in range(0, len(rows), self.batch_size):
             chosen = order[start : start + self.batch_size]
-            batch = tf.constant([texts[index] for index in chosen])
-            found = self.serve(batch)[self.output].numpy()
-            for index, text in zip(chosen, found):
-                generated[index] = text.decode()
-        return generated
+            batch = self._padded([rows[index] for index in chosen], len(rows))
+            found = self._search(batch)
+            ids = found["ids"][: len(chosen)]
+            scores[chosen] = found["scores"][: len(chosen)]
+            for index, text in zip(chosen, self._texts_of(ids)):
+                generated[index] = text
+        return generated, scores
 
     def save(self, directory: Path) -> None:
         """Writes the files that `load` reads, and a self-contained SavedModel.
@@ -71,22 +104,44 @@ class TextToText(tf.Module):
         its log-probabilities.
         """
         self.model.save(directory / runs.MODEL)
-        self._save_tokenizers(directory)
+        self.save_tokenizers(directory)
         runs.write_json(directory / DECODING, self._settings())
-        export_functions(
-            directory / runs.SAVED_MODEL,
-            {"serve": (self._serve, [TEXTS])},
-            [self.model, *self._resources],
-        )
+        if writes_saved_model():
+            from reproduce.export.texts import export_text_to_text
+
+            export_text_to_text(self, directory / runs.SAVED_MODEL)
 
     def _settings(self) -> dict[str, Any]:
         return asdict(self.decoding)
 
-    def _save_tokenizers(self, directory: Path) -> None:
-        raise NotImplementedError
+    def _best(self, source_ids: Any) -> dict[str, Any]:
+        found = self.search(source_ids)
+        return {"ids": found.ids[:, 0], "scores": found.scores[:, 0]}
 
-    def _serve(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
-        raise NotImplementedError
+    def _encoded(self, texts: Sequence[str]) -> list[list[int]]:
+        most = None if self.longest is None else self.longest - 2
+        end = self.source.special.end
+        return [
+            [*self.begin, *row[:most], end] for row in self.source.encode(texts)
+        ]
+
+    def _padded(self, rows: list[list[int]], total: int) -> np.ndarray:
+        if total > self.batch_size:
+            # One shape for all batches, the last one too.
+            rows = [*rows, *[rows[-1]] * (self.batch_size - len(rows))]
+        length = -(-max(map(len, rows)) // MULTIPLE) * MULTIPLE
+        if self.longest is not None:
+            length = min(length, self.longest)
+        batch = np.full((len(rows), length), self.source.special.pad, "int32")
+        for place, row in enumerate(rows):
+            batch[place, : len(row)] = row
+        return batch
+
+    def _texts_of(self, ids: np.ndarray) -> list[str]:
+        pad, _, end = self.target.special
+        ended = np.cumsum(ids == end, axis=1) > 0
+        wanted = ~ended & (ids != pad) & (ids != self.target.bos)
+        return self.target.decode(row[keep] for row, keep in zip(ids, wanted))
 
 
 def load_model(directory: Path, settings: str, **changes: Any) -> Any:

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
 from reproduce.data.subwords import Subwords
-from reproduce.data.subwords import source_ids
+from reproduce.decoding.beam_search import Hypotheses
 from reproduce.decoding.text_to_text import DECODING
 from reproduce.decoding.text_to_text import TextToText
 from reproduce.decoding.text_to_text import load_model
@@ -53,9 +51,7 @@ class Translator(TextToText):
         target: Subwords,
         decoding: Decoding,
     ):
-        super().__init__(model, decoding, [source, target], SENTENCES)
-        self.source = source
-        self.target = target
+        super().__init__(model, source, target, decoding, SENTENCES)
 
     @classmethod
     def load(cls, directory: Path, **decoding: Any) -> Translator:
@@ -76,18 +72,10 @@ class Translator(TextToText):
             source = Subwords.load(directory / SOURCE_SUBWORDS)
         return cls(model, source, target, Decoding(**settings))
 
-    def _save_tokenizers(self, directory: Path) -> None:
+    def save_tokenizers(self, directory: Path) -> None:
         self.target.save(directory / SUBWORDS)
         if self.source is not self.target:
             self.source.save(directory / SOURCE_SUBWORDS)
 
-    def _serve(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
-        found = translate(
-            self.model,
-            source_ids(texts, self.source),
-            **asdict(self.decoding),
-        )
-        return {
-            "translation": self.target.detokenize(found.ids[:, 0]),
-            "score": found.scores[:, 0],
-        }
+    def search(self, source_ids: Any) -> Hypotheses:
+        return translate(self.model, source_ids, **asdict(self.decoding))

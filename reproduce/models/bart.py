@@ -13,7 +13,7 @@ import numpy as np
 
 from rdrop_keras import RDropMixin
 from reproduce.common.errors import InputError
-from reproduce.data.bart_tokenizers import BytePairTokenizer
+from reproduce.data.bart_tokenizers import BytePairs
 from reproduce.models.prepared import PreparedBatches
 
 ops = keras.ops
@@ -110,7 +110,7 @@ def small_bart(
 
 def preset_bart(
     preset: str, dropout: float | None, dtype: str = "float32"
-) -> tuple[RDropBartSeq2SeqLM, BytePairTokenizer]:
+) -> tuple[RDropBartSeq2SeqLM, BytePairs]:
     """Returns a pretrained BART and its tokenizer.
 
     Args:
@@ -137,7 +137,7 @@ def preset_bart(
             f"{type(error).__name__}: {_first_line(error)}"
         ) from error
     model = RDropBartSeq2SeqLM(backbone=backbone, dtype=dtype)
-    return model, BytePairTokenizer(tokenizer)
+    return model, BytePairs(tokenizer)
 
 
 def bart_inputs(inputs: dict[str, Any], pad: int) -> dict[str, np.ndarray]:

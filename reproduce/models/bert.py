@@ -19,6 +19,7 @@ import numpy as np
 from rdrop_keras import RDropMixin
 from reproduce.common.errors import InputError
 from reproduce.data.batches import cut
+from reproduce.data.word_pieces import word_pieces
 from reproduce.models import hugging_face
 from reproduce.models.hugging_face import ExactBertBackbone
 from reproduce.models.hugging_face_files import load_tokenizer
@@ -28,10 +29,9 @@ NUM_LAYERS = 2
 NUM_HEADS = 4
 WIDTH = 64
 SEQUENCE_LENGTH = 16
-VOCABULARY_SIZE = 1500
+VOCABULARY_SIZE = 450
 # BERT's initializer suits kernels of this width and ignores the actual width.
 BERT_WIDTH = 768
-SPECIAL_TOKENS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
 # The number of texts tokenized at a time, which bounds the memory use.
 TOKENIZED_TEXTS = 8192
 
@@ -104,16 +104,8 @@ def small_classifier(
         sequence_length: The maximum number of tokens of an example. The
             default is 16.
     """
-    # KerasHub computes vocabularies with TensorFlow on every backend.
-    import tensorflow as tf
-
     sequence_length = sequence_length or SEQUENCE_LENGTH
-    vocabulary = keras_hub.tokenizers.compute_word_piece_vocabulary(
-        tf.data.Dataset.from_tensor_slices(list(texts)),
-        vocabulary_size=VOCABULARY_SIZE,
-        lowercase=True,
-        reserved_tokens=SPECIAL_TOKENS,
-    )
+    vocabulary = word_pieces(texts, VOCABULARY_SIZE)
     backbone = keras_hub.models.BertBackbone(
         vocabulary_size=len(vocabulary),
         num_layers=NUM_LAYERS,

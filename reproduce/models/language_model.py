@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import keras
-import keras_hub
 
-from rdrop_keras import RDropModel
 from reproduce.data.special_ids import PAD
 from reproduce.models.adaptive import AdaptiveInput
 from reproduce.models.adaptive import TiedAdaptiveSoftmax
-from reproduce.models.language_layers import CausalLayer
-from reproduce.models.language_layers import normalization
-from reproduce.models.language_sizes import Configuration
-from reproduce.models.transformer import KeysAndValues
+from reproduce.models.attention import KeysAndValues
+from reproduce.models.attention import normalization
+from reproduce.models.sizes import LanguageSizes
+from reproduce.models.text_model import TextModel
+from reproduce.models.text_model import causal_mask
+from reproduce.models.transformer import TransformerLayer
 
 ops = keras.ops
 
@@ -23,7 +22,7 @@ Cache = list[KeysAndValues]
 
 
 @keras.saving.register_keras_serializable("rdrop_keras_examples")
-class LanguageModel(RDropModel):
+class LanguageModel(TextModel):
     """Predicts each token from the previous tokens.
 
     The inputs are ids `(batch, time)`, padded with `PAD` on the right. The
@@ -35,7 +34,7 @@ class LanguageModel(RDropModel):
     Args:
         vocabulary_size: The number of ids. With `cutoffs`, they must be
             ordered by falling frequency.
-        **configuration: The fields of `Configuration`, and arguments of
+        **configuration: The fields of `LanguageSizes`, and arguments of
             `keras.Model`.
 
     Reference:
@@ -44,31 +43,14 @@ class LanguageModel(RDropModel):
         adaptive input and softmax.
     """
 
+    sizes = LanguageSizes
+
     def __init__(self, vocabulary_size: int, **configuration: Any):
-        fields = {field.name for field in dataclasses.fields(Configuration)}
-        sizes = {k: v for k, v in configuration.items() if k in fields}
-        super().__init__(
-            **{k: v for k, v in configuration.items() if k not in fields}
-        )
-        self.supports_masking = True
-        if sizes.get("cutoffs") is not None:
-            # A saved config has a list instead.
-            sizes["cutoffs"] = tuple(sizes["cutoffs"])
-        self.configuration = Configuration(**sizes)
-        self.vocabulary_size = vocabulary_size
+        super().__init__(vocabulary_size, **configuration)
         sizes, policy = self.configuration, {"dtype": self.dtype_policy}
+        self.head = None
         if sizes.cutoffs is None:
-            self.embedding = keras.layers.ReversibleEmbedding(
-                vocabulary_size,
-                sizes.width,
-                embeddings_initializer=keras.initializers.RandomNormal(
-                    stddev=sizes.width**-0.5
-                ),
-                reverse_dtype="float32",
-                name="embedding",
-                **policy,
-            )
-            self.head = None
+            self.embedding = self.new_embedding(vocabulary_size, "embedding")
         else:
             self.embedding = AdaptiveInput(
                 vocabulary_size,
@@ -84,20 +66,14 @@ class LanguageModel(RDropModel):
             self.head_dropout = keras.layers.Dropout(
                 sizes.softmax_dropout, name="head_dropout", **policy
             )
-        # Half precision cannot distinguish adjacent positions.
-        self.positions = keras_hub.layers.SinePositionEncoding(
-            dtype="float32", name="positions"
-        )
-        self.dropout = keras.layers.Dropout(
-            sizes.dropout, name="embedding_dropout", **policy
-        )
+        self.dropout = self.new_dropout("embedding_dropout")
         self.layers_of_decoder = [
-            CausalLayer(sizes, name=f"layer_{i}", **policy)
+            TransformerLayer(sizes, pre_norm=True, name=f"layer_{i}", **policy)
             for i in range(sizes.num_layers)
         ]
         self.final_norm = None
         if sizes.final_norm:
-            self.final_norm = normalization("final_norm", **policy)
+            self.final_norm = normalization("final_norm", self.dtype_policy)
         # Generation bypasses `__call__`, which would build the model.
         self.build((None, None))
 
@@ -112,13 +88,6 @@ class LanguageModel(RDropModel):
             self.head.build(shape)
         self.built = True
 
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            **dataclasses.asdict(self.configuration),
-            "vocabulary_size": self.vocabulary_size,
-        }
-
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         hidden = self.hidden_states(inputs, training=training)
         if self.head is None:
@@ -131,9 +100,11 @@ class LanguageModel(RDropModel):
 
     def hidden_states(self, ids: Any, training: bool | None = None) -> Any:
         """Returns the last hidden states, `(batch, time, width)`."""
-        hidden = self.dropout(self._embed(ids), training=training)
+        hidden = self.embed(self.embedding, ids)
+        hidden = self.dropout(hidden, training=training)
+        visible = causal_mask(ids)
         for layer in self.layers_of_decoder:
-            hidden = layer(hidden, training=training)
+            hidden = layer(hidden, visible, training=training)
         return self._finish(hidden)
 
     def log_probabilities(self, hidden: Any) -> Any:
@@ -157,19 +128,14 @@ class LanguageModel(RDropModel):
                 padding on the right are overwritten before they are read.
             time: The number of positions in the cache.
         """
-        heads = self.configuration.num_heads
-        size = self.configuration.width // heads
-        hidden, cache = self._embed(ids), []
-        for layer in self.layers_of_decoder:
-            hidden, memory = layer.with_memory(hidden, training=False)
-            empty = ops.zeros(
-                (ops.shape(ids)[0], heads, time, size), self.compute_dtype
-            )
-            start = (0, 0, 0, 0)
-            cache.append(
-                KeysAndValues(
-                    ops.slice_update(empty, start, memory.keys),
-                    ops.slice_update(empty, start, memory.values),
+        hidden, visible = self.embed(self.embedding, ids), causal_mask(ids)
+        cache = self.empty_cache(ops.shape(ids)[0], 1, time)
+        for number, layer in enumerate(self.layers_of_decoder):
+            hidden, memory = layer.with_memory(hidden, visible, training=False)
+            cache[number] = KeysAndValues(
+                *(
+                    ops.slice_update(empty, (0,) * 5, new[:, None])
+                    for empty, new in zip(cache[number], memory)
                 )
             )
         return cache
@@ -185,20 +151,12 @@ class LanguageModel(RDropModel):
         Returns:
             The hidden states, `(batch, width)`, and the updated cache.
         """
-        hidden = self._embed(ids[:, None], index)
+        hidden = self.embed(self.embedding, ids[:, None], index)
         new_cache = []
         for layer, past in zip(self.layers_of_decoder, cache):
             hidden, past = layer.step(hidden, index, past)
             new_cache.append(past)
         return self._finish(hidden)[:, 0], new_cache
-
-    def _embed(self, ids, start_index=0):
-        width = self.configuration.width
-        embedded = self.embedding(ids) * width**0.5
-        # Positions do not depend on the text, so one row is enough.
-        row = ops.zeros((1, ops.shape(ids)[-1], width))
-        positions = self.positions(row, start_index=start_index)
-        return embedded + ops.cast(positions, embedded.dtype)
 
     def _finish(self, hidden):
         return hidden if self.final_norm is None else self.final_norm(hidden)

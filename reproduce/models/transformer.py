@@ -1,163 +1,200 @@
-"""Attention and feed-forward layers with fairseq's dropout and initialization.
-
-KerasHub's encoder and decoder layers have a single dropout rate and no dropout
-of feed-forward activations. They use Keras's attention, whose Xavier range is
-much too small: Keras treats its kernel of three axes (width, heads and size) as
-the kernel of a convolution.
-"""
+"""The Transformer layer of all models, with fairseq's dropout."""
 
 from __future__ import annotations
 
 from typing import Any
-from typing import NamedTuple
 
 import keras
 
+from reproduce.models.attention import Attention
+from reproduce.models.attention import FeedForward
+from reproduce.models.attention import KeysAndValues
+from reproduce.models.attention import normalization
+from reproduce.models.sizes import Sizes
+
 ops = keras.ops
 
-# The epsilon of fairseq and PyTorch; Keras's default is 1e-3.
-NORM_EPSILON = 1e-5
-# Far below any score but finite, so that a row whose keys are all masked gets
-# equal weights rather than NaN.
-MASKED_SCORE = -1e9
 
-
-class KeysAndValues(NamedTuple):
-    """Keys and values of attention, `(..., heads, time, width / heads)`."""
-
-    keys: Any
-    values: Any
-
-
-class Attention(keras.layers.Layer):
-    """Multi-head scaled dot-product attention.
+class Residual(keras.layers.Layer):
+    """Residual connection, with layer normalization before or after it.
 
     Args:
-        num_heads: The number of heads.
-        width: The size of inputs and outputs.
-        dropout: The dropout rate of attention probabilities.
+        width: The size of both inputs.
+        dropout: The dropout rate of the branch.
+        pre_norm: Whether the input of the branch is normalized, rather than
+            the sum.
         **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     def __init__(
-        self, num_heads: int, width: int, dropout: float, **kwargs: Any
+        self, width: int, dropout: float, pre_norm: bool = False, **kwargs: Any
     ):
         super().__init__(**kwargs)
-        if width % num_heads:
-            raise ValueError(
-                "Expected a `width` that `num_heads` divides. Received: "
-                f"width={width}, num_heads={num_heads}."
-            )
-        self.num_heads = num_heads
         self.width = width
-
-        def dense(name, scale):
-            return keras.layers.Dense(
-                width,
-                kernel_initializer=keras.initializers.VarianceScaling(
-                    scale, "fan_avg", "uniform"
-                ),
-                dtype=self.dtype_policy,
-                name=name,
-            )
-
-        # fairseq and PyTorch use Xavier's range of the three kernels combined.
-        self.query = dense("query", 0.5)
-        self.key = dense("key", 0.5)
-        self.value = dense("value", 0.5)
-        self.output_dense = dense("output", 1.0)
+        self.pre_norm = pre_norm
+        self.norm = normalization("norm", self.dtype_policy)
         self.dropout = keras.layers.Dropout(
-            dropout, dtype=self.dtype_policy, name="attention_dropout"
+            dropout, dtype=self.dtype_policy, name="residual_dropout"
         )
 
     def build(self, *_: Any) -> None:
-        for dense in (self.query, self.key, self.value, self.output_dense):
-            dense.build((None, None, self.width))
+        self.norm.build((None, None, self.width))
 
-    def keys_and_values(self, memory: Any) -> KeysAndValues:
-        """Returns the projections of a memory, `(..., time, width)`."""
-        return KeysAndValues(
-            self._split(self.key(memory)), self._split(self.value(memory))
+    def prepare(self, inputs: Any) -> Any:
+        """Returns the input of the branch."""
+        return self.norm(inputs) if self.pre_norm else inputs
+
+    def call(
+        self, inputs: Any, branch: Any, training: bool | None = None
+    ) -> Any:
+        hidden = inputs + self.dropout(branch, training=training)
+        return hidden if self.pre_norm else self.norm(hidden)
+
+
+class TransformerLayer(keras.layers.Layer):
+    """Self-attention, attention to a source if there is one, feed-forward.
+
+    Args:
+        sizes: The sizes and dropout rates.
+        pre_norm: Whether normalization precedes the branches.
+        reads_source: Whether the layer attends to a source.
+        **kwargs: Arguments of `keras.layers.Layer`.
+    """
+
+    def __init__(
+        self,
+        sizes: Sizes,
+        pre_norm: bool = False,
+        reads_source: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.reads_source = reads_source
+        policy = {"dtype": self.dtype_policy}
+        heads = sizes.num_heads, sizes.width, sizes.attention_dropout
+        rates = sizes.width, sizes.dropout, pre_norm
+        self.attention = Attention(*heads, name="attention", **policy)
+        self.attention_residual = Residual(
+            *rates, name="attention_residual", **policy
         )
+        if reads_source:
+            self.source_attention = Attention(
+                *heads, name="source_attention", **policy
+            )
+            self.source_residual = Residual(
+                *rates, name="source_residual", **policy
+            )
+        self.feed_forward = FeedForward(
+            sizes.width,
+            sizes.feed_forward,
+            sizes.activation_dropout,
+            sizes.activation,
+            name="feed_forward",
+            **policy,
+        )
+        self.feed_forward_residual = Residual(
+            *rates, name="feed_forward_residual", **policy
+        )
+
+    def build(self, *_: Any) -> None:
+        for layer in self._layers:
+            layer.build()
 
     def call(
         self,
         inputs: Any,
-        memory: KeysAndValues,
         visible: Any,
+        source: KeysAndValues | None = None,
+        visible_source: Any = None,
         training: bool | None = None,
     ) -> Any:
-        """Attends to a memory.
+        """Computes all positions at once.
 
         Args:
-            inputs: The queries, `(..., queries, width)`.
-            memory: The result of `keys_and_values`.
-            visible: The boolean mask of positions to attend to, which
-                broadcasts to `(..., heads, queries, time)`.
+            inputs: The hidden states, `(batch, time, width)`.
+            visible: The boolean mask, which broadcasts to
+                `(batch, heads, time, time)`.
+            source: The keys and values of the source, which
+                `source_attention` projected.
+            visible_source: The boolean mask, `(batch, 1, 1, source_time)`.
             training: Whether dropout is active.
 
         Returns:
-            The outputs, of the shape of `inputs`.
+            The new hidden states.
         """
-        query = self._split(self.query(inputs))
-        query = query * (self.width // self.num_heads) ** -0.5
-        scores = ops.matmul(query, ops.swapaxes(memory.keys, -1, -2))
-        scores = ops.cast(scores, "float32")
-        if scores.shape[-1] == 1:
-            # `ops.softmax` warns if its axis has size 1.
-            weights = ops.ones_like(scores)
-        else:
-            weights = ops.softmax(ops.where(visible, scores, MASKED_SCORE))
-        weights = ops.cast(weights, memory.values.dtype)
-        weights = self.dropout(weights, training=training)
-        heads = ops.swapaxes(ops.matmul(weights, memory.values), -2, -3)
-        merged = ops.reshape(heads, ops.shape(heads)[:-2] + (self.width,))
-        return self.output_dense(merged)
+        return self.with_memory(
+            inputs, visible, source, visible_source, training
+        )[0]
 
-    def _split(self, x: Any) -> Any:
-        heads = (self.num_heads, self.width // self.num_heads)
-        x = ops.reshape(x, ops.shape(x)[:-1] + heads)
-        return ops.swapaxes(x, -2, -3)
-
-
-class FeedForward(keras.layers.Layer):
-    """Two dense layers with an activation and dropout in between.
-
-    Args:
-        width: The size of inputs and outputs.
-        feed_forward: The hidden size.
-        dropout: The dropout rate of activations.
-        activation: The activation, as for `keras.layers.Dense`.
-        **kwargs: Arguments of `keras.layers.Layer`.
-    """
-
-    def __init__(
+    def with_memory(
         self,
-        width: int,
-        feed_forward: int,
-        dropout: float,
-        activation: Any = "relu",
-        **kwargs: Any,
+        inputs: Any,
+        visible: Any,
+        source: KeysAndValues | None = None,
+        visible_source: Any = None,
+        training: bool | None = None,
+    ) -> tuple[Any, KeysAndValues]:
+        """Returns the output of `call`, with the keys and values."""
+        queries = self.attention_residual.prepare(inputs)
+        memory = self.attention.keys_and_values(queries)
+        branch = self.attention(queries, memory, visible, training=training)
+        hidden = self._after_attention(
+            inputs, branch, source, visible_source, training
+        )
+        return hidden, memory
+
+    def step(
+        self,
+        inputs: Any,
+        index: Any,
+        cache: KeysAndValues,
+        source: KeysAndValues | None = None,
+        visible_source: Any = None,
+    ) -> tuple[Any, KeysAndValues]:
+        """Computes one position of every hypothesis.
+
+        Args:
+            inputs: The hidden states, `(batch, beam, width)`.
+            index: The position, a scalar.
+            cache: The keys and values of previous positions, each
+                `(batch, beam, heads, time, width / heads)`.
+            source: The source, as in `call`. All hypotheses of a sentence
+                share it.
+            visible_source: The mask, as in `call`.
+
+        Returns:
+            The new hidden states, and the updated cache.
+        """
+        queries = self.attention_residual.prepare(inputs)
+        queries = ops.expand_dims(queries, 2)
+        new = self.attention.keys_and_values(queries)
+        start = (0, 0, 0, index, 0)
+        cache = KeysAndValues(
+            ops.slice_update(cache.keys, start, new.keys),
+            ops.slice_update(cache.values, start, new.values),
+        )
+        visible = ops.arange(ops.shape(cache.keys)[-2]) <= index
+        branch = self.attention(queries, cache, visible, training=False)
+        # For attention to the source, the axis of hypotheses takes the place
+        # of the axis of positions in training.
+        hidden = self._after_attention(
+            inputs, ops.squeeze(branch, 2), source, visible_source, False
+        )
+        return hidden, cache
+
+    def _after_attention(
+        self, inputs, branch, source, visible_source, training
     ):
-        super().__init__(**kwargs)
-        self.width = width
-        self.inner = keras.layers.Dense(
-            feed_forward,
-            activation=activation,
-            dtype=self.dtype_policy,
-            name="inner",
+        hidden = self.attention_residual(inputs, branch, training=training)
+        if self.reads_source:
+            branch = self.source_attention(
+                self.source_residual.prepare(hidden),
+                source,
+                visible_source,
+                training=training,
+            )
+            hidden = self.source_residual(hidden, branch, training=training)
+        branch = self.feed_forward(
+            self.feed_forward_residual.prepare(hidden), training=training
         )
-        self.outer = keras.layers.Dense(
-            width, dtype=self.dtype_policy, name="outer"
-        )
-        self.dropout = keras.layers.Dropout(
-            dropout, dtype=self.dtype_policy, name="activation_dropout"
-        )
-
-    def build(self, *_: Any) -> None:
-        self.inner.build((None, None, self.width))
-        self.outer.build((None, None, self.inner.units))
-
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        hidden = self.dropout(self.inner(inputs), training=training)
-        return self.outer(hidden)
+        return self.feed_forward_residual(hidden, branch, training=training)

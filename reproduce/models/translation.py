@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 from typing import NamedTuple
 
 import keras
-import keras_hub
 
-from rdrop_keras import RDropModel
 from reproduce.data.special_ids import PAD
-from reproduce.models.transformer import KeysAndValues
-from reproduce.models.translation_layers import DecoderLayer
-from reproduce.models.translation_layers import EncoderLayer
-from reproduce.models.translation_sizes import Configuration
+from reproduce.models.attention import KeysAndValues
+from reproduce.models.sizes import TranslationSizes
+from reproduce.models.text_model import TextModel
+from reproduce.models.text_model import causal_mask
+from reproduce.models.transformer import TransformerLayer
 
 ops = keras.ops
 
@@ -33,7 +31,7 @@ class Source(NamedTuple):
 
 
 @keras.saving.register_keras_serializable("rdrop_keras_examples")
-class Transformer(RDropModel):
+class Transformer(TextModel):
     """An encoder and a decoder with post-normalization.
 
     The inputs are `{"source_ids": (batch, source_time), "target_ids": (batch,
@@ -44,51 +42,27 @@ class Transformer(RDropModel):
 
     Args:
         vocabulary_size: The number of target ids.
-        num_layers: See `Configuration`.
-        width: See `Configuration`.
-        feed_forward: See `Configuration`.
-        num_heads: See `Configuration`.
-        dropout: See `Configuration`.
-        attention_dropout: See `Configuration`.
-        activation_dropout: See `Configuration`.
-        shared_embeddings: See `Configuration`.
         source_vocabulary_size: The number of source ids. The default is
             `vocabulary_size`, which is required for shared embeddings.
-        **kwargs: Arguments of `keras.Model`.
+        **configuration: The fields of `TranslationSizes`, and arguments of
+            `keras.Model`.
 
     Reference:
         [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762).
     """
 
+    sizes = TranslationSizes
+
     def __init__(
         self,
         vocabulary_size: int,
-        num_layers: int,
-        width: int,
-        feed_forward: int,
-        num_heads: int,
-        dropout: float,
-        attention_dropout: float,
-        activation_dropout: float,
-        shared_embeddings: bool = True,
         source_vocabulary_size: int | None = None,
-        **kwargs: Any,
+        **configuration: Any,
     ):
-        super().__init__(**kwargs)
-        self.supports_masking = True
-        self.configuration = Configuration(
-            num_layers=num_layers,
-            width=width,
-            feed_forward=feed_forward,
-            num_heads=num_heads,
-            dropout=dropout,
-            attention_dropout=attention_dropout,
-            activation_dropout=activation_dropout,
-            shared_embeddings=shared_embeddings,
-        )
-        self.vocabulary_size = vocabulary_size
+        super().__init__(vocabulary_size, **configuration)
+        sizes, policy = self.configuration, {"dtype": self.dtype_policy}
         self.source_vocabulary_size = source_vocabulary_size or vocabulary_size
-        if shared_embeddings and (
+        if sizes.shared_embeddings and (
             self.source_vocabulary_size != self.vocabulary_size
         ):
             raise ValueError(
@@ -97,43 +71,23 @@ class Transformer(RDropModel):
                 f"{source_vocabulary_size}, vocabulary_size={vocabulary_size}. "
                 "Pass `shared_embeddings=False`, or learn a joint vocabulary."
             )
-        policy = {"dtype": self.dtype_policy}
-
-        def embedding(size, name):
-            return keras_hub.layers.ReversibleEmbedding(
-                size,
-                width,
-                embeddings_initializer=keras.initializers.RandomNormal(
-                    stddev=width**-0.5
-                ),
-                reverse_dtype="float32",
-                name=name,
-                **policy,
-            )
-
-        self.embedding = embedding(vocabulary_size, "embedding")
+        self.embedding = self.new_embedding(vocabulary_size, "embedding")
         self.source_embedding = self.embedding
-        if not shared_embeddings:
-            self.source_embedding = embedding(
+        if not sizes.shared_embeddings:
+            self.source_embedding = self.new_embedding(
                 self.source_vocabulary_size, "source_embedding"
             )
-        # Half precision cannot distinguish adjacent positions.
-        self.positions = keras_hub.layers.SinePositionEncoding(
-            dtype="float32", name="positions"
-        )
-        self.source_dropout = keras.layers.Dropout(
-            dropout, name="source_dropout", **policy
-        )
-        self.target_dropout = keras.layers.Dropout(
-            dropout, name="target_dropout", **policy
-        )
+        self.source_dropout = self.new_dropout("source_dropout")
+        self.target_dropout = self.new_dropout("target_dropout")
         self.encoder_layers = [
-            EncoderLayer(self.configuration, name=f"encoder_{i}", **policy)
-            for i in range(num_layers)
+            TransformerLayer(sizes, name=f"encoder_{i}", **policy)
+            for i in range(sizes.num_layers)
         ]
         self.decoder_layers = [
-            DecoderLayer(self.configuration, name=f"decoder_{i}", **policy)
-            for i in range(num_layers)
+            TransformerLayer(
+                sizes, reads_source=True, name=f"decoder_{i}", **policy
+            )
+            for i in range(sizes.num_layers)
         ]
         # `encode` and decoding bypass `__call__`, which would build the model.
         ids = (None, None)
@@ -147,12 +101,8 @@ class Transformer(RDropModel):
             layer.build()
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            **dataclasses.asdict(self.configuration),
-            "vocabulary_size": self.vocabulary_size,
-            "source_vocabulary_size": self.source_vocabulary_size,
-        }
+        sources = {"source_vocabulary_size": self.source_vocabulary_size}
+        return super().get_config() | sources
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         hidden = self.hidden_states(inputs, training=training)
@@ -175,7 +125,7 @@ class Transformer(RDropModel):
 
     def encode(self, source_ids: Any, training: bool | None = None) -> Any:
         """Returns the memory, `(batch, source_time, width)`."""
-        hidden = self._embed(self.source_embedding, source_ids)
+        hidden = self.embed(self.source_embedding, source_ids)
         hidden = self.source_dropout(hidden, training=training)
         visible = _no_padding(source_ids)
         for layer in self.encoder_layers:
@@ -204,27 +154,15 @@ class Transformer(RDropModel):
         Returns:
             The hidden states, `(batch, target_time, width)`.
         """
-        hidden = self._embed(self.embedding, target_ids)
+        hidden = self.embed(self.embedding, target_ids)
         hidden = self.target_dropout(hidden, training=training)
         # Padding is on the right, so the causal mask already hides it.
-        time = ops.arange(ops.shape(target_ids)[1])
-        visible = time[None, :] <= time[:, None]
+        visible = causal_mask(target_ids)
         for layer, memory in zip(self.decoder_layers, source.layers):
             hidden = layer(
-                hidden, memory, visible, source.visible, training=training
+                hidden, visible, memory, source.visible, training=training
             )
         return hidden
-
-    def empty_cache(
-        self, batch_size: Any, beam_size: int, time: Any
-    ) -> list[KeysAndValues]:
-        """Returns an empty cache of `time` positions for `decode_step`."""
-        heads = self.configuration.num_heads
-        size = self.configuration.width // heads
-        empty = ops.zeros(
-            (batch_size, beam_size, heads, time, size), self.compute_dtype
-        )
-        return [KeysAndValues(empty, empty) for _ in self.decoder_layers]
 
     def decode_step(
         self, ids: Any, index: Any, cache: list[KeysAndValues], source: Source
@@ -234,13 +172,13 @@ class Transformer(RDropModel):
         Args:
             ids: The target ids at this position, `(batch, beam)`.
             index: The position, a scalar.
-            cache: The cache of the previous step.
+            cache: The cache of the previous step, or of `empty_cache`.
             source: The result of `source` for the batch, without beams.
 
         Returns:
             The hidden states, `(batch, beam, width)`, and the updated cache.
         """
-        hidden = self._embed(self.embedding, ids[..., None], index)[:, :, 0]
+        hidden = self.embed(self.embedding, ids[..., None], index)[:, :, 0]
         new_cache = []
         for layer, memory, past in zip(
             self.decoder_layers, source.layers, cache
@@ -250,13 +188,6 @@ class Transformer(RDropModel):
             )
             new_cache.append(past)
         return hidden, new_cache
-
-    def _embed(self, embedding, ids, start_index=0):
-        embedded = embedding(ids) * self.configuration.width**0.5
-        # Positions do not depend on the sentence, so one row is enough.
-        row = ops.zeros((1, ops.shape(ids)[-1], self.configuration.width))
-        positions = self.positions(row, start_index=start_index)
-        return embedded + ops.cast(positions, embedded.dtype)
 
 
 def _no_padding(ids):

@@ -6,13 +6,16 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
-import tensorflow as tf
 
-from reproduce.data.blocks import scoring_blocks
+from reproduce.data.blocks import blocks_of
 from reproduce.data.special_ids import PAD
 from reproduce.data.vocabulary import Stream
+from reproduce.decoding.compiled import compiled
 from reproduce.models.language_model import LanguageModel
+
+ops = keras.ops
 
 # The number of log-probabilities in memory at a time: 128 MiB in float32.
 HELD = 2**25
@@ -67,7 +70,7 @@ class Perplexity:
 
 
 class Measure:
-    """A reusable function of a text, traced only once.
+    """A reusable function of a text, compiled only once.
 
     Args:
         model: The model.
@@ -88,60 +91,63 @@ class Measure:
         self.block_size = block_size
         self.context = context
         self.batch_size = batch_size
-        spec = tf.TensorSpec([None, block_size], tf.int32)
-        self._nats = tf.function(self._compute, input_signature=[spec, spec])
+        self._nats = compiled(model, self._compute)
 
     def __call__(self, stream: Stream) -> Perplexity:
         """Returns the perplexity of a text, each token counted once."""
-        blocks = scoring_blocks(stream.ids, self.block_size, self.context)
-        total, tokens = 0.0, 0
-        for start in range(0, len(blocks), self.batch_size):
-            chosen = slice(start, start + self.batch_size)
-            nats = self._nats(blocks.inputs[chosen], blocks.labels[chosen])
-            total += float(np.sum(nats.numpy(), dtype="float64"))
-            tokens += len(nats)
+        blocks = blocks_of(stream.ids, self.block_size, self.context)
+        total = 0.0
+        for start in range(0, len(blocks.labels), self.batch_size):
+            rows = (x[start : start + self.batch_size] for x in blocks)
+            # Padding, which costs nothing, keeps the shape of all batches.
+            nats = self._nats(*map(self._filled, rows))
+            total += float(np.sum(nats, dtype="float64"))
+        tokens = int(np.sum(blocks.labels != PAD))
         return Perplexity(total, tokens, stream.words)
+
+    def _filled(self, rows: np.ndarray) -> np.ndarray:
+        missing = ((0, self.batch_size - len(rows)), (0, 0))
+        return np.pad(rows, missing, constant_values=PAD)
 
     def _compute(self, inputs, labels):
         hidden = self.model.hidden_states(inputs, training=False)
-        counted = labels != PAD
-        return -token_log_probabilities(
-            self.model,
-            tf.boolean_mask(hidden, counted),
-            tf.boolean_mask(labels, counted),
-        )
+        nats = -token_log_probabilities(self.model, hidden, labels)
+        return ops.where(labels == PAD, 0.0, nats)
 
 
 def token_log_probabilities(
-    model: LanguageModel, hidden: tf.Tensor, labels: tf.Tensor
-) -> tf.Tensor:
-    """Returns the log-probabilities of labels, `(items,)`, in nats.
+    model: LanguageModel, hidden: Any, labels: Any
+) -> Any:
+    """Returns the log-probabilities of labels, `(batch, time)`, in nats.
 
     The log-probabilities of the whole vocabulary exist for a few items at a
     time only.
 
     Args:
         model: The model.
-        hidden: The hidden states, `(items, width)`.
-        labels: The labels, `(items,)`.
+        hidden: The hidden states, `(batch, time, width)`.
+        labels: The labels, `(batch, time)`.
     """
     held = max(HELD // model.vocabulary_size, 1)
-    count = tf.shape(labels)[0]
+    shape, width = ops.shape(labels), hidden.shape[-1]
+    count = shape[0] * shape[1]
+    if isinstance(count, int):
+        held = min(held, count)
     chunks = -(-count // held)
+    missing = chunks * held - count
+
+    def chunked(x, *last):
+        flat = ops.reshape(x, (-1, *last))
+        flat = ops.concatenate([flat, ops.zeros((missing, *last), x.dtype)])
+        return ops.reshape(flat, (chunks, held, *last))
 
     def one(chunk):
-        start, end = chunk * held, tf.minimum((chunk + 1) * held, count)
-        logs = model.log_probabilities(hidden[start:end])
-        found = tf.gather(logs, labels[start:end], batch_dims=1)
-        return tf.pad(found, [[0, held - (end - start)]])
+        hidden, labels = chunk
+        logs = model.log_probabilities(hidden)
+        return ops.take_along_axis(logs, labels[:, None], axis=-1)[:, 0]
 
-    found = tf.map_fn(
-        one,
-        tf.range(chunks),
-        fn_output_signature=tf.TensorSpec([held], tf.float32),
-        parallel_iterations=1,
-    )
-    return tf.reshape(found, [-1])[:count]
+    found = ops.map(one, (chunked(hidden, width), chunked(labels)))
+    return ops.reshape(ops.reshape(found, (-1,))[:count], shape)
 
 
 def _exp(value: float) -> float:

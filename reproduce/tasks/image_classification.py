@@ -13,8 +13,6 @@ from reproduce.common.arms import TWO_PASSES
 from reproduce.common.comparison import Measure
 from reproduce.common.curves import ACCURACY
 from reproduce.common.errors import InputError
-from reproduce.common.recipes import accumulation
-from reproduce.common.recipes import recipe_of
 from reproduce.data.image_directory import load_directory
 from reproduce.data.images import TRAIN_DIGITS
 from reproduce.data.images import Dataset
@@ -28,7 +26,6 @@ from reproduce.tasks.image_runs import LOGITS
 from reproduce.tasks.image_runs import ImageRun
 from reproduce.tasks.image_runs import draw
 from reproduce.tasks.image_settings import Settings
-from reproduce.tasks.text import stated
 
 # The images that `compare --demo` writes and classifies.
 DEMO_IMAGES = 4
@@ -43,10 +40,8 @@ class ImageClassification(Task):
     score = ACCURACY
     packages = ("keras-hub",)
 
-    def recipe_settings(self, name: str) -> dict[str, Any]:
-        recipe = recipe_of(self.name, name)
-        model, optimizer = recipe.model, recipe.optimizer_settings
-        schedule = recipe.schedule
+    def own_settings(self, recipe: Any) -> dict[str, Any]:
+        model = recipe.model
         sizes = (
             model.encoder_layers,
             model.hidden_size,
@@ -54,32 +49,15 @@ class ImageClassification(Task):
             model.attention_heads,
             model.patch_size,
         )
-        return {"recipe": name} | stated(
-            {
-                "alpha": recipe.alpha,
-                "configuration": next(
-                    name
-                    for name, size in SIZES.items()
-                    if astuple(size) == sizes
-                ),
-                "patch_size": model.patch_size,
-                "image_size": model.image_size,
-                "dropout": recipe.dropout.rate,
-                "attention_dropout": recipe.dropout.attention,
-                "optimizer": optimizer.name,
-                "momentum": optimizer.momentum,
-                "weight_decay": optimizer.weight_decay,
-                "clip_norm": optimizer.global_clipnorm,
-                "schedule": schedule.kind,
-                "learning_rate": schedule.learning_rate,
-                "warm_up": schedule.warmup_updates,
-                "updates": schedule.total_updates,
-                "batch_size": recipe.batch.examples,
-                "accumulate": accumulation(recipe),
-                "summed_loss": True,
-                "augment": "crop",
-            }
-        )
+        return {
+            "configuration": next(
+                name for name, size in SIZES.items() if astuple(size) == sizes
+            ),
+            "patch_size": model.patch_size,
+            "image_size": model.image_size,
+            "batch_size": recipe.batch.examples,
+            "augment": "crop",
+        }
 
     def check(self, settings: Settings) -> None:
         if settings.epochs and settings.updates and not settings.recipe:

@@ -10,16 +10,16 @@ import keras
 import numpy as np
 
 from rdrop_keras import RDrop
-from rdrop_keras.recipes import PerUpdate
+from reproduce import schedules
 from reproduce.common import runs
-from reproduce.common.arms import TWO_PASSES
 from reproduce.common.arms import rdrop_of
+from reproduce.common.export import writes_saved_model
 from reproduce.data.augment import AUGMENTATIONS
 from reproduce.data.batches import Batches
 from reproduce.data.batches import Rows
+from reproduce.data.batches import batches_of_rows
 from reproduce.data.images import Dataset
 from reproduce.data.images import Part
-from reproduce.exports import export_image_classifier
 from reproduce.image_reports import measure
 from reproduce.image_reports import plot_predictions
 from reproduce.image_reports import plot_reliability
@@ -30,6 +30,7 @@ from reproduce.models.vit import vit
 from reproduce.schedules import ProportionalAlpha
 from reproduce.schedules import Schedule
 from reproduce.schedules import learning_rate
+from reproduce.schedules import times_of
 from reproduce.task import Run
 from reproduce.tasks.image_settings import Settings
 from reproduce.tasks.text import is_compiled
@@ -54,10 +55,10 @@ class ImageRun(Run):
             updates = settings.updates
             self.epochs = math.ceil(updates * settings.accumulate / steps)
         compile_classifier(self.model, settings, updates)
-        self.validation = Batches(_rows(data.valid))
+        self.validation = batches_of_rows(_rows(data.valid))
 
     def batches(self, epoch: Any) -> Batches:
-        return Batches(
+        return batches_of_rows(
             _rows(self.data.train),
             self.settings.batch_size,
             self.settings.seed,
@@ -68,7 +69,7 @@ class ImageRun(Run):
     def finish(self, output: Path, history: Any) -> dict[str, Any]:
         data, arm = self.data, self.settings.arm
         logits = {
-            part: self.model.predict(Batches(_rows(images)), verbose=0)
+            part: self.model.predict(batches_of_rows(_rows(images)), verbose=0)
             for part, images in (("valid", data.valid), ("test", data.test))
         }
         np.savez(output / LOGITS, logits=logits["test"])
@@ -76,12 +77,15 @@ class ImageRun(Run):
         title = f"{data.name}: {arm}, seed {self.settings.seed}"
         draw(predicted, data, title, output)
         self.model.save(output / runs.MODEL)
-        export_image_classifier(
-            self.model,
-            data.classes,
-            data.image_shape,
-            output / runs.SAVED_MODEL,
-        )
+        if writes_saved_model():
+            from reproduce.export.classifiers import export_image_classifier
+
+            export_image_classifier(
+                self.model,
+                data.classes,
+                data.image_shape,
+                output / runs.SAVED_MODEL,
+            )
         return {
             part: measure(logits[part], images.labels)
             for part, images in (("valid", data.valid), ("test", data.test))
@@ -133,30 +137,17 @@ def optimizer_of(
     settings: Settings, updates: int
 ) -> keras.optimizers.Optimizer:
     """Returns a new optimizer for a number of updates."""
-    # The gradient of a mean over two passes is half that of the sum.
-    twice = settings.summed_loss and settings.arm in TWO_PASSES
-    times = 2.0 if twice else 1.0
-    # Adam is invariant to the scale of the gradient.
-    rate = _rate(settings, updates, times if settings.optimizer == "sgd" else 1)
-    options: dict[str, Any] = {}
-    if settings.clip_norm:
-        options["global_clipnorm"] = settings.clip_norm / times
-    if settings.accumulate > 1:
-        options["gradient_accumulation_steps"] = settings.accumulate
-        # Keras calls a schedule with the number of batches, not updates.
-        rate = PerUpdate(rate, settings.accumulate)
-    if settings.optimizer == "sgd":
-        return keras.optimizers.SGD(
-            rate,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay / times or None,
-            **options,
-        )
-    optimizer = keras.optimizers.AdamW(
-        rate, weight_decay=settings.weight_decay, **options
+    is_sgd, times = settings.optimizer == "sgd", times_of(settings)
+    options = {"momentum": settings.momentum} if is_sgd else {}
+    return schedules.optimizer_of(
+        settings.optimizer,
+        _rate(settings, updates, times if is_sgd else 1.0),
+        settings.accumulate,
+        settings.weight_decay,
+        settings.clip_norm,
+        times,
+        **options,
     )
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return optimizer
 
 
 def alpha_of(settings: Settings, updates: int) -> float | Schedule:

@@ -15,8 +15,6 @@ from reproduce import outputs
 from reproduce.common.comparison import Measure as Column
 from reproduce.common.curves import Score
 from reproduce.common.errors import InputError
-from reproduce.common.recipes import accumulation
-from reproduce.common.recipes import recipe_of
 from reproduce.data.language_corpus import Corpus
 from reproduce.data.language_corpus import LineFile
 from reproduce.data.language_corpus import checked
@@ -30,13 +28,12 @@ from reproduce.flags import MaybeCount
 from reproduce.flags import MaybeCountOrZero
 from reproduce.flags import MaybeNotNegative
 from reproduce.flags import MaybePath
-from reproduce.models.language_sizes import CONFIGURATIONS
+from reproduce.models.sizes import LANGUAGE_SIZES
 from reproduce.scores.perplexity import Measure
 from reproduce.scores.perplexity import Perplexity
 from reproduce.task import Task
 from reproduce.tasks.language_modeling_runs import LanguageRun
 from reproduce.tasks.language_modeling_settings import Settings
-from reproduce.tasks.text import stated
 
 RECIPE_MODELS = {
     "transformer_lm_gpt": "gpt",
@@ -141,38 +138,21 @@ class LanguageModeling(Task):
     packages = ("keras-hub",)
     verbs = {"evaluate": Evaluate, "generate": Generate}
 
-    def recipe_settings(self, name: str) -> dict[str, Any]:
-        recipe = recipe_of("language_modeling", name)
-        optimizer, schedule = recipe.optimizer_settings, recipe.schedule
-        dropout, batch = recipe.dropout, recipe.batch
-        settings = {
-            "alpha": recipe.alpha,
+    def own_settings(self, recipe: Any) -> dict[str, Any]:
+        schedule, batch = recipe.schedule, recipe.batch
+        return {
             "configuration": RECIPE_MODELS[recipe.model.name],
-            "dropout": dropout.rate,
-            "attention_dropout": dropout.attention,
-            "activation_dropout": dropout.activation,
-            "softmax_dropout": dropout.adaptive_softmax,
+            "softmax_dropout": recipe.dropout.adaptive_softmax,
             "vocabulary": recipe.vocabulary.kind,
             "vocabulary_size": 0,
             "cutoffs": recipe.vocabulary.adaptive_cutoffs,
             "block_size": batch.sequence_length,
             "batch_size": max(batch.tokens // batch.sequence_length, 1),
-            "accumulate": accumulation(recipe),
-            "optimizer": optimizer.name,
-            "schedule": schedule.kind,
-            "learning_rate": schedule.learning_rate,
             "initial_learning_rate": schedule.initial_learning_rate,
             "end_learning_rate": schedule.end_learning_rate,
-            "warm_up": schedule.warmup_updates,
-            "updates": schedule.total_updates,
-            "weight_decay": optimizer.weight_decay,
-            "momentum": optimizer.momentum,
-            "clip_norm": optimizer.global_clipnorm,
-            "summed_loss": True,
             "context_window": recipe.decoding.context_window,
             "vocabulary_chunk": "auto",
         }
-        return stated(settings)
 
     def check(self, settings: Settings) -> None:
         for wrong, message in (
@@ -192,7 +172,7 @@ class LanguageModeling(Task):
             ),
             (
                 settings.cutoffs is not None
-                and CONFIGURATIONS[settings.configuration].cutoffs is None,
+                and LANGUAGE_SIZES[settings.configuration].cutoffs is None,
                 "--cutoffs is for configurations with adaptive softmax.",
             ),
         ):

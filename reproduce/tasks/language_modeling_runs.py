@@ -11,21 +11,20 @@ import keras
 
 from rdrop_keras.recipes import InverseSquareRoot
 from rdrop_keras.recipes import LinearWarmup
-from rdrop_keras.recipes import PerUpdate
+from reproduce import schedules
 from reproduce.common import runs
-from reproduce.common.arms import TWO_PASSES
 from reproduce.common.checkpoints import average_weights
 from reproduce.common.errors import InputError
-from reproduce.data.blocks import Blocks
-from reproduce.data.blocks import steps_per_epoch
-from reproduce.data.blocks import training_batches
-from reproduce.data.blocks import training_blocks
+from reproduce.data.batches import batches_of_rows
+from reproduce.data.blocks import blocks_of
 from reproduce.data.language_corpus import Corpus
 from reproduce.data.vocabulary import Stream
 from reproduce.data.vocabulary import encode_lines
 from reproduce.data.vocabulary import learn_vocabulary
 from reproduce.decoding.generator import Generator
 from reproduce.models.language_model import LanguageModel
+from reproduce.schedules import Schedule
+from reproduce.schedules import times_of
 from reproduce.scores.perplexity import Measure
 from reproduce.task import Run
 from reproduce.task import epochs_for
@@ -36,9 +35,6 @@ LEARNING_RATES = {"adam": 2e-3, "nesterov": 0.1}
 
 
 BEST = "best.weights.h5"
-
-
-Schedule = keras.optimizers.schedules.LearningRateSchedule
 
 
 class LanguageRun(Run):
@@ -67,15 +63,14 @@ class LanguageRun(Run):
             name: encode_lines(lines, self.vocabulary)
             for name, lines in corpus.parts().items()
         }
-        self.blocks = training_blocks(
-            self.streams["train"].ids, settings.block_size
-        )
-        self.epochs = epochs_for(settings, _per_epoch(self.blocks, settings))
+        self.blocks = blocks_of(self.streams["train"].ids, settings.block_size)
+        steps = -(-len(self.blocks.labels) // settings.batch_size)
+        per_epoch = max(steps // settings.accumulate, 1)
+        self.epochs = epochs_for(settings, per_epoch)
         self.model = LanguageModel(
             size, dtype=settings.policy, **asdict(settings.sizes)
         )
-        updates = self.epochs * _per_epoch(self.blocks, settings)
-        compile_model(self.model, settings, updates)
+        compile_model(self.model, settings, self.epochs * per_epoch)
         self.measure = Measure(
             self.model,
             settings.block_size,
@@ -84,7 +79,7 @@ class LanguageRun(Run):
         )
 
     def batches(self, epoch: Any) -> keras.utils.PyDataset:
-        return training_batches(
+        return batches_of_rows(
             self.blocks, self.settings.batch_size, self.settings.seed, epoch
         )
 
@@ -179,34 +174,21 @@ def optimizer_of(
     settings: Settings, updates: int
 ) -> keras.optimizers.Optimizer:
     """Returns a new optimizer for a number of updates."""
-    times = 1.0
-    if settings.summed_loss and settings.arm in TWO_PASSES:
-        # The gradient of a mean over two passes is half that of the sum.
-        times = 2.0
-    options: dict[str, Any] = {}
-    if settings.clip_norm is not None:
-        options["global_clipnorm"] = settings.clip_norm / times
-    nesterov = settings.optimizer == "nesterov"
-    # Adam is invariant to the scale of the gradient.
-    rate = learning_rate(settings, updates, times if nesterov else 1.0)
-    if settings.accumulate > 1:
-        options["gradient_accumulation_steps"] = settings.accumulate
-        rate = PerUpdate(rate, settings.accumulate)
-    if nesterov:
-        # Keras's decay is weight_decay * learning rate.
-        return keras.optimizers.SGD(
-            rate,
-            momentum=settings.momentum,
-            nesterov=True,
-            weight_decay=settings.weight_decay / times or None,
-            **options,
-        )
-    return keras.optimizers.Adam(
+    times, name = times_of(settings), settings.optimizer
+    if name == "nesterov":
+        rate = learning_rate(settings, updates, times)
+        options = {"momentum": settings.momentum}
+    else:
+        # Adam is invariant to the scale of the gradient.
+        rate = learning_rate(settings, updates, 1.0)
+        options = {"beta_2": 0.98, "epsilon": 1e-8}
+    return schedules.optimizer_of(
+        name,
         rate,
-        beta_1=0.9,
-        beta_2=0.98,
-        epsilon=1e-8 / times,
-        weight_decay=settings.weight_decay or None,
+        settings.accumulate,
+        settings.weight_decay,
+        settings.clip_norm,
+        times,
         **options,
     )
 
@@ -224,8 +206,3 @@ def learning_rate(settings: Settings, updates: int, times: float) -> Schedule:
         settings.end_learning_rate / base,
     )
     return LinearWarmup(decay, settings.warm_up, initial)
-
-
-def _per_epoch(blocks: Blocks, settings: Settings) -> int:
-    steps = steps_per_epoch(blocks, settings.batch_size)
-    return max(steps // settings.accumulate, 1)

@@ -16,8 +16,8 @@ from reproduce.flags import MaybePositive
 from reproduce.flags import MaybeRate
 from reproduce.flags import NotNegative
 from reproduce.flags import Rate
-from reproduce.models.language_sizes import CONFIGURATIONS
-from reproduce.models.language_sizes import Configuration
+from reproduce.models.sizes import LANGUAGE_SIZES
+from reproduce.models.sizes import LanguageSizes
 from reproduce.tasks.text import TextSettings
 from reproduce.tasks.text import stated
 
@@ -99,11 +99,11 @@ class Settings(TextSettings):
     """Sample from the most probable tokens of this total probability."""
 
     @property
-    def sizes(self) -> Configuration:
+    def sizes(self) -> LanguageSizes:
         """The sizes and rates of the model."""
         changes = {name: getattr(self, name) for name in (*RATES, "cutoffs")}
         return dataclasses.replace(
-            CONFIGURATIONS[self.configuration], **stated(changes)
+            LANGUAGE_SIZES[self.configuration], **stated(changes)
         )
 
     @property

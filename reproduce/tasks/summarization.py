@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,32 +9,29 @@ from typing import Any
 from reproduce.common.comparison import Measure
 from reproduce.common.curves import Score
 from reproduce.common.errors import InputError
-from reproduce.common.recipes import accumulation
-from reproduce.common.recipes import recipe_of
+from reproduce.data.corpora import Corpus
+from reproduce.data.corpora import load_files
+from reproduce.data.corpora import load_line_files
 from reproduce.data.docstrings import load_docstrings
-from reproduce.data.parallel_text import read_parallel
+from reproduce.data.parallel_text import ParallelText
 from reproduce.data.stories import is_stories
 from reproduce.data.stories import load_stories
-from reproduce.data.summarization_corpus import Corpus
-from reproduce.data.summarization_corpus import load_files
-from reproduce.data.summarization_corpus import load_line_files
 from reproduce.data.summarization_tfds import load_tfds
 from reproduce.decoding.summarizer import Summarizer
 from reproduce.flags import Count
 from reproduce.flags import MaybeCount
 from reproduce.flags import MaybeCountOrZero
 from reproduce.flags import MaybeFloat
-from reproduce.flags import MaybePath
 from reproduce.scores.baselines import lead
 from reproduce.scores.baselines import names as names_of
+from reproduce.scores.rouge import Scores
 from reproduce.scores.rouge import score
-from reproduce.task import Task
+from reproduce.tasks.pairs import GenerateLines
+from reproduce.tasks.pairs import PairTask
+from reproduce.tasks.pairs import ScoreLines
 from reproduce.tasks.summarization_runs import SummarizationRun
-from reproduce.tasks.summarization_runs import score_of
 from reproduce.tasks.summarization_settings import DECODING
 from reproduce.tasks.summarization_settings import Settings
-from reproduce.tasks.text import evenly
-from reproduce.tasks.text import generate_lines
 
 # fairseq's `max-source-positions` and `max-target-positions` for BART.
 POSITIONS = 1024
@@ -65,34 +61,29 @@ class _Use:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generate(_Use):
+class Generate(_Use, GenerateLines):
     """Summarizes one article per line."""
-
-    source: MaybePath = None
-    """A file of articles; none: standard input."""
-
-    def run(self) -> None:
-        """Prints the summaries."""
-        summarizer = self.load()
-        generate_lines(summarizer.generate, self.source, self.decoding_batch)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreFile(_Use):
+class ScoreFile(_Use, ScoreLines):
     """Summarizes a file and prints ROUGE."""
 
-    source: Path
-    """A file of articles."""
-    reference: Path
-    """Their summaries, line by line."""
-
-    def run(self) -> None:
-        """Prints the scores."""
-        text, _ = read_parallel(self.source, self.reference)
-        print(score_of(self.load(), text))
+    def score(self, summarizer: Summarizer, text: ParallelText) -> Scores:
+        """Returns the scores of the summaries."""
+        return score(summarizer.generate(text.sources), text.targets)
 
 
-class Summarization(Task):
+MEASURES = [
+    Measure("valid", "rougeL", "validation ROUGE-L"),
+    Measure("test", "rouge1", "test ROUGE-1"),
+    Measure("test", "rouge2", "test ROUGE-2"),
+    Measure("test", "rougeL", "test ROUGE-L"),
+    Measure("test", "loss", "test loss, nats", digits=3),
+]
+
+
+class Summarization(PairTask):
     """Summarizes articles."""
 
     name = "summarization"
@@ -101,25 +92,13 @@ class Summarization(Task):
     score = Score("rougeL", "validation ROUGE-L, greedy")
     packages = ("keras-hub", "rouge-score")
     verbs = {"generate": Generate, "score": ScoreFile}
+    columns = MEASURES
 
-    def recipe_settings(self, name: str) -> dict[str, Any]:
-        recipe = recipe_of("summarization", name)
-        optimizer, schedule = recipe.optimizer_settings, recipe.schedule
+    def own_settings(self, recipe: Any) -> dict[str, Any]:
         return {
-            "alpha": recipe.alpha,
-            "dropout": recipe.dropout.rate,
             "max_source_length": POSITIONS,
             "max_target_length": POSITIONS,
-            "max_tokens": recipe.batch.tokens,
-            "accumulate": accumulation(recipe),
-            "learning_rate": schedule.learning_rate,
-            "warm_up": schedule.warmup_updates,
-            "power": schedule.power,
-            "updates": schedule.total_updates,
-            "weight_decay": optimizer.weight_decay,
-            "clip_norm": optimizer.global_clipnorm,
-            "summed_loss": True,
-            "label_smoothing": recipe.label_smoothing,
+            "power": recipe.schedule.power,
             "validate_every": 1,
             "validate_on": 1000,
             "vocabulary_chunk": "auto",
@@ -164,14 +143,7 @@ class Summarization(Task):
 
     def load(self, settings: Settings) -> Corpus:
         if settings.train_source:
-            return load_files(
-                settings.train_source,
-                settings.train_target,
-                settings.valid_source,
-                settings.valid_target,
-                settings.test_source,
-                settings.test_target,
-            )
+            return load_files(**settings.files)
         if settings.tfds:
             return load_tfds(settings.tfds, settings.data)
         if settings.data is None:
@@ -185,18 +157,8 @@ class Summarization(Task):
     def begin(self, data: Corpus, settings: Settings) -> SummarizationRun:
         return SummarizationRun(data, settings)
 
-    def measures(self, data: Corpus) -> list[Measure]:
-        return [m for m in MEASURES if data.test or m.part != "test"]
-
     def describe(self, data: Corpus) -> str:
-        facts = data.facts()
-        facts["skipped"] = sum(facts["skipped"].values())
-        lines = [", ".join(f"{name}: {v}" for name, v in facts.items())]
-        lines += [
-            f"{part}: {report}"
-            for part, report in data.reports.items()
-            if report.skipped
-        ]
+        lines = data.describe()
         part = "test" if data.test else "valid"
         text = getattr(data, part)
         baselines = {
@@ -217,31 +179,12 @@ class Summarization(Task):
             if part in metrics
         )
 
-    def samples(
-        self, data: Corpus, output: Path
-    ) -> tuple[Sequence[str], Sequence[str]]:
-        text = data.test or data.valid
-        chosen = evenly(text, 3)
-        return (
-            [text.sources[index] for index in chosen],
-            [text.targets[index] for index in chosen],
-        )
-
 
 def _in_words(scores: dict[str, Any]) -> str:
     return (
         f"ROUGE-1 {scores['rouge1']:.2f}, ROUGE-2 {scores['rouge2']:.2f}, "
         f"ROUGE-L {scores['rougeL']:.2f}"
     )
-
-
-MEASURES = [
-    Measure("valid", "rougeL", "validation ROUGE-L"),
-    Measure("test", "rouge1", "test ROUGE-1"),
-    Measure("test", "rouge2", "test ROUGE-2"),
-    Measure("test", "rougeL", "test ROUGE-L"),
-    Measure("test", "loss", "test loss, nats", digits=3),
-]
 
 
 TASK = Summarization()

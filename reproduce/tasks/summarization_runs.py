@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import keras
 
 from rdrop_keras.losses import LabelSmoothedCrossentropy
 from rdrop_keras.recipes import LinearWarmup
-from rdrop_keras.recipes import PerUpdate
-from reproduce.common import runs
-from reproduce.common.arms import TWO_PASSES
-from reproduce.common.checkpoints import Checkpoints
+from reproduce import schedules
 from reproduce.common.errors import InputError
 from reproduce.data.bart_tokenizers import encode
 from reproduce.data.bart_tokenizers import train_tokenizer
+from reproduce.data.batches import Batches
+from reproduce.data.batches import Mapped
 from reproduce.data.batching import Batching
 from reproduce.data.batching import EncodedPairs
+from reproduce.data.corpora import Corpus
 from reproduce.data.parallel_text import ParallelText
-from reproduce.data.planned import Batches
-from reproduce.data.planned import Mapped
-from reproduce.data.summarization_corpus import Corpus
 from reproduce.decoding.summarizer import Summarizer
 from reproduce.models.bart import CONFIGURATIONS
 from reproduce.models.bart import bart_inputs
 from reproduce.models.bart import preset_bart
 from reproduce.models.bart import small_bart
+from reproduce.schedules import check_warm_up
+from reproduce.schedules import times_of
 from reproduce.scores.rouge import Scores
 from reproduce.scores.rouge import score
-from reproduce.task import Run
 from reproduce.task import epochs_for
+from reproduce.tasks.pairs import PairRun
 from reproduce.tasks.summarization_settings import Settings
 
 # The learning rate for a tiny model with a small vocabulary.
@@ -42,7 +39,7 @@ LEARNING_RATE = 2e-3
 EPSILON = 1e-8
 
 
-class SummarizationRun(Run):
+class SummarizationRun(PairRun):
     """One run: an encoded corpus and a compiled model.
 
     Args:
@@ -57,7 +54,8 @@ class SummarizationRun(Run):
         self.corpus = corpus
         self.settings = settings
         self.model, self.tokenizer = _model(corpus, settings)
-        self.pairs, self.cut = self._encode(corpus.train)
+        self.pairs, cut = self._encode(corpus.train)
+        self.facts = {"cut": cut}
         self.batching = Batching.of(
             self.pairs,
             settings.max_tokens,
@@ -77,49 +75,9 @@ class SummarizationRun(Run):
             rdrop=settings.rdrop,
             jit_compile=settings.compiled,
         )
-        self.validation = self._evaluation(corpus.valid)
+        self.validation = self.evaluation(corpus.valid)
 
-    def batches(self, epoch: Any) -> Mapped:
-        return self._for_bart(
-            self.batching.training_batches(
-                self.pairs, self.settings.seed, epoch
-            )
-        )
-
-    def callbacks(self, output: Path) -> list[keras.callbacks.Callback]:
-        # Greedy search is much faster and ranks epochs well enough.
-        greedy = self.summarizer(beam_size=1)
-        valid, count = self.corpus.valid, self.settings.validate_on
-        few = ParallelText(valid.sources[:count], valid.targets[:count])
-        self._checkpoints = Checkpoints(
-            output / runs.CHECKPOINTS,
-            lambda: score_of(greedy, few).values(),
-            self.settings.validate_every,
-            max(self.settings.average, 1),
-            self.settings.patience,
-        )
-        return [self._checkpoints]
-
-    def finish(self, output: Path, history: Any) -> dict[str, Any]:
-        chosen = self._checkpoints.choose(self.settings.average)
-        summarizer = self.summarizer()
-        summarizer.save(output)
-        found = {
-            "data": {"cut": self.cut},
-            "vocabulary": self.tokenizer.vocabulary_size,
-            "chosen_epochs": chosen,
-        }
-        for part in ("valid", "test"):
-            text = getattr(self.corpus, part)
-            if text:
-                losses = self.model.evaluate(
-                    self._evaluation(text), verbose=0, return_dict=True
-                )
-                found[part] = losses | asdict(score_of(summarizer, text))
-        return found
-
-    def summarizer(self, **changes: Any) -> Summarizer:
-        """Returns a summarizer of the current model."""
+    def generator(self, **changes: Any) -> Summarizer:
         return Summarizer(
             self.model,
             self.tokenizer,
@@ -128,12 +86,13 @@ class SummarizationRun(Run):
             self.settings.decoding_batch,
         )
 
-    def _evaluation(self, text: ParallelText) -> Mapped:
-        pairs, _ = self._encode(text)
-        batching = self.batching.reaching(int(pairs.lengths.max(initial=1)))
-        return self._for_bart(batching.evaluation_batches(pairs))
+    def score(self, summarizer: Summarizer, text: ParallelText) -> Scores:
+        return score(summarizer.generate(text.sources), text.targets)
 
-    def _for_bart(self, batches: Batches) -> Mapped:
+    def encoded(self, text: ParallelText) -> EncodedPairs:
+        return self._encode(text)[0]
+
+    def prepared(self, batches: Batches) -> Mapped:
         pad = self.tokenizer.special.pad
         return Mapped(batches, lambda x, y: (bart_inputs(x, pad), y))
 
@@ -189,11 +148,7 @@ def optimizer_of(settings: Settings, updates: int) -> keras.optimizers.Adam:
         InputError: If the warm-up leaves no updates for the decay.
     """
     updates = settings.updates or updates
-    if settings.warm_up >= updates:
-        raise InputError(
-            f"--warm-up {settings.warm_up}: expected fewer than the {updates} "
-            "updates of the run. Lower it, or train for longer."
-        )
+    check_warm_up(settings.warm_up, updates)
     rate = LinearWarmup(
         keras.optimizers.schedules.PolynomialDecay(
             settings.learning_rate or LEARNING_RATE,
@@ -203,23 +158,12 @@ def optimizer_of(settings: Settings, updates: int) -> keras.optimizers.Adam:
         ),
         settings.warm_up,
     )
-    accumulate = None
-    if settings.accumulate > 1:
-        accumulate = settings.accumulate
-        rate = PerUpdate(rate, accumulate)
-    times = 1.0
-    if settings.summed_loss and settings.arm in TWO_PASSES:
-        times = 2.0
-    return keras.optimizers.Adam(
+    return schedules.optimizer_of(
+        "adam",
         rate,
-        epsilon=EPSILON / times,
-        weight_decay=settings.weight_decay or None,
-        global_clipnorm=(settings.clip_norm or None)
-        and settings.clip_norm / times,
-        gradient_accumulation_steps=accumulate,
+        settings.accumulate,
+        settings.weight_decay,
+        settings.clip_norm,
+        times_of(settings),
+        epsilon=EPSILON,
     )
-
-
-def score_of(summarizer: Summarizer, text: ParallelText) -> Scores:
-    """Summarizes articles and returns the scores of the summaries."""
-    return score(summarizer.generate(text.sources), text.targets)

@@ -13,7 +13,7 @@ from reproduce.flags import MaybeCount
 from reproduce.flags import MaybeRate
 from reproduce.flags import MaybeText
 from reproduce.flags import NotNegative
-from reproduce.tasks.text import PairSettings
+from reproduce.tasks.pairs import PairSettings
 
 DECODING = (
     "beam_size",

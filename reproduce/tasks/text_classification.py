@@ -9,7 +9,6 @@ from reproduce.common.comparison import Measure
 from reproduce.common.curves import ACCURACY
 from reproduce.common.curves import Score
 from reproduce.common.errors import InputError
-from reproduce.common.recipes import recipe_of
 from reproduce.data.diabetes import Diabetes
 from reproduce.data.diabetes import load_diabetes
 from reproduce.data.glue import GlueDataset
@@ -34,22 +33,16 @@ class TextClassification(Task):
     """Classifies texts, scores pairs of them, and a regression."""
 
     name = "text_classification"
+    recipes = "language_understanding"
     summary = "text classification with BERT, GLUE, a regression"
     settings = Settings
     score = ACCURACY
     packages = ("keras-hub", "scikit-learn")
 
-    def recipe_settings(self, name: str) -> dict[str, Any]:
-        recipe = recipe_of("language_understanding", name)
+    def own_settings(self, recipe: Any) -> dict[str, Any]:
         return {
-            "recipe": name,
-            "glue_task": name.split("_")[1],
-            "alpha": recipe.alpha,
-            "dropout": recipe.dropout.rate,
+            "glue_task": recipe.name.split("_")[1],
             "batch_size": recipe.batch.per_update,
-            "learning_rate": recipe.schedule.learning_rate,
-            "warm_up": recipe.schedule.warmup_updates,
-            "updates": recipe.schedule.total_updates,
             "schedule": "linear",
         }
 

@@ -10,24 +10,25 @@ import numpy as np
 
 from rdrop_keras import RDropModel
 from rdrop_keras import recipes
+from reproduce import schedules
 from reproduce.common import runs
 from reproduce.common.arms import TWO_PASSES
 from reproduce.common.arms import rdrop_of
-from reproduce.common.errors import InputError
+from reproduce.common.export import writes_saved_model
 from reproduce.data.batches import Batches
 from reproduce.data.batches import Rows
+from reproduce.data.batches import batches_of_rows
 from reproduce.data.diabetes import Diabetes
 from reproduce.data.glue import GlueDataset
 from reproduce.data.glue import write_predictions
 from reproduce.data.texts import Dataset
 from reproduce.data.texts import Part
-from reproduce.exports import export_diabetes
-from reproduce.exports import export_text_classifier
 from reproduce.glue_metrics import evaluate
 from reproduce.models.bert import preset_classifier
 from reproduce.models.bert import small_classifier
 from reproduce.models.bert import tokenized
 from reproduce.schedules import WARM_UP
+from reproduce.schedules import check_warm_up
 from reproduce.schedules import learning_rate
 from reproduce.task import Run
 from reproduce.task import epochs_for
@@ -75,7 +76,9 @@ class _Run(Run):
 
     def batches(self, epoch: Any) -> Batches:
         settings = self.settings
-        return Batches(self.rows, settings.batch_size, settings.seed, epoch)
+        return batches_of_rows(
+            self.rows, settings.batch_size, settings.seed, epoch
+        )
 
     def callbacks(self, output: Path) -> list[keras.callbacks.Callback]:
         return [StopAtUpdate(self.updates)]
@@ -98,7 +101,7 @@ class TextRun(_Run):
         self.model = model
         self.preprocessor = model.preprocessor
         self.valid = {name: self._rows(x) for name, x in data.valid.items()}
-        self.validation = Batches(next(iter(self.valid.values())))
+        self.validation = batches_of_rows(next(iter(self.valid.values())))
         loss, metrics = keras.losses.MeanSquaredError(), []
         if data.classes:
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -119,7 +122,7 @@ class TextRun(_Run):
         found = {}
         for part, end in suffixes(parts).items():
             rows = parts[part]
-            outputs = self.model.predict(Batches(rows), verbose=0)
+            outputs = self.model.predict(batches_of_rows(rows), verbose=0)
             measured = evaluate(self.data.metrics, outputs, rows.targets)
             found |= {name + end: value for name, value in measured.items()}
         return found
@@ -137,22 +140,25 @@ class TextRun(_Run):
             metrics[kind] = self.scores(parts)
             for part, end in suffixes(parts).items():
                 losses = model.evaluate(
-                    Batches(parts[part]), verbose=0, return_dict=True
+                    batches_of_rows(parts[part]), verbose=0, return_dict=True
                 )
                 metrics[kind][f"loss{end}"] = losses["loss"]
         for name, part in data.test.items() if is_glue else ():
             inputs = tokenized(self.preprocessor, part.first, part.second)
             rows = Rows(inputs, np.zeros(len(part)))
-            outputs = model.predict(Batches(rows), verbose=0)
+            outputs = model.predict(batches_of_rows(rows), verbose=0)
             write_predictions(data.task, name, outputs, output / PREDICTIONS)
         model.preprocessor = self.preprocessor
         model.save(output / runs.MODEL)
-        export_text_classifier(
-            model,
-            data.classes,
-            output / runs.SAVED_MODEL,
-            is_pair=data.train.second is not None,
-        )
+        if writes_saved_model():
+            from reproduce.export.classifiers import export_text_classifier
+
+            export_text_classifier(
+                model,
+                data.classes,
+                output / runs.SAVED_MODEL,
+                is_pair=data.train.second is not None,
+            )
         return metrics
 
     def _rows(self, part: Part) -> Rows:
@@ -189,15 +195,18 @@ class DiabetesRun(_Run):
             hidden = keras.layers.Dense(width, activation="relu")(hidden)
             hidden = keras.layers.Dropout(settings.dropout)(hidden)
         self.model = RDropModel(inputs, keras.layers.Dense(1)(hidden))
-        self.validation = Batches(data.valid)
+        self.validation = batches_of_rows(data.valid)
         self._start(data.train, keras.losses.MeanSquaredError(), ["mae"])
 
     def finish(self, output: Path, history: Any) -> dict[str, Any]:
         self.model.save(output / runs.MODEL)
-        export_diabetes(self.model, self.data, output / runs.SAVED_MODEL)
+        if writes_saved_model():
+            from reproduce.export.classifiers import export_diabetes
+
+            export_diabetes(self.model, self.data, output / runs.SAVED_MODEL)
         return {
             part: self.model.evaluate(
-                Batches(rows), verbose=0, return_dict=True
+                batches_of_rows(rows), verbose=0, return_dict=True
             )
             for part, rows in (
                 ("valid", self.data.valid),
@@ -226,11 +235,7 @@ def optimizer_of(
         InputError: If the warm-up leaves no updates for the decay.
     """
     warm_up = settings.warm_up
-    if warm_up is not None and warm_up >= updates:
-        raise InputError(
-            f"--warm-up {warm_up}: expected fewer than the {updates} updates "
-            "of the run. Lower it, or train for longer."
-        )
+    check_warm_up(warm_up, updates)
     if settings.recipe is not None:
         if warm_up is None:
             warm_up = int(WARM_UP * updates)
@@ -243,11 +248,7 @@ def optimizer_of(
         )
         # The paper sums the losses of two passes; these arms average them.
         return recipe.optimizer(summed_loss=settings.arm in TWO_PASSES)
-    optimizer = keras.optimizers.AdamW(
-        learning_rate(
-            settings.schedule, settings.learning_rate, updates, warm_up
-        ),
-        weight_decay=WEIGHT_DECAY,
+    rate = learning_rate(
+        settings.schedule, settings.learning_rate, updates, warm_up
     )
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return optimizer
+    return schedules.optimizer_of("adamw", rate, weight_decay=WEIGHT_DECAY)

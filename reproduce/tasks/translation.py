@@ -10,24 +10,20 @@ from reproduce import outputs
 from reproduce.common.comparison import Measure
 from reproduce.common.curves import Score
 from reproduce.common.errors import InputError
-from reproduce.common.recipes import accumulation
-from reproduce.common.recipes import recipe_of
 from reproduce.data.cldr import load_cldr
-from reproduce.data.parallel_text import read_parallel
-from reproduce.data.translation_corpus import Corpus
-from reproduce.data.translation_corpus import load_files
-from reproduce.data.translation_corpus import load_iwslt14
-from reproduce.data.translation_corpus import load_tsv
-from reproduce.decoding.translator import SENTENCES
+from reproduce.data.corpora import Corpus
+from reproduce.data.corpora import load_files
+from reproduce.data.corpora import load_iwslt14
+from reproduce.data.corpora import load_tsv
+from reproduce.data.parallel_text import ParallelText
 from reproduce.decoding.translator import Translator
 from reproduce.flags import MaybeCount
 from reproduce.flags import MaybeFloat
-from reproduce.flags import MaybePath
+from reproduce.scores.bleu import Scores
 from reproduce.scores.bleu import score
-from reproduce.task import Task
-from reproduce.tasks.text import evenly
-from reproduce.tasks.text import generate_lines
-from reproduce.tasks.text import stated
+from reproduce.tasks.pairs import GenerateLines
+from reproduce.tasks.pairs import PairTask
+from reproduce.tasks.pairs import ScoreLines
 from reproduce.tasks.translation_runs import TranslationRun
 from reproduce.tasks.translation_settings import Settings
 
@@ -52,36 +48,30 @@ class _Use:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generate(_Use):
+class Generate(_Use, GenerateLines):
     """Translates one sentence per line."""
-
-    source: MaybePath = None
-    """A file of sentences; none: standard input."""
-
-    def run(self) -> None:
-        """Prints the translations."""
-        generate_lines(self.load().generate, self.source, SENTENCES)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreFile(_Use):
+class ScoreFile(_Use, ScoreLines):
     """Translates a file and prints BLEU and chrF."""
 
-    source: Path
-    """A file of sentences."""
-    reference: Path
-    """Their translations, line by line."""
-
-    def run(self) -> None:
-        """Prints the scores."""
-        text, _ = read_parallel(self.source, self.reference)
-        translator = self.load()
+    def score(self, translator: Translator, text: ParallelText) -> Scores:
+        """Returns the scores of the translations."""
         facts = outputs.read_metrics(self.model)["data"]
         translations = translator.generate(text.sources)
-        print(score(translations, text.targets, facts["target_language"]))
+        return score(translations, text.targets, facts["target_language"])
 
 
-class Translation(Task):
+MEASURES = [
+    Measure("valid", "bleu", "validation BLEU"),
+    Measure("test", "bleu", "test BLEU"),
+    Measure("test", "chrf", "test chrF"),
+    Measure("test", "loss", "test loss, nats", digits=3),
+]
+
+
+class Translation(PairTask):
     """Translates sentences."""
 
     name = "translation"
@@ -91,33 +81,21 @@ class Translation(Task):
     score = Score("bleu", "validation BLEU, greedy")
     packages = ("keras-hub", "sacrebleu")
     verbs = {"generate": Generate, "score": ScoreFile}
+    columns = MEASURES
 
-    def recipe_settings(self, name: str) -> dict[str, Any]:
-        recipe = recipe_of("translation", name)
-        _, source, target = name.split("_")
-        schedule, dropout = recipe.schedule, recipe.dropout
-        settings = {
-            "alpha": recipe.alpha,
+    def own_settings(self, recipe: Any) -> dict[str, Any]:
+        _, source, target = recipe.name.split("_")
+        is_iwslt = recipe.name.startswith("iwslt")
+        return {
             "source_language": source,
             "target_language": target,
-            "configuration": "iwslt" if name.startswith("iwslt") else "big",
-            "dropout": dropout.rate,
-            "attention_dropout": dropout.attention,
-            "activation_dropout": dropout.activation,
+            "configuration": "iwslt" if is_iwslt else "big",
             "vocabulary_size": recipe.vocabulary.size,
             "separate_vocabularies": recipe.vocabulary.joint is False,
-            "max_tokens": recipe.batch.tokens,
-            "accumulate": accumulation(recipe),
-            "learning_rate": schedule.learning_rate,
-            "warm_up": schedule.warmup_updates,
-            "updates": schedule.total_updates,
-            "weight_decay": recipe.optimizer_settings.weight_decay,
-            "label_smoothing": recipe.label_smoothing,
             "beam_size": recipe.decoding.beam_size,
             "length_penalty": recipe.decoding.length_penalty,
             "max_ratio": 1.5,
         }
-        return stated(settings)
 
     def check(self, settings: Settings) -> None:
         settings.check_files()
@@ -137,15 +115,7 @@ class Translation(Task):
             "target_language": settings.target_language,
         }
         if settings.train_source:
-            return load_files(
-                settings.train_source,
-                settings.train_target,
-                settings.valid_source,
-                settings.valid_target,
-                settings.test_source,
-                settings.test_target,
-                **languages,
-            )
+            return load_files(**settings.files, strict=True, **languages)
         if settings.train_tsv:
             return load_tsv(
                 settings.train_tsv,
@@ -170,12 +140,8 @@ class Translation(Task):
             f"{settings.alpha:g}, dropout {settings.sizes.dropout:g}"
         )
 
-    def measures(self, data: Corpus) -> list[Measure]:
-        return [m for m in MEASURES if data.test or m.part != "test"]
-
     def describe(self, data: Corpus) -> str:
-        text = super().describe(data)
-        return f"{text}\n{data.report}" if data.report.skipped else text
+        return "\n".join(data.describe())
 
     def report(self, metrics: dict[str, Any]) -> str:
         lines = [
@@ -185,24 +151,6 @@ class Translation(Task):
             if part in metrics
         ]
         return "\n".join([*lines, metrics["valid"]["bleu_signature"]])
-
-    def samples(
-        self, data: Corpus, output: Path
-    ) -> tuple[list[str], list[str]]:
-        text = data.test or data.valid
-        chosen = evenly(text, 3)
-        return (
-            [text.sources[index] for index in chosen],
-            [text.targets[index] for index in chosen],
-        )
-
-
-MEASURES = [
-    Measure("valid", "bleu", "validation BLEU"),
-    Measure("test", "bleu", "test BLEU"),
-    Measure("test", "chrf", "test chrF"),
-    Measure("test", "loss", "test loss, nats", digits=3),
-]
 
 
 TASK = Translation()

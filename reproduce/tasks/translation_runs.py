@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
-
-import keras
 
 from rdrop_keras.losses import LabelSmoothedCrossentropy
 from rdrop_keras.recipes import InverseSquareRoot
-from rdrop_keras.recipes import PerUpdate
-from reproduce.common import runs
-from reproduce.common.checkpoints import Checkpoints
 from reproduce.data.batching import Batching
+from reproduce.data.batching import EncodedPairs
+from reproduce.data.corpora import Corpus
+from reproduce.data.corpora import filter_pairs
 from reproduce.data.parallel_text import ParallelText
-from reproduce.data.planned import Batches
 from reproduce.data.subwords import encode_pairs
 from reproduce.data.subwords import subwords_of
-from reproduce.data.translation_corpus import Corpus
-from reproduce.data.translation_corpus import filter_pairs
-from reproduce.decoding.translator import Decoding
 from reproduce.decoding.translator import Translator
 from reproduce.models.translation import Transformer
+from reproduce.schedules import optimizer_of
 from reproduce.scores.bleu import Scores
 from reproduce.scores.bleu import score
-from reproduce.task import Run
 from reproduce.task import epochs_for
+from reproduce.tasks.pairs import PairRun
 from reproduce.tasks.translation_settings import Settings
 
 # A learning rate for a tiny model, found without a search.
 LEARNING_RATE = 2e-3
 
 
-class TranslationRun(Run):
+class TranslationRun(PairRun):
     """One run: an encoded corpus and a compiled model.
 
     Args:
@@ -48,14 +43,14 @@ class TranslationRun(Run):
         self.source, self.target = subwords_of(
             corpus.train, settings.vocabulary_size, joint
         )
-        pairs = encode_pairs(corpus.train, self.source, self.target)
-        kept, self.dropped = filter_pairs(
+        pairs = self.encoded(corpus.train)
+        kept, dropped = filter_pairs(
             pairs.sources,
             pairs.targets,
             settings.max_length,
             settings.max_ratio,
         )
-        self.pairs = pairs.at(kept)
+        self.pairs, self.facts = pairs.at(kept), {"dropped": dropped}
         self.batching = Batching.of(
             self.pairs, settings.max_tokens, settings.max_pairs
         )
@@ -71,55 +66,19 @@ class TranslationRun(Run):
             **sizes,
         )
         compile_model(self.model, settings)
-        self.validation = self._evaluation(corpus.valid)
+        self.validation = self.evaluation(corpus.valid)
 
-    def batches(self, epoch: Any) -> Batches:
-        return self.batching.training_batches(
-            self.pairs, self.settings.seed, epoch
-        )
-
-    def callbacks(self, output: Path) -> list[keras.callbacks.Callback]:
-        # Greedy search takes a fifth of the time and ranks epochs well enough.
-        greedy = self._translator(Decoding(beam_size=1))
-        self._checkpoints = Checkpoints(
-            output / runs.CHECKPOINTS,
-            lambda: self._score(greedy, self.corpus.valid).values(),
-            self.settings.validate_every,
-            max(self.settings.average, 1),
-            self.settings.patience,
-        )
-        return [self._checkpoints]
-
-    def finish(self, output: Path, history: Any) -> dict[str, Any]:
-        chosen = self._checkpoints.choose(self.settings.average)
-        translator = self._translator(self.settings.decoding)
-        translator.save(output)
-        found = {
-            "data": {"dropped": self.dropped},
-            "vocabulary": self.target.vocabulary_size,
-            "chosen_epochs": chosen,
-        }
-        for part in ("valid", "test"):
-            text = getattr(self.corpus, part)
-            if text:
-                losses = self.model.evaluate(
-                    self._evaluation(text), verbose=0, return_dict=True
-                )
-                found[part] = losses | asdict(self._score(translator, text))
-        return found
-
-    def _translator(self, decoding: Decoding) -> Translator:
+    def generator(self, **changes: Any) -> Translator:
+        decoding = replace(self.settings.decoding, **changes)
         return Translator(self.model, self.source, self.target, decoding)
 
-    def _evaluation(self, text: ParallelText) -> Batches:
-        pairs = encode_pairs(text, self.source, self.target)
-        longest = int(pairs.lengths.max(initial=1))
-        return self.batching.reaching(longest).evaluation_batches(pairs)
-
-    def _score(self, translator: Translator, text: ParallelText) -> Scores:
+    def score(self, translator: Translator, text: ParallelText) -> Scores:
         translations = translator.generate(text.sources)
         language = self.corpus.target_language
         return score(translations, text.targets, language)
+
+    def encoded(self, text: ParallelText) -> EncodedPairs:
+        return encode_pairs(text, self.source, self.target)
 
 
 def compile_model(model: Transformer, settings: Settings) -> None:
@@ -127,18 +86,14 @@ def compile_model(model: Transformer, settings: Settings) -> None:
     rate = InverseSquareRoot(
         settings.learning_rate or LEARNING_RATE, settings.warm_up, 1e-7
     )
-    accumulate = None
-    if settings.accumulate > 1:
-        accumulate = settings.accumulate
-        rate = PerUpdate(rate, accumulate)
     model.compile(
-        keras.optimizers.Adam(
+        optimizer_of(
+            "adam",
             rate,
-            beta_1=0.9,
+            settings.accumulate,
+            settings.weight_decay,
             beta_2=0.98,
             epsilon=1e-9,
-            weight_decay=settings.weight_decay or None,
-            gradient_accumulation_steps=accumulate,
         ),
         LabelSmoothedCrossentropy(settings.label_smoothing),
         metrics=["accuracy"],

@@ -13,9 +13,9 @@ from reproduce.flags import MaybePath
 from reproduce.flags import MaybeRate
 from reproduce.flags import MaybeRatio
 from reproduce.flags import NotNegative
-from reproduce.models.translation_sizes import CONFIGURATIONS
-from reproduce.models.translation_sizes import Configuration
-from reproduce.tasks.text import PairSettings
+from reproduce.models.sizes import TRANSLATION_SIZES
+from reproduce.models.sizes import TranslationSizes
+from reproduce.tasks.pairs import PairSettings
 from reproduce.tasks.text import stated
 
 RATES = ("dropout", "attention_dropout", "activation_dropout")
@@ -67,10 +67,12 @@ class Settings(PairSettings):
     """The exponent of the length by which scores are divided."""
 
     @property
-    def sizes(self) -> Configuration:
+    def sizes(self) -> TranslationSizes:
         """The sizes and rates of the model."""
         rates = stated({name: getattr(self, name) for name in RATES})
-        return dataclasses.replace(CONFIGURATIONS[self.configuration], **rates)
+        return dataclasses.replace(
+            TRANSLATION_SIZES[self.configuration], **rates
+        )
 
     @property
     def decoding(self) -> Decoding:

@@ -14,8 +14,8 @@ from reproduce.data.augment import SHIFT
 from reproduce.data.augment import _crop
 from reproduce.data.augment import cropped
 from reproduce.data.augment import shifted_and_mirrored
-from reproduce.data.batches import Batches
 from reproduce.data.batches import Rows
+from reproduce.data.batches import batches_of_rows
 from reproduce.data.image_directory import resized
 from reproduce.data.images import Part
 from reproduce.data.images import load_digits
@@ -157,7 +157,7 @@ def _numbered(count):
 
 def test_every_epoch_has_all_images_in_an_order_of_its_own():
     def order(seed, epoch):
-        batches = Batches(_numbered(10), 4, seed, lambda: epoch)
+        batches = batches_of_rows(_numbered(10), 4, seed, lambda: epoch)
         pairs = [(x.ravel(), y) for x, y in map(batches.__getitem__, range(3))]
         assert [len(y) for _, y in pairs] == [4, 4, 2]
         for x, y in pairs:
@@ -171,7 +171,7 @@ def test_every_epoch_has_all_images_in_an_order_of_its_own():
 
 
 def test_measuring_keeps_the_order():
-    batches = Batches(_numbered(10), 4)
+    batches = batches_of_rows(_numbered(10), 4)
     assert len(batches) == 3
     labels = np.concatenate([batches[index][1] for index in range(3)])
     np.testing.assert_array_equal(labels, np.arange(10))
@@ -254,7 +254,7 @@ def test_crops_are_inside_of_images_of_any_shape():
 def test_every_batch_is_augmented_by_a_generator_of_its_own(name):
     images = np.arange(8 * 64).astype("uint8").reshape(8, 8, 8, 1)
     change = AUGMENTATIONS[name]
-    batches = Batches(
+    batches = batches_of_rows(
         Rows(images, np.arange(8)), 4, 1, lambda: 2, change=change
     )
     order = np.random.default_rng((1, 2)).permutation(8)

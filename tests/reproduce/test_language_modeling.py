@@ -17,14 +17,14 @@ from reproduce.common.errors import InputError
 from reproduce.common.history import read_history
 from reproduce.comparison import compare
 from reproduce.comparison import run_directory
-from reproduce.data.blocks import training_blocks
+from reproduce.data.blocks import blocks_of
 from reproduce.data.language_corpus import Corpus
 from reproduce.data.topics import load_topics
 from reproduce.data.vocabulary import encode_lines
 from reproduce.decoding import generator as generator_module
 from reproduce.decoding.generator import Generator
 from reproduce.models.language_model import LanguageModel
-from reproduce.models.language_sizes import CONFIGURATIONS
+from reproduce.models.sizes import LANGUAGE_SIZES
 from reproduce.outputs import is_finished
 from reproduce.runner import train
 from reproduce.tasks import language_modeling_runs
@@ -60,8 +60,8 @@ ADAPTIVE = dataclasses.replace(
 def small_models():
     with pytest.MonkeyPatch.context() as patch:
         for name in ("tiny", "tiny_adaptive"):
-            small = dataclasses.replace(CONFIGURATIONS[name], **SMALL)
-            patch.setitem(CONFIGURATIONS, name, small)
+            small = dataclasses.replace(LANGUAGE_SIZES[name], **SMALL)
+            patch.setitem(LANGUAGE_SIZES, name, small)
         yield
 
 
@@ -79,15 +79,12 @@ def corpus():
 @pytest.fixture(scope="module")
 def compared(corpus, tmp_path_factory):
     output = tmp_path_factory.mktemp("compared")
-    export = generator_module.export_functions
-
-    def export_one(path, *args):
-        # An export takes seconds, and the tests look at this one alone.
-        if path == run_directory(output, "rdrop", 3) / runs.SAVED_MODEL:
-            export(path, *args)
-
+    # An export takes seconds, and the tests look at the last one alone.
+    exports = iter([False, True])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generator_module, "export_functions", export_one)
+        patch.setattr(
+            generator_module, "writes_saved_model", lambda: next(exports)
+        )
         settings = dataclasses.replace(SETTINGS, output=output)
         result = compare(TASK, corpus, settings, ("doubled", "rdrop"), (3,))
     return output, result
@@ -95,7 +92,7 @@ def compared(corpus, tmp_path_factory):
 
 @pytest.fixture
 def no_export(monkeypatch):
-    monkeypatch.setattr(generator_module, "export_functions", lambda *_: None)
+    monkeypatch.setattr(generator_module, "writes_saved_model", lambda: False)
 
 
 def weights_of(directory):
@@ -310,7 +307,7 @@ def test_recipes_step(name, wikitext, rng):
     words = 40
     sizes = dataclasses.replace(sizes, **SMALL)
     model = LanguageModel(words, **dataclasses.asdict(sizes))
-    blocks = training_blocks(rng.integers(2, words, 40).astype("int32"), 20)
+    blocks = blocks_of(rng.integers(2, words, 40).astype("int32"), 20)
     compile_model(model, settings, 1)
     assert model.rdrop.alpha == recipe.alpha
     assert model.rdrop.vocabulary_chunk == "auto"

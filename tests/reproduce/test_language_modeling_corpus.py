@@ -8,10 +8,8 @@ import tensorflow as tf
 
 from reproduce.common.errors import InputError
 from reproduce.data import vocabulary as vocabulary_module
-from reproduce.data.blocks import scoring_blocks
-from reproduce.data.blocks import steps_per_epoch
-from reproduce.data.blocks import training_batches
-from reproduce.data.blocks import training_blocks
+from reproduce.data.batches import batches_of_rows
+from reproduce.data.blocks import blocks_of
 from reproduce.data.language_corpus import LineFile
 from reproduce.data.language_corpus import checked
 from reproduce.data.language_corpus import load_files
@@ -29,6 +27,8 @@ from reproduce.data.vocabulary import save_vocabulary
 from reproduce.data.vocabulary import text_of
 from reproduce.data.words import Words
 from reproduce.data.words import learn_words
+from reproduce.export import texts
+from reproduce.export.tokenizers import graph_of
 
 # As the published files are: a space at both ends, empty lines with one.
 WIKI = {
@@ -134,19 +134,20 @@ def test_topics_are_split_without_leaks():
 @pytest.mark.parametrize("learn", [subwords, lambda: learn_words(LINES)])
 def test_graph_and_python_agree(learn, tmp_path):
     vocabulary = learn()
-    texts = ["the cat", "", " a \u00a0mat,\tzebra ", "sat on\u2003the"]
-    expected = [ids.tolist() for ids in vocabulary.encode(texts)]
+    lines = ["the cat", "", " a \u00a0mat,\tzebra ", "sat on\u2003the"]
+    expected = [ids.tolist() for ids in vocabulary.encode(lines)]
+    graph = graph_of(vocabulary)
     if isinstance(vocabulary, Words):
-        assert vocabulary.tokenize(tf.constant(texts)).to_list() == expected
+        assert graph.tokenize(tf.constant(lines)).to_list() == expected
         assert UNK in expected[2]
-    nested = vocabulary.tokenize(tf.ragged.constant([texts[:1], texts[1:2]]))
+    nested = graph.tokenize(tf.ragged.constant([lines[:1], lines[1:2]]))
     assert nested.to_list() == [[expected[0]], [expected[1]]]
     save_vocabulary(vocabulary, tmp_path)
     loaded = load_vocabulary(tmp_path)
     assert type(loaded) is type(vocabulary)
-    assert [ids.tolist() for ids in loaded.encode(texts)] == expected
+    assert [ids.tolist() for ids in loaded.encode(lines)] == expected
     assert loaded.vocabulary_size == vocabulary.vocabulary_size
-    pieces = loaded.pieces(tf.constant(expected[0])).numpy()
+    pieces = graph_of(loaded).pieces(tf.constant(expected[0])).numpy()
     assert b"".join(pieces).replace("▁".encode(), b"") == b"thecat"
 
 
@@ -176,21 +177,28 @@ def test_streams_do_not_depend_on_chunks(words, monkeypatch):
 def test_prompts_are_read_as_in_training(learn):
     vocabulary = learn()
     text = "the cat\n\na mat, a"
-    ids, lengths = prompt_ids(tf.constant([text, ""]), vocabulary)
+    graph = graph_of(vocabulary)
     stream = encode_lines(text.split("\n"), vocabulary).ids
-    # The end of the line before is in front, and the last one is not ended.
-    assert ids[0].numpy().tolist() == [EOS, *stream[:-1]]
-    assert ids[1].numpy().tolist() == [EOS] + [PAD] * (len(stream) - 1)
-    assert lengths.numpy().tolist() == [len(stream), 1]
-    cut, lengths = prompt_ids(tf.constant([text, ""]), vocabulary, 3)
-    assert cut[0].numpy().tolist() == stream[-4:-1].tolist()
-    assert lengths.numpy().tolist() == [3, 1]
-    back = text_of(ids[:, 1:], tf.constant([len(stream) - 1, 0]), vocabulary)
-    assert [text.decode() for text in back.numpy()] == [text, ""]
+    for limit, expected in (
+        # The end of the line before is in front, and the last one is not ended.
+        (None, [EOS, *stream[:-1]]),
+        (3, stream[-4:-1].tolist()),
+    ):
+        ids, lengths = prompt_ids([text, ""], vocabulary, limit)
+        assert ids[0].tolist() == expected
+        assert ids[1].tolist() == [EOS] + [PAD] * (len(expected) - 1)
+        assert lengths.tolist() == [len(expected), 1]
+        served, counts = texts.prompt_ids(graph, tf.constant([text, ""]), limit)
+        np.testing.assert_array_equal(served, ids)
+        np.testing.assert_array_equal(counts, lengths)
     # What is generated may begin and end with ends of lines.
-    ends = tf.constant([[EOS, *stream[:2], EOS]])
-    found = text_of(ends, tf.constant([4]), vocabulary).numpy()[0].decode()
-    assert found.startswith("\nthe") and found.endswith("\n")
+    ends = np.array([EOS, *stream[:2], EOS], "int32")
+    for row in (stream[:-1], ends):
+        back = text_of(row, vocabulary)
+        (served,) = texts.text_of(graph, tf.constant(row)[None]).numpy()
+        assert served.decode() == back
+    assert back.startswith("\nthe") and back.endswith("\n")
+    assert text_of(stream[:-1], vocabulary) == text
 
 
 def test_subwords_of_unseen_characters_are_counted():
@@ -202,7 +210,7 @@ def test_subwords_of_unseen_characters_are_counted():
 @pytest.mark.parametrize("tokens", [1, 5, 6, 7, 12])
 def test_blocks_cover_the_stream_exactly_once(tokens):
     ids = np.arange(10, 10 + tokens, dtype="int32")
-    blocks = training_blocks(ids, 6)
+    blocks = blocks_of(ids, 6)
     flat = blocks.labels.reshape(-1)
     np.testing.assert_array_equal(flat[:tokens], ids)
     assert (flat[tokens:] == PAD).all() and len(flat) - tokens < 6
@@ -215,7 +223,7 @@ def test_blocks_cover_the_stream_exactly_once(tokens):
 @pytest.mark.parametrize("tokens", [1, 6, 7, 20])
 def test_windows_score_each_token_once(tokens, context):
     ids = np.arange(10, 10 + tokens, dtype="int32")
-    blocks = scoring_blocks(ids, 6, context)
+    blocks = blocks_of(ids, 6, context)
     before = np.concatenate([[EOS], ids[:-1]])
     found = []
     for inputs, labels in zip(*blocks):
@@ -234,14 +242,14 @@ def test_windows_score_each_token_once(tokens, context):
 
 def test_a_window_leaves_something_to_predict():
     with pytest.raises(ValueError, match="below `size`"):
-        scoring_blocks(np.arange(3), 4, 4)
+        blocks_of(np.arange(3), 4, 4)
 
 
 def test_batches_hold_each_block_once_an_epoch():
-    blocks = training_blocks(np.arange(10, 10 + 50, dtype="int32"), 5)
+    blocks = blocks_of(np.arange(10, 10 + 50, dtype="int32"), 5)
     epoch = [0]
-    data = training_batches(blocks, 4, 3, lambda: epoch[0])
-    assert len(data) == steps_per_epoch(blocks, 4) == 3
+    data = batches_of_rows(blocks, 4, 3, lambda: epoch[0])
+    assert len(data) == 3
     orders = []
     for number in (0, 1, 1):
         epoch[0] = number

@@ -27,8 +27,8 @@ from reproduce.common.errors import InputError
 from reproduce.common.history import read_history
 from reproduce.comparison import compare
 from reproduce.comparison import run_directory
+from reproduce.data.corpora import Corpus
 from reproduce.data.parallel_text import ParallelText
-from reproduce.data.summarization_corpus import Corpus
 from reproduce.decoding import text_to_text
 from reproduce.decoding.summarizer import Summarizer
 from reproduce.models.bart import CONFIGURATIONS
@@ -88,15 +88,10 @@ def corpus():
 @pytest.fixture(scope="module")
 def compared(corpus, tmp_path_factory):
     output = tmp_path_factory.mktemp("compared")
-    export = text_to_text.export_functions
-
-    def export_one(path, *args):
-        # An export takes seconds, and the tests look at this one alone.
-        if path == run_directory(output, "rdrop", 3) / runs.SAVED_MODEL:
-            export(path, *args)
-
+    # An export takes seconds, and the tests look at the last one alone.
+    exports = iter([False, True])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text_to_text, "export_functions", export_one)
+        patch.setattr(text_to_text, "writes_saved_model", lambda: next(exports))
         settings = dataclasses.replace(SETTINGS, output=output)
         result = compare(TASK, corpus, settings, COMPARED, (3,))
     return output, result
@@ -104,7 +99,7 @@ def compared(corpus, tmp_path_factory):
 
 @pytest.fixture
 def no_export(monkeypatch):
-    monkeypatch.setattr(text_to_text, "export_functions", lambda *_: None)
+    monkeypatch.setattr(text_to_text, "writes_saved_model", lambda: False)
 
 
 def test_arms_differ_by_their_arm_alone(compared):
@@ -200,13 +195,10 @@ def test_saved_model_summarizes_without_rdrop_and_keras_hub(compared, corpus):
     articles = [*corpus.test.sources[:5], "", "cat " * 200, "日本語 🙂"]
     result = served(directory / runs.SAVED_MODEL, articles)
     summarizer = Summarizer.load(directory, 3)
-    expected = summarizer.serve(tf.constant(articles))
-    assert result["summary"] == [
-        text.decode() for text in expected["summary"].numpy()
-    ]
-    np.testing.assert_allclose(result["score"], expected["score"], rtol=1e-4)
-    # And the order of the texts, by which they are batched, changes nothing.
-    assert summarizer.generate(articles) == result["summary"]
+    # The order of the texts, by which they are batched, changes nothing.
+    summaries, scores = summarizer.generate_with_scores(articles)
+    assert result["summary"] == summaries
+    np.testing.assert_allclose(result["score"], scores, rtol=1e-4)
 
 
 def test_a_finished_run_is_read_and_another_refused(
@@ -427,18 +419,15 @@ def test_preset_is_exported_with_its_tokenizer(preset, tmp_path):
         SETTINGS, preset=str(preset), max_source_length=40
     )
     corpus = Corpus("words", texts(3, 1), texts(3, 2))
-    summarizer = SummarizationRun(corpus, settings).summarizer()
+    summarizer = SummarizationRun(corpus, settings).generator()
     summarizer.save(tmp_path)
     articles = ["the cat sat on the mat", "", "naïve Käse </s>!"]
     found = served(tmp_path / runs.SAVED_MODEL, articles)
-    # In a graph, where byte pairs are those of training.
-    expected = summarizer.serve(tf.constant(articles))
-    np.testing.assert_allclose(found["score"], expected["score"], rtol=1e-4)
-    assert found["summary"] == [
-        text.decode() for text in expected["summary"].numpy()
-    ]
+    summaries, scores = summarizer.generate_with_scores(articles)
+    np.testing.assert_allclose(found["score"], scores, rtol=1e-4)
+    assert found["summary"] == summaries
     assert len(set(found["summary"])) > 1
-    assert Summarizer.load(tmp_path).tokenizer.special == (1, 2, 2)
+    assert Summarizer.load(tmp_path).target.special == (1, 2, 2)
 
 
 @pytest.mark.parametrize(

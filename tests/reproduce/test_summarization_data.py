@@ -13,19 +13,21 @@ from bart import bart_tokenizer
 
 from reproduce.common.errors import InputError
 from reproduce.data import docstrings
-from reproduce.data.bart_tokenizers import BytePairTokenizer
+from reproduce.data.bart_tokenizers import BytePairs
 from reproduce.data.bart_tokenizers import encode
 from reproduce.data.bart_tokenizers import load_tokenizer
-from reproduce.data.bart_tokenizers import source_ids
-from reproduce.data.bart_tokenizers import summary_texts
+from reproduce.data.bart_tokenizers import save_tokenizer
 from reproduce.data.bart_tokenizers import train_tokenizer
+from reproduce.data.corpora import load_files
+from reproduce.data.corpora import load_line_files
 from reproduce.data.docstrings import load_docstrings
 from reproduce.data.parallel_text import ParallelText
 from reproduce.data.stories import is_stories
 from reproduce.data.stories import load_stories
-from reproduce.data.summarization_corpus import load_files
-from reproduce.data.summarization_corpus import load_line_files
 from reproduce.data.summarization_tfds import load_tfds
+from reproduce.export.tokenizers import generated_texts
+from reproduce.export.tokenizers import graph_of
+from reproduce.export.tokenizers import text_ids
 
 # --- line files --------------------------------------------------------------
 
@@ -391,7 +393,7 @@ TEXTS = [
 
 @pytest.fixture
 def byte_pairs():
-    return BytePairTokenizer(bart_tokenizer())
+    return BytePairs(bart_tokenizer())
 
 
 @pytest.fixture
@@ -407,16 +409,20 @@ def test_byte_pairs_round_trip_and_hold_no_special_ids(byte_pairs, tmp_path):
     for ids in encoded:
         assert ids[0] == 0 and not np.isin(ids[1:], [0, 1, 2]).any()
     tokens = ["<s>", "a", "Ġcat", "Ġ", "s", "at"]
-    vocabulary = byte_pairs.resource.vocabulary
+    vocabulary = byte_pairs.tokenizer.vocabulary
     assert encoded[0][:6].tolist() == [vocabulary[token] for token in tokens]
-    byte_pairs.save(tmp_path)
+    save_tokenizer(byte_pairs, tmp_path)
     again = load_tokenizer(tmp_path)
     for tokenizer in (byte_pairs, again):
         padded = tf.ragged.constant(
             [[*ids, 2, 9] for ids in encoded], dtype=tf.int32
         ).to_tensor(1)
-        texts = summary_texts(tokenizer, padded).numpy()
-        assert [text.decode() for text in texts] == [
+        texts = generated_texts(
+            graph_of(tokenizer), padded, tokenizer.special, tokenizer.bos
+        )
+        found = [text.decode() for text in texts.numpy()]
+        assert found == tokenizer.decode(ids[1:] for ids in encoded)
+        assert found == [
             TEXTS[0],
             "",
             # What named them is gone.
@@ -435,13 +441,16 @@ def test_what_is_served_is_what_was_trained_on(name, request):
     longest = 12
     encoded, cut = encode(tokenizer, TEXTS, longest)
 
+    pad, _, end = tokenizer.special
+    graph = graph_of(tokenizer)
+
     @tf.function
     def serve(texts):
-        whole = tokenizer.tokenize(texts)
-        return source_ids(tokenizer, texts, longest), whole.row_lengths()
+        whole = graph.tokenize(texts)
+        ids = text_ids(graph, texts, (tokenizer.bos,), longest, end)
+        return ids.to_tensor(pad), whole.row_lengths()
 
     served, lengths = serve(tf.constant(TEXTS))
-    pad, _, end = tokenizer.special
     for row, ids in zip(served.numpy(), encoded, strict=True):
         assert row[row != pad].tolist() == [*ids, end]
         assert len(ids) <= longest - 1
@@ -451,11 +460,10 @@ def test_what_is_served_is_what_was_trained_on(name, request):
 def test_subwords_round_trip(subwords, tmp_path):
     texts = ["Returns the shape of a tensor.", "Adds two arrays."]
     encoded, _ = encode(subwords, texts, 100)
-    subwords.save(tmp_path)
-    ids = tf.ragged.constant([[*i, 2] for i in encoded], dtype=tf.int32)
+    save_tokenizer(subwords, tmp_path)
     for tokenizer in (subwords, load_tokenizer(tmp_path)):
-        found = summary_texts(tokenizer, ids.to_tensor(0)).numpy()
-        assert [text.decode() for text in found] == texts
+        assert tokenizer.special == (0, 2, 2)
+        assert tokenizer.decode(ids[1:] for ids in encoded) == texts
 
 
 def test_rouge_score_is_pinned():

@@ -18,8 +18,9 @@ from reproduce.data.special_ids import EOS
 from reproduce.data.special_ids import PAD
 from reproduce.data.subwords import Subwords
 from reproduce.data.subwords import encode_pairs
-from reproduce.data.subwords import source_ids
 from reproduce.data.subwords import train_subwords
+from reproduce.export.tokenizers import graph_of
+from reproduce.export.tokenizers import text_ids
 
 # For 39 subwords and EOS at most.
 BATCHING = Batching((8, 16, 24, 40), max_tokens=96)
@@ -319,9 +320,11 @@ def test_texts_are_encoded_as_the_model_is_served():
     ):
         assert [row.tolist() for row in ids] == [r.tolist() for r in expected]
     ((inputs, _),) = _batches(Batching((24,), 200).evaluation_batches(pairs))
-    served = tf.function(lambda texts: source_ids(texts, subwords))(
+    graph = graph_of(subwords)
+    served = tf.function(lambda texts: text_ids(graph, texts, (), None, EOS))(
         tf.constant(text.sources)
-    ).numpy()
+    )
+    served = served.to_tensor(PAD).numpy()
     assert served.shape[1] == 1 + max(len(ids) for ids in pairs.sources)
     np.testing.assert_array_equal(
         inputs["source_ids"][:, : served.shape[1]], served

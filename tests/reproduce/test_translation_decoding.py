@@ -8,11 +8,11 @@ import pytest
 import reference
 import tensorflow as tf
 
-from reproduce.common.export import export_functions
 from reproduce.data.special_ids import BOS
 from reproduce.data.special_ids import EOS
 from reproduce.data.special_ids import PAD
 from reproduce.decoding import translate as decoding
+from reproduce.export.functions import export_functions
 from reproduce.models.translation import Transformer
 
 ops = keras.ops

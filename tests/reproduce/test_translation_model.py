@@ -12,9 +12,10 @@ from rdrop_keras import RDrop
 from rdrop_keras.losses import LabelSmoothedCrossentropy
 from reproduce.data.special_ids import BOS
 from reproduce.data.special_ids import PAD
-from reproduce.models import translation_layers as layers
+from reproduce.models import attention as layers
+from reproduce.models.sizes import TRANSLATION_SIZES
+from reproduce.models.transformer import Residual
 from reproduce.models.translation import Transformer
-from reproduce.models.translation_sizes import CONFIGURATIONS
 
 ops = keras.ops
 VOCABULARY = 13
@@ -305,7 +306,7 @@ def test_feed_forward_drops_activations(rng):
 
 
 def test_residual_drops_the_branch(rng):
-    layer = layers.Residual(4, dropout=0.5)
+    layer = Residual(4, dropout=0.5)
     layer.build()
     x, branch = rng.normal(size=(2, 64, 1, 4)).astype("float32")
     still = layer(x, 0 * branch, training=True)
@@ -378,10 +379,10 @@ def test_trains(jit_compile, rng):
     assert min(history["consistency_loss"]) > 0
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
+@pytest.mark.parametrize("name", TRANSLATION_SIZES)
 def test_configurations_make_models(name):
     small = dict(num_layers=1, width=16, feed_forward=8)
-    changed = dataclasses.replace(CONFIGURATIONS[name], **small)
+    changed = dataclasses.replace(TRANSLATION_SIZES[name], **small)
     model = Transformer(VOCABULARY, **dataclasses.asdict(changed))
     assert model.configuration == changed
 

@@ -1,4 +1,4 @@
-"""SavedModels of classifiers that take raw inputs. TensorFlow writes them."""
+"""SavedModels of classifiers that take raw inputs."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 
 import keras
 import keras_hub
+import tensorflow as tf
 
-from reproduce.common.export import export_functions
 from reproduce.data.diabetes import Diabetes
+from reproduce.export.functions import export_functions
 
 
 def export_image_classifier(
@@ -32,8 +33,6 @@ def export_image_classifier(
             which others are resized.
         path: The directory to write.
     """
-    import tensorflow as tf
-
     names = tf.constant(classes)
     *sides, channels = image_shape
 
@@ -73,8 +72,6 @@ def export_text_classifier(
         is_pair: Whether "serve" takes `first` and `second` instead of
             `texts`.
     """
-    import tensorflow as tf
-
     preprocessor = classifier.preprocessor
     inputs = ("first", "second") if is_pair else ("texts",)
     names = tf.constant(classes) if classes else None
@@ -103,8 +100,6 @@ def export_diabetes(model: keras.Model, data: Diabetes, path: Path) -> None:
     unscaled `score` for each row. The endpoint "inputs" takes no arguments and
     returns the names of the measurements in the order of the columns.
     """
-    import tensorflow as tf
-
     mean, scale = (tf.constant(x, tf.float32) for x in data.moments)
     target_mean, target_scale = data.target_moments
     names = tf.constant(data.input_names)

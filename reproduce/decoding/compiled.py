@@ -1,0 +1,44 @@
+"""Functions of arrays, compiled by Keras on any backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+
+class CompiledFunction(keras.Model):
+    """A function as the `call` of a model.
+
+    `predict_on_batch` compiles and caches it on each backend, and passes the
+    variables of `model` to it.
+    """
+
+    def __init__(self, model: keras.Model, function: Callable[..., Any]):
+        super().__init__()
+        self.model = model
+        self.function = function
+        self.built = True
+        # Elsewhere, XLA would compile for minutes and gain little.
+        self.jit_compile = keras.backend.backend() == "jax"
+
+    def call(self, arrays: list[Any]) -> Any:
+        return self.function(*arrays)
+
+
+def compiled(
+    model: keras.Model, function: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Returns a compiled function of NumPy arrays.
+
+    It is compiled once for each shape of the arrays on JAX, and for a few of
+    them on TensorFlow.
+
+    Args:
+        model: The model that the function uses.
+        function: A function of tensors, written with `keras.ops`. It returns a
+            tensor or a dictionary of tensors.
+    """
+    found = CompiledFunction(model, function)
+    return lambda *arrays: found.predict_on_batch(list(arrays))

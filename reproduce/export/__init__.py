@@ -1,0 +1,1 @@
+"""SavedModels: the only part that needs TensorFlow."""
