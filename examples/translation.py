@@ -130,7 +130,6 @@ def train_transformer(rdrop):
         optimizer=keras.optimizers.Adam(2e-3, clipnorm=1.0),
         loss=SparseCategoricalCrossentropy(from_logits=True, ignore_class=PAD),
         rdrop=rdrop,
-        jit_compile=False,  # XLA would take longer to compile than to train
     )
     stop = keras.callbacks.EarlyStopping(patience=8, restore_best_weights=True)
     history = model.fit(

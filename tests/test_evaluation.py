@@ -65,8 +65,13 @@ def test_weight_files_interchange_both_ways(kind, tmp_path):
     )
 
 
-@pytest.mark.parametrize("settings", [{}, {"jit_compile": True}])
-@pytest.mark.parametrize("kind", builders.BUILDERS)
+@pytest.mark.parametrize(
+    "kind, settings",
+    [
+        *((kind, {}) for kind in builders.BUILDERS),
+        ("functional", {"jit_compile": True}),
+    ],
+)
 def test_evaluate_and_predict_are_bitwise_plain(kind, settings):
     x, y = builders.data()
     weights = np.linspace(0, 1, len(x)).astype("float32")

@@ -47,7 +47,9 @@ def test_served_where_we_are_not_installed(how, tmp_path):
     paths = []
     for kind, build in builders.BUILDERS.items():
         model = build()
-        model.compile("adam", builders.cross_entropy(), rdrop=5.0)
+        model.compile(
+            "adam", builders.cross_entropy(), rdrop=5.0, run_eagerly=True
+        )
         model.fit(x, y, verbose=0)
         paths.append(str(tmp_path / kind))
         if how == "export":

@@ -52,7 +52,11 @@ def test_trains_the_given_object_in_place(kind, tmp_path):
     assert isinstance(trainer, RDropModel)
     assert isinstance(trainer, cls)
     trainer.compile(
-        "adam", builders.cross_entropy(), metrics=["accuracy"], rdrop=5.0
+        "adam",
+        builders.cross_entropy(),
+        metrics=["accuracy"],
+        rdrop=5.0,
+        run_eagerly=kind != "functional",
     )
     history = trainer.fit(x, y, epochs=2, verbose=0).history
     assert history["consistency_loss"][0] > 0
@@ -86,7 +90,8 @@ def test_each_of_the_two_fits_its_own_way(kind):
     x, y = builders.data()
     model = PLAIN[kind]()
     trainer = RDropModel.from_model(model)
-    trainer.compile("sgd", builders.cross_entropy())
+    eager = kind != "functional"
+    trainer.compile("sgd", builders.cross_entropy(), run_eagerly=eager)
     for _ in range(2):
         assert "consistency_loss" in trainer.fit(x, y, verbose=0).history
         assert sorted(model.fit(x, y, verbose=0).history) == ["loss"]
@@ -135,7 +140,12 @@ def test_whatever_saves_the_trainer_saves_the_plain_model(kind, tmp_path):
     x, y = builders.data()
     model = PLAIN[kind]()
     trainer = RDropModel.from_model(model)
-    trainer.compile("sgd", builders.cross_entropy(), metrics=["accuracy"])
+    trainer.compile(
+        "sgd",
+        builders.cross_entropy(),
+        metrics=["accuracy"],
+        run_eagerly=kind != "functional",
+    )
     trainer.fit(x, y, verbose=0)
     path = tmp_path / "model.keras"
     keras.saving.save_model(trainer, path)
@@ -295,7 +305,7 @@ def test_training_goes_on_from_a_checkpoint_as_if_uninterrupted(kind, tmp_path):
     def trainer():
         keras.utils.set_random_seed(4)
         made = RDropModel.from_model(PLAIN[kind]())
-        compile_plain(made, rdrop=5.0)
+        compile_plain(made, rdrop=5.0, run_eagerly=True)
         return made
 
     expected = trainer()
@@ -309,7 +319,13 @@ def test_training_goes_on_from_a_checkpoint_as_if_uninterrupted(kind, tmp_path):
     for ours, theirs in zip(stopped.variables, again.variables):
         if "seed_generator" in ours.path:
             theirs.assign(ours)
-    again.compile(again.optimizer, again.loss, metrics=["accuracy"], rdrop=5.0)
+    again.compile(
+        again.optimizer,
+        again.loss,
+        metrics=["accuracy"],
+        rdrop=5.0,
+        run_eagerly=True,
+    )
     rest = again.fit(x, y, initial_epoch=1, epochs=3, **fit).history
     assert rest == {key: values[1:] for key, values in history.items()}
     assert int(again.optimizer.iterations) == 6

@@ -189,12 +189,13 @@ def test_raw_inputs_save_reload_generate(name, way, tmp_path):
     if name in ("gpt2", "bart"):
         prompt = TEXTS[:2]
         for model in (task, again):
-            model.compile(sampler="greedy")
+            # In eager mode, because a graph takes longer to trace than to run.
+            model.compile(sampler="greedy", run_eagerly=True)
         generated = task.generate(prompt, max_length=8)
         assert len(generated) == 2
         assert generated == again.generate(prompt, max_length=8)
-        compile_task(again)
     if way == "mixin" and name != "bart":
+        compile_task(again, rdrop=2.0, run_eagerly=True)
         history = again.fit(*data, batch_size=2, verbose=0).history
         assert "consistency_loss" in history
 

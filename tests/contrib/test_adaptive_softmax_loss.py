@@ -113,7 +113,12 @@ def differentiate(compute, y, hidden, weights, mode="eager", **options):
         return loss, tape.gradient(loss, [*hidden, *weights])
 
     if mode != "eager":
-        run = tf.function(run, jit_compile=mode == "xla", reduce_retracing=True)
+        run = tf.function(
+            run,
+            jit_compile=mode == "xla",
+            reduce_retracing=True,
+            autograph=False,
+        )
     return run(tf.convert_to_tensor(y), hidden, weights)
 
 
@@ -163,7 +168,8 @@ def test_equals_numpy(passes, batch):
     ("chunk_size", "mode"),
     [
         *((size, "eager") for size in (1, 5, 6, 100, "auto")),
-        *itertools.product((5, "auto"), ("graph", "xla")),
+        ("auto", "graph"),
+        (5, "xla"),
     ],
 )
 @pytest.mark.parametrize("passes", [2, 3])
@@ -277,7 +283,7 @@ def test_gradients_by_the_variables_of_a_layer(mode, batch):
 
     found = run
     if mode != "eager":
-        found = tf.function(run, jit_compile=mode == "xla")
+        found = tf.function(run, jit_compile=mode == "xla", autograph=False)
     check_equal(found(chunked), run(full))
 
 
@@ -354,6 +360,7 @@ def test_sizes_known_only_when_it_runs(time, jit_compile, batch):
             [tf.TensorSpec(w.shape) for w in weights],
         ],
         jit_compile=jit_compile,
+        autograph=False,
     )
     def run(*batch):
         return differentiate(chunked, *batch, chunk_size=4)
@@ -486,7 +493,7 @@ def test_no_tensor_holds_the_largest_cluster_for_all_items(gradients, batch):
     rows, time, words, chunk = 16, 8, 600, 4
     y, hidden, weights = batch(2, (rows, time), [(3, words)])
 
-    @tf.function
+    @tf.function(autograph=False)
     def run(y, hidden, weights):
         with tf.GradientTape() as tape:
             tape.watch(weights)

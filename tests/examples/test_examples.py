@@ -2,8 +2,8 @@
 
 import ast
 import json
-import os
 import pathlib
+import runpy
 import subprocess
 import sys
 
@@ -15,74 +15,116 @@ EXAMPLES = sorted(
     for path in ROOT.glob("examples/*.py")
     if path.stem != "to_notebook"
 )
-# The endpoint of each SavedModel, and what a served batch has to satisfy.
-TEXTS = ["The value of an object", "Montag, 3. Mai 2021", ""]
+# What makes an example quick: a small model that sees little data, once.
+SMALL = {
+    "language_modeling": {
+        "WIDTH, HEADS, LAYERS, DROPOUT, LENGTH = 96, 4, 2, 0.1, 64": (
+            "WIDTH, HEADS, LAYERS, DROPOUT, LENGTH = 16, 2, 1, 0.1, 24"
+        ),
+        "vocabulary_size=1000": "vocabulary_size=300",
+        "train[:700]": "train[:64]",
+    },
+    "summarization": {
+        "WIDTH, HEADS, LAYERS, DROPOUT = 64, 4, 2, 0.1": (
+            "WIDTH, HEADS, LAYERS, DROPOUT = 16, 2, 1, 0.5"
+        ),
+        # Else the few updates show no difference in three decimals.
+        "warmup_target=2e-3": "warmup_target=2e-2",
+        "VOCABULARY, TEXT_LENGTH, SUMMARY_LENGTH = 150, 56, 24": (
+            "VOCABULARY, TEXT_LENGTH, SUMMARY_LENGTH = 120, 24, 12"
+        ),
+        "pairs[:800], pairs[800:1000], pairs[1000:1300]": (
+            "pairs[:352], pairs[800:832], pairs[1000:1032]"
+        ),
+    },
+    "text_classification": {
+        "WIDTH, HEADS, LAYERS, DROPOUT, LENGTH = 64, 4, 2": (
+            "WIDTH, HEADS, LAYERS, DROPOUT, LENGTH = 16, 2, 1"
+        ),
+        "1500": "128",
+        "3000": "250",
+    },
+    "translation": {
+        "WIDTH, HEADS, LAYERS, DROPOUT = 64, 4, 2": (
+            "WIDTH, HEADS, LAYERS, DROPOUT = 16, 2, 1"
+        ),
+        "pairs[:500], pairs[500:700], pairs[700:1000]": (
+            "pairs[:64], pairs[500:532], pairs[700:732]"
+        ),
+        "LENGTH, VOCABULARY = 32, 240": "LENGTH, VOCABULARY = 32, 100",
+    },
+    "vision_transformer": {
+        "WIDTH, HEADS, BLOCKS, DROPOUT = 48, 4, 2": (
+            "WIDTH, HEADS, BLOCKS, DROPOUT = 16, 2, 1"
+        ),
+    },
+}
+# The endpoint of each SavedModel and the type and shape of its output for a
+# batch of three.
 ENDPOINTS = {
-    "language_modeling": "generate",
-    "summarization": "summarize",
-    "text_classification": "classify",
-    "translation": "translate",
-    "vision_transformer": "serve",
+    "language_modeling": ("generate", ["string", [3]]),
+    "summarization": ("summarize", ["string", [3]]),
+    "text_classification": ("classify", ["float32", [3, 20]]),
+    "translation": ("translate", ["string", [3]]),
+    "vision_transformer": ("serve", ["float32", [3, 10]]),
 }
 
 SERVE = """
 import json, sys
-path, endpoint, inputs = sys.argv[1:]
 for name in ("rdrop_keras", "keras_hub", "keras_nlp"):
     sys.modules[name] = None
 import tensorflow as tf
-if endpoint == "serve":
+images = sys.argv[1] == "images"
+if images:
     sys.modules["keras"] = None
+    inputs = tf.zeros([3, 8, 8, 1], tf.uint8)
 else:
     # It imports Keras itself.
     import tensorflow_text
-inputs = json.loads(inputs)
-if endpoint == "serve":
-    inputs = tf.zeros(inputs, tf.uint8)
-else:
-    inputs = tf.constant(inputs)
-served = tf.saved_model.load(path)
-outputs = getattr(served, endpoint)(inputs)
-json.dump([str(outputs.dtype.name), outputs.shape.as_list()], sys.stdout)
+    inputs = tf.constant(["The value of an object", "Montag, 3. Mai 2021", ""])
+for path, endpoint in zip(sys.argv[2::2], sys.argv[3::2]):
+    served = tf.saved_model.load(path)
+    outputs = getattr(served, endpoint)(inputs)
+    print(json.dumps([outputs.dtype.name, outputs.shape.as_list()]))
 """
 
 
-def run(*command, **environment):
-    path = os.pathsep.join(
-        filter(None, [os.environ.get("PYTHONPATH"), *_source()])
-    )
+def run(*command):
     return subprocess.run(
-        [sys.executable, *command],
-        env={**os.environ, "PYTHONPATH": path, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, *command], capture_output=True, text=True, check=False
     )
-
-
-def _source():
-    # Where the package is not installed, from the repository.
-    return [] if os.environ.get("RDROP_KERAS_INSTALLED") else [str(ROOT)]
 
 
 def source_of(name):
     return (ROOT / "examples" / f"{name}.py").read_text("utf-8")
 
 
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    return tmp_path_factory.mktemp("outputs")
+
+
 def test_all_are_there():
-    assert list(ENDPOINTS) == EXAMPLES
+    assert list(ENDPOINTS) == list(SMALL) == EXAMPLES
 
 
+@pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_runs_and_exports_what_serves_alone(name, tmp_path):
-    ran = run(
-        ROOT / "examples" / f"{name}.py",
-        EPOCHS="1",
-        SEEDS="1",
-        OUTPUT=str(tmp_path),
-    )
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    rows = [line.split() for line in ran.stdout.splitlines() if line.strip()]
+def test_runs(name, outputs, monkeypatch, capfd):
+    source = source_of(name)
+    for setting, small in SMALL[name].items():
+        assert setting in source
+        source = source.replace(setting, small)
+    path = outputs / f"{name}.py"
+    path.write_text(source, "utf-8")
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.setenv("EPOCHS", "1")
+    monkeypatch.setenv("SEEDS", "1")
+    monkeypatch.setenv("OUTPUT", str(outputs / name))
+    # In this process, because a new one imports for ten seconds.
+    runpy.run_path(str(path), run_name="__main__")
+    printed = capfd.readouterr().out
+    rows = [line.split() for line in printed.splitlines() if line.strip()]
     [plain] = [row for row in rows if row[0] == "plain"]
     [rdrop] = [row for row in rows if row[0] == "R-Drop"]
     assert len(plain) == len(rdrop) > 1
@@ -91,31 +133,30 @@ def test_runs_and_exports_what_serves_alone(name, tmp_path):
     # Only R-Drop has a second pass to compare with, and it makes a difference.
     assert plain[1:] != rdrop[1:]
     if name != "vision_transformer":
-        assert ran.stdout.count("consistency_loss: ") == 1
-
-    picture = (tmp_path / "curves.png").read_bytes()
+        assert printed.count("consistency_loss: ") == 1
+    picture = (outputs / name / "curves.png").read_bytes()
     assert picture.startswith(b"\x89PNG") and len(picture) > 5_000
 
-    # Of those that export both models, that of R-Drop.
-    [exported] = {
-        path.parent
-        for path in tmp_path.rglob("saved_model.pb")
-        if path.parent.name != "plain"
-    }
-    inputs = [3, 8, 8, 1] if name == "vision_transformer" else TEXTS
-    served = run(
-        "-c",
-        SERVE,
-        exported,
-        ENDPOINTS[name],
-        json.dumps(inputs),
-    )
+
+@pytest.mark.parametrize("images", [False, True], ids=["texts", "images"])
+def test_what_they_export_serves_alone(images, outputs):
+    names = [name for name in EXAMPLES if ("vision" in name) is images]
+    names = [name for name in names if (outputs / name).exists()]
+    if not names:
+        pytest.skip("no example has run")
+    arguments = []
+    for name in names:
+        # Of those that export both models, that of R-Drop.
+        [exported] = {
+            path.parent
+            for path in (outputs / name).rglob("saved_model.pb")
+            if path.parent.name != "plain"
+        }
+        arguments += [exported, ENDPOINTS[name][0]]
+    served = run("-c", SERVE, "images" if images else "texts", *arguments)
     assert served.returncode == 0, served.stderr[-3000:]
-    expected = {
-        "text_classification": ["float32", [3, 20]],
-        "vision_transformer": ["float32", [3, 10]],
-    }
-    assert json.loads(served.stdout) == expected.get(name, ["string", [3]])
+    found = [json.loads(line) for line in served.stdout.splitlines()]
+    assert found == [ENDPOINTS[name][1] for name in names]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

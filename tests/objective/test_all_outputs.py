@@ -55,14 +55,28 @@ def numpy_outputs(x, masks, kernel, bias):
     ]
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("sequence", [False, True])
+MODES = {
+    "eager": {"run_eagerly": True},
+    "graph": {"jit_compile": False},
+    "xla": {"jit_compile": True},
+}
+
+
 @pytest.mark.parametrize(
-    "alpha, jit_compile",
-    [(0.0, False), (0.7, False), (5.0, False), (5.0, True)],
+    "mode, alpha, sequence, weighted",
+    [
+        ("eager", 0.0, False, False),
+        ("eager", 0.7, False, True),
+        ("eager", 0.7, True, False),
+        ("eager", 5.0, True, True),
+        ("graph", 0.7, False, False),
+        ("graph", 5.0, True, True),
+        ("xla", 0.7, False, True),
+        ("xla", 5.0, True, False),
+    ],
 )
 @pytest.mark.parametrize("kind", ["categorical", "bernoulli", "squared_error"])
-def test_one_step(kind, alpha, sequence, weighted, jit_compile, rng):
+def test_one_step(kind, mode, alpha, sequence, weighted, rng):
     shape = (BATCH, TIME) if sequence else (BATCH,)
     x = rng.normal(size=(*shape, FEATURES)).astype("float32")
     mask = None
@@ -78,7 +92,7 @@ def test_one_step(kind, alpha, sequence, weighted, jit_compile, rng):
         keras.optimizers.SGD(LEARNING_RATE),
         make_loss(kind),
         rdrop=alpha,
-        jit_compile=jit_compile,
+        **MODES[mode],
     )
     logs = model.train_on_batch(x, y, weights, return_dict=True)
 
@@ -328,6 +342,7 @@ def test_several_outputs(structure, nested_weights, rng):
         loss=pack(make_loss("categorical"), "mse"),
         loss_weights=pack(0.5, 2.0),
         rdrop=3.0,
+        run_eagerly=nested_weights,
     )
     logs = model.train_on_batch(
         x, pack(labels, values), weights, return_dict=True

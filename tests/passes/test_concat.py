@@ -16,7 +16,7 @@ from rdrop_keras.passes.concat import run_concat
 ROWS, FEATURES, CLASSES = 6, 4, 3
 
 
-def both(build, masks, loss, **arguments):
+def both(build, masks, loss, jit_compile=False, **arguments):
     """One model for each way, whose passes get the same masks."""
     passes = len(masks)
     models = []
@@ -28,6 +28,9 @@ def both(build, masks, loss, **arguments):
             keras.optimizers.SGD(0.5),
             loss,
             rdrop=RDrop(3.0, num_passes=passes, passes=way),
+            # The reference needs no graph.
+            run_eagerly=way == "calls",
+            jit_compile=jit_compile and way == "concat",
             **arguments,
         )
         models.append(model)

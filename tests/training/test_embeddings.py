@@ -65,7 +65,8 @@ def train(optimizer, settings, repeated, one_hot=False, **options):
         OPTIMIZERS[optimizer](),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         rdrop=settings,
-        **options,
+        # The reference needs no graph.
+        **{"run_eagerly": settings is None, **options},
     )
     for ids, labels in batches(repeated):
         x = np.eye(WORDS, dtype="float32")[ids] if one_hot else ids

@@ -290,7 +290,7 @@ def together(*functions):
 def test_two_models_train_in_two_threads(eager, rng):
     x, y = rng.normal(size=(32, 16)).astype("float32"), np.arange(32) % 3
     draw = keras.random.SeedGenerator.next
-    for _ in range(20 if eager else 5):
+    for _ in range(8 if eager else 2):
         models = [wide(), wide()]
         for model in models:
             model.compile("sgd", builders.cross_entropy(), run_eagerly=eager)
@@ -303,14 +303,16 @@ def test_two_models_train_in_two_threads(eager, rng):
         assert keras.random.SeedGenerator.next is draw
 
 
-@pytest.mark.parametrize("make", [wide, lambda: wide(keras.Model)])
-@pytest.mark.parametrize("eager", [False, True])
+@pytest.mark.parametrize(
+    "make, eager",
+    [(wide, False), (wide, True), (lambda: wide(keras.Model), True)],
+)
 @pytest.mark.only(
     "tensorflow",
     "torch",
     reason="`fit` takes the values out of the variables on JAX",
 )
-def test_predicting_while_another_thread_trains(eager, make, rng):
+def test_predicting_while_another_thread_trains(make, eager, rng):
     """The weights do not move, so that all predictions are the same."""
     x, y = rng.normal(size=(32, 16)).astype("float32"), np.arange(32) % 3
     model = make()
@@ -318,12 +320,12 @@ def test_predicting_while_another_thread_trains(eager, make, rng):
     wrong = []
 
     def predict(trainer):
-        for _ in range(60):
+        for _ in range(30):
             found = keras.ops.convert_to_numpy(model(x))
             if not np.allclose(found, expected, atol=1e-5):
                 wrong.append(1)
 
-    for _ in range(20 if eager else 5):
+    for _ in range(8 if eager else 2):
         trainer = RDropModel.from_model(model)
         trainer.compile(
             keras.optimizers.SGD(0.0),

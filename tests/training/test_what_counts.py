@@ -47,8 +47,13 @@ def with_head(rng, rows, units, time=None, activation=None, outputs=None):
     return model, x, logits
 
 
-def logs_of(model, loss, x, y, weights=None, **settings):
-    model.compile(keras.optimizers.SGD(0.0), loss, rdrop=RDrop(2.0, **settings))
+def logs_of(model, loss, x, y, weights=None, run_eagerly=False, **settings):
+    model.compile(
+        keras.optimizers.SGD(0.0),
+        loss,
+        rdrop=RDrop(2.0, **settings),
+        run_eagerly=run_eagerly,
+    )
     return model.train_on_batch(x, y, sample_weight=weights, return_dict=True)
 
 
@@ -123,7 +128,8 @@ def test_series_without_a_last_axis(kind, time, weights, rng):
     y = rng.normal(size=(8, time)).astype("float32")
     if kind == "bernoulli":
         y = (y > 0).astype("float32")
-    logs = logs_of(model, REGRESSIONS[kind](), x, y, weights)
+    eager = weights is None
+    logs = logs_of(model, REGRESSIONS[kind](), x, y, weights, eager)
     rows = [z[..., 0] for z in logits()]
     if kind == "bernoulli":
         rows = [sigmoid(z) for z in rows]
@@ -161,10 +167,16 @@ def test_class_weights(rng):
     )
 
 
-@pytest.mark.parametrize("weight", [0.5, 3.0])
-@pytest.mark.parametrize("dataset", [False, True])
 @pytest.mark.parametrize(
-    "dtype", ["bool", "int32", "int64", "uint8", "float16", "float64"]
+    "dtype, dataset, weight",
+    [
+        ("bool", True, 0.5),
+        ("int32", False, 3.0),
+        ("int64", True, 3.0),
+        ("uint8", False, 0.5),
+        ("float16", True, 3.0),
+        ("float64", False, 0.5),
+    ],
 )
 def test_weights_of_unlabeled_items_keep_their_value(
     dtype, dataset, weight, rng
@@ -230,7 +242,7 @@ def test_two_losses_on_one_tensor(outputs, fused, order, rng):
     }
     y = {"a": rng.integers(0, CLASSES, 6), "b": rng.normal(size=(6, CLASSES))}
     compiled = {name: each[name] for name in order}
-    logs = logs_of(model, compiled, x, y, fused=fused)
+    logs = logs_of(model, compiled, x, y, fused=fused, run_eagerly=not fused)
     probabilities = [softmax(z) for z in logits()]
     of_a = pairwise("categorical", probabilities).mean()
     of_b = pairwise("squared_error", logits()).mean()
