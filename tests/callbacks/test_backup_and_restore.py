@@ -230,7 +230,7 @@ def test_killed_at_any_file_operation_one_whole_epoch_is_left(
 
     def fill(value):
         for variable in [*model.variables, *model.optimizer.variables]:
-            variable.assign(keras.ops.full_like(variable, value))
+            variable.assign(np.full(variable.shape, value, variable.dtype))
 
     def backup_in(directory):
         backup = _backup(directory, extra=extra)

@@ -274,6 +274,9 @@ def check_same(first, second):
         (RDropModel, {"rdrop": 2.0, "run_eagerly": True}),
     ],
 )
+@pytest.mark.only(
+    "tensorflow", "torch", reason="Keras refuses unseeded draws on JAX"
+)
 def test_training_is_bit_for_bit_the_same(cls, settings):
     x, y = builders.data()
     runs = []
@@ -297,6 +300,9 @@ def test_training_under_xla_is_bit_for_bit_the_same():
     check_same(*runs)
 
 
+@pytest.mark.only(
+    "tensorflow", "torch", reason="Keras refuses unseeded draws on JAX"
+)
 def test_measuring_leaves_every_variable_and_metric():
     x, y = builders.data()
     model = everything(keras.Model)
@@ -446,7 +452,7 @@ def test_compiles_once_and_again_after_compile():
     model.fit(x, y, callbacks=[monitor], verbose=0)
     assert len(traced) == counts[0]
     model.compile("sgd", keras.losses.CategoricalHinge(), rdrop=None)
-    with pytest.raises(ValueError, match="categorical_hinge"):
+    with pytest.raises(ValueError, match="categorical_hinge|Incompat"):
         monitor.measure(model)
 
 
@@ -566,11 +572,7 @@ def test_model_that_computes_its_loss_itself():
         ConsistencyMonitor((x, y)).measure(own)
 
 
-@pytest.mark.only(
-    "tensorflow",
-    "jax",
-    reason="PyTorch's data loaders draw from the generator of dropout",
-)
+@pytest.mark.only("tensorflow", reason="`evaluate` builds the optimizer")
 def test_keras_hub_task_takes_raw_text():
     keras_hub = pytest.importorskip("keras_hub")
     pytest.importorskip("tensorflow_text")
