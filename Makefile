@@ -5,6 +5,8 @@
 #                     time; WORKERS=4 for more, WORKERS=0 for one
 #   make lint         ruff only
 #   make docs-check   run the examples of README, docs and docstrings
+#   make wheels       this package, Keras and what it needs beside JAX or PyTorch,
+#                     for a machine without a package index, in dist/wheels
 #
 # BACKEND=jax or BACKEND=torch installs that Keras backend and uses it.
 # EXTRAS=jax,torch installs both: their results are then compared with
@@ -31,7 +33,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Else the first of several processes takes all of a GPU's memory.
 export TF_FORCE_GPU_ALLOW_GROWTH ?= true
 
-.PHONY: demo test lint docs-check install clean
+.PHONY: demo test lint docs-check wheels install clean
 .DEFAULT_GOAL := test
 
 $(READY): setup.cfg constraints.txt
@@ -64,5 +66,16 @@ demo: $(READY)
 	$(BIN)/python -m reproduce compare translation --demo --epochs 50 \
 	  --output runs/demo --overwrite
 
+# Of the machine that they are for.
+WHEELS_PYTHON ?= 3.12
+WHEELS_PLATFORMS ?= manylinux_2_28_x86_64 manylinux2014_x86_64
+
+wheels: $(READY)
+	rm -rf dist/wheels build/lib build/bdist.*
+	$(PIP) wheel -q --no-deps --no-build-isolation -w dist/wheels .
+	$(PIP) download -q --no-deps --only-binary=:all: -c constraints.txt \
+	  --python-version $(WHEELS_PYTHON) $(WHEELS_PLATFORMS:%=--platform %) \
+	  -d dist/wheels keras optree namex h5py typing-extensions
+
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

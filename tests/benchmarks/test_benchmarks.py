@@ -245,6 +245,7 @@ COMMANDS = {
     "inputs": [],
     "evaluate": [],
     "decoding": [],
+    "backends": [],
 }
 
 
@@ -257,6 +258,7 @@ def test_command(name, tmp_path, monkeypatch, capsys):
             module, "in_fresh_process", lambda function, *args: function(*args)
         )
     module.main(["--quick", *COMMANDS[name], "--output", str(tmp_path)])
+    name = "backends_tensorflow" if name == "backends" else name
     found = json.loads((tmp_path / f"{name}.json").read_text())
     image = (tmp_path / f"{name}.png").read_bytes()
     assert image.startswith(b"\x89PNG")
