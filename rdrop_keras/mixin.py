@@ -13,15 +13,8 @@ from rdrop_keras.objective.task_loss import loss_of_pass
 from rdrop_keras.passes.observation import Observation
 from rdrop_keras.rdrop import RDrop
 from rdrop_keras.training import checks
+from rdrop_keras.training import compiling
 from rdrop_keras.training import trainer
-from rdrop_keras.training.compiling import NOT_IN_H5
-from rdrop_keras.training.compiling import add_settings
-from rdrop_keras.training.compiling import check_not_h5
-from rdrop_keras.training.compiling import check_not_settings
-from rdrop_keras.training.compiling import compile_declaration
-from rdrop_keras.training.compiling import declared_by
-from rdrop_keras.training.compiling import has_own_compile
-from rdrop_keras.training.compiling import take_settings
 from rdrop_keras.training.metrics import Trackers
 from rdrop_keras.training.plan import plan
 from rdrop_keras.training.step import compute_objective
@@ -84,7 +77,7 @@ class RDropMixin(InCall):
         """The compiled R-Drop settings, or None for plain training."""
         return self._rdrop
 
-    @declared_by(compile_declaration)
+    @compiling.declared_by(compiling.compile_declaration)
     def compile(self, *args: Any, rdrop: Any = 1.0, **kwargs: Any) -> None:
         """Configures the model for training.
 
@@ -111,7 +104,7 @@ class RDropMixin(InCall):
             TypeError, ValueError: If `rdrop` is not valid, or the model
                 cannot be trained with R-Drop. The model is then unchanged.
         """
-        check_not_settings(type(self), RDropMixin, kwargs)
+        compiling.check_not_settings(type(self), RDropMixin, kwargs)
         rdrop = RDrop.from_argument(rdrop)
         if rdrop is not None:
             checks.check_model(self, RDropMixin)
@@ -121,11 +114,11 @@ class RDropMixin(InCall):
         self._refuse_h5()
 
     def _refuse_h5(self) -> None:
-        _keras.refuse_h5(self, NOT_IN_H5)
+        _keras.refuse_h5(self, compiling.NOT_IN_H5)
 
     def save(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
         """Saves the model, with the settings of R-Drop, as a `.keras` file."""
-        check_not_h5(self, filepath, kwargs)
+        compiling.check_not_h5(self, filepath, kwargs)
         return super().save(filepath, *args, **kwargs)
 
     def _set_rdrop(self, rdrop: RDrop | None) -> None:
@@ -136,11 +129,11 @@ class RDropMixin(InCall):
 
     def get_compile_config(self) -> dict[str, Any]:
         config = super().get_compile_config()
-        return add_settings(self, config)
+        return compiling.add_settings(self, config)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        config, rdrop = take_settings(config)
-        own = has_own_compile(type(self))
+        config, rdrop = compiling.take_settings(config)
+        own = compiling.has_own_compile(type(self))
         if not own and checks.is_from_keras(super().compile_from_config):
             # Keras's own method does not call an overridden `compile`.
             config = keras.saving.deserialize_keras_object(config)
@@ -169,11 +162,9 @@ class RDropMixin(InCall):
     @property
     def metrics_variables(self) -> list[keras.Variable]:
         # JAX passes them through the training step.
-        variables = list(super().metrics_variables)
-        if self._rdrop_trackers is not None:
-            for metric in self._rdrop_trackers.metrics:
-                variables.extend(metric.variables)
-        return variables
+        trackers = self._rdrop_trackers
+        own = [] if trackers is None else trackers.variables
+        return [*super().metrics_variables, *own]
 
     def train_step(self, *args: Any) -> Any:
         if self._rdrop is None:

@@ -249,9 +249,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
                 keras.ops.convert_to_numpy(variable).tolist()
                 for variable in self._seed_variables()
             ],
-            "global_random": [
-                state.hex() for state in _keras.global_random_state()
-            ],
+            "global_random": [s.hex() for s in _keras.global_random_state()],
             "logs": [length(log) if log.exists() else 0 for log in self._logs],
             "callbacks": remember(self._callbacks, path),
             "extra": {name: read() for name, (read, _) in self._extra.items()},
@@ -270,7 +268,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         for variable, value in zip(variables, state["seeds"]):
             variable.assign(value)
         _keras.set_global_random_state(
-            [bytes.fromhex(each) for each in state["global_random"]]
+            [*map(bytes.fromhex, state["global_random"])]
         )
         recall(self._callbacks, state["callbacks"], path)
         for name, (_, write) in self._extra.items():

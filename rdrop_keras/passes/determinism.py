@@ -22,8 +22,9 @@ _FOREIGN = (
     "TFSMLayer",
     "TorchModuleWrapper",
 )
-# The names of attributes whose functions a layer's `call` does not run.
-_NOT_CALLED = ("_initializer", "_regularizer", "_constraint")
+# The names of attributes whose functions a layer's `call` does not run. On
+# PyTorch a layer keeps its weights in a module.
+_NOT_CALLED = ("_initializer", "_regularizer", "_constraint", "_torch_params")
 
 
 def is_deterministic(node: Any) -> bool:

@@ -41,6 +41,11 @@ class Trackers:
             *self._by_output.values(),
         ]
 
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """The variables of all metrics."""
+        return [v for metric in self.metrics for v in metric.variables]
+
     def prepare(self, outputs: Iterable[str]) -> None:
         """Creates a metric for the consistency of each output.
 
