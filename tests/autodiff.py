@@ -53,6 +53,6 @@ def norm_of_gradient(function):
     return norm
 
 
-def close(found, expected, rtol=2e-5, atol=2e-6):
+def assert_close(found, expected, rtol=2e-5, atol=2e-6):
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=rtol, atol=atol)

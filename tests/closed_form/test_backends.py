@@ -70,7 +70,7 @@ def test_logits(settings, passes, rng):
         ops.convert_to_numpy(expected),
         rtol=1e-5,
     )
-    autodiff.close(
+    autodiff.assert_close(
         autodiff.gradients(fused, *logits),
         autodiff.gradients(lambda *z: reference(y, z, **settings), *logits),
     )
@@ -88,7 +88,7 @@ def test_each_part_has_a_gradient(rng):
                 return reference(y, z, alpha)
             return 2 * (reference(y, z, 1.0) - reference(y, z, 0.0))
 
-        autodiff.close(
+        autodiff.assert_close(
             autodiff.gradients(of_part, *logits),
             autodiff.gradients(expected, *logits),
         )
@@ -119,7 +119,7 @@ def test_hidden_states(settings, transposed, chunk_size, rng):
         passes = [ops.matmul(h, kernel) + bias for h in (first, second)]
         return reference(y, passes, **settings)
 
-    autodiff.close(
+    autodiff.assert_close(
         autodiff.gradients(in_chunks, *trained),
         autodiff.gradients(whole, *trained),
     )
@@ -141,7 +141,7 @@ def test_adaptive_softmax(settings, rng):
         # Log-probabilities are logits.
         return reference(y, [layer(h) for h in hidden], **settings)
 
-    autodiff.close(
+    autodiff.assert_close(
         autodiff.gradients(in_chunks, *hidden),
         autodiff.gradients(whole, *hidden),
     )
@@ -185,7 +185,7 @@ def test_custom_gradient_has_one_contract(rng):
         return ops.sum(total) + 3.0 * ops.sum(product)
 
     found = autodiff.gradients(loss, a, b)
-    autodiff.close(found, [np.full(2, 10.0), np.full(2, 300.0)])
+    autodiff.assert_close(found, [np.full(2, 10.0), np.full(2, 300.0)])
     assert len(received) == 1
 
 
@@ -196,7 +196,7 @@ def test_result_that_is_not_used_has_the_gradient_zero(rng):
 
     (a,) = arrays(rng, (3,))
     found = autodiff.gradients(lambda a: ops.sum(function(a)[1]), a)
-    autodiff.close(found, [np.full(3, 5.0)])
+    autodiff.assert_close(found, [np.full(3, 5.0)])
 
 
 def test_once_only_passes_values_on(rng):

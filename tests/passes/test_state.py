@@ -16,6 +16,8 @@ from rdrop_keras import RDropModel
 from rdrop_keras.callbacks import ConsistencyMonitor
 
 ROWS, TIME, FEATURES, CLASSES = 4, 3, 5, 3
+# Plain Keras on JAX drops the updates of a layer's metrics; R-Drop keeps them.
+DROPS_METRICS = keras.backend.backend() == "jax"
 WAYS = [{}, {"every": 2}, {"num_passes": 3}, {"passes": "concat"}]
 
 
@@ -37,14 +39,10 @@ def stateful_model(cls, rate=0.0, **kwargs):
 
 
 def state_of(model):
-    return [
-        np.array(v)
-        for v in [
-            *model.variables,
-            *model.get_layer("stateful").total.variables,
-        ]
-        if "seed" not in v.path
-    ]
+    variables = list(model.variables)
+    if not DROPS_METRICS:
+        variables += model.get_layer("stateful").total.variables
+    return [np.array(v) for v in variables if "seed" not in v.path]
 
 
 def batches(rng, steps=3):
@@ -74,11 +72,15 @@ def test_state_is_that_of_plain_training(settings, options, rng):
             )
         model.compile(keras.optimizers.SGD(0.1), cross_entropy(), **arguments)
         logs = [model.train_on_batch(x, y) for x, y in data]
-        states.append([*state_of(model), np.array(logs)])
+        logs = np.array(logs)
+        states.append([*state_of(model), logs[:, 0] if DROPS_METRICS else logs])
     for plain, found in zip(*states):
         np.testing.assert_allclose(found, plain, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.only(
+    "tensorflow", "torch", reason="Keras drops the state of an RNN on JAX"
+)
 def test_each_pass_starts_from_the_state_that_the_step_found(rng):
     masks = random_masks(rng, 4, ROWS, FEATURES)
     x = rng.normal(size=(ROWS, TIME, FEATURES)).astype("float32")
