@@ -63,7 +63,7 @@ docs-check: install
 	RDROP_KERAS_INSTALLED=1 $(BIN)/pytest tests/test_docs.py
 
 demo: $(READY)
-	$(BIN)/python -m reproduce compare translation --demo --epochs 50 \
+	$(BIN)/python -m reproduce compare translation --demo --epochs 25 \
 	  --output runs/demo --overwrite
 
 # Of the machine that they are for.
