@@ -16,6 +16,7 @@ from rdrop_keras.closed_form import xla
 from rdrop_keras.objective.result import Objective
 from rdrop_keras.passes.observation import HeldAssignments
 from rdrop_keras.training.checks import check_no_draws
+from rdrop_keras.training.in_place import test_step
 from rdrop_keras.training.metrics import Trackers
 from rdrop_keras.training.metrics import report
 from rdrop_keras.training.step import compute_objective
@@ -168,20 +169,6 @@ def either(
     for output, mask in zip(tf.nest.flatten(step.y_pred), restored[count:]):
         _keras.carry_mask(output, mask)
     return step
-
-
-def test_step(
-    model: Any, update: Callable[[Any], dict[str, Any]], data: Any
-) -> dict[str, Any]:
-    """Runs a function of a batch as a step of `evaluate`.
-
-    Args:
-        model: The model that `evaluate` runs on.
-        update: A function that updates the metrics on a batch, and returns
-            the logs.
-        data: A batch, in the form that `evaluate` passes to `test_step`.
-    """
-    return update(data)
 
 
 def running_passes(model: Any) -> contextlib.AbstractContextManager:

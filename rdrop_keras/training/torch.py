@@ -14,6 +14,7 @@ import torch
 from rdrop_keras.passes.observation import HeldAssignments
 from rdrop_keras.training.checks import check_no_draws
 from rdrop_keras.training.first_batch import look
+from rdrop_keras.training.in_place import test_step
 from rdrop_keras.training.metrics import Trackers
 from rdrop_keras.training.metrics import report
 from rdrop_keras.training.step import compute_objective
@@ -69,20 +70,6 @@ def train_step(model: Any, data: Any, trackers: Trackers) -> dict[str, Any]:
         return report(
             model, trackers, objective, y_pred, batch, _rows(batch[0]), alpha
         )
-
-
-def test_step(
-    model: Any, update: Callable[[Any], dict[str, Any]], data: Any
-) -> dict[str, Any]:
-    """Runs a function of a batch as a step of `evaluate`.
-
-    Args:
-        model: The model that `evaluate` runs on.
-        update: A function that updates the metrics on a batch, and returns
-            the logs.
-        data: A batch, in the form that `evaluate` passes to `test_step`.
-    """
-    return update(data)
 
 
 def check_first_batch(

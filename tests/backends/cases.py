@@ -286,7 +286,7 @@ def cases():
             lambda: graph(normalized=True),
             settings(moving_statistics="every_pass"),
         ),
-        "every": c(rdrop=settings(every=2)),
+        "every": c(rdrop=settings(every=3)),
         "every_masked": lm(rdrop=settings(every=2), padded=True),
         "accumulation": c(
             optimizer=lambda: keras.optimizers.SGD(
