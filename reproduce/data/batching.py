@@ -78,6 +78,9 @@ class Batching:
         short_targets: Whether targets are padded to the longest target of the
             bucket rather than to the length of its sources, which saves work
             if targets are much shorter.
+        full_batches: Whether training leaves out batches that are not full,
+            which are other pairs in each epoch, so that XLA compiles one shape
+            for each bucket.
         special: The ids of padding, start and end.
     """
 
@@ -85,6 +88,7 @@ class Batching:
     max_tokens: int
     max_pairs: int | None = None
     short_targets: bool = False
+    full_batches: bool = False
     special: SpecialIds = SPECIAL_IDS
 
     @classmethod
@@ -93,17 +97,20 @@ class Batching:
         pairs: EncodedPairs,
         max_tokens: int,
         max_pairs: int | None = None,
+        buckets: int = BUCKETS,
         **options: Any,
     ) -> Batching:
         """Returns rules whose buckets have about the same number of pairs.
 
-        There are at most eight boundaries, all multiples of eight. The last
-        bucket holds the longest pair.
+        All boundaries are multiples of eight. The last bucket holds the longest
+        pair.
 
         Args:
             pairs: The training pairs.
             max_tokens: As for `Batching`.
             max_pairs: As for `Batching`.
+            buckets: The maximum number of buckets, for each of which XLA
+                compiles a training step.
             **options: As for `Batching`.
 
         Raises:
@@ -114,7 +121,7 @@ class Batching:
                 "Expected pairs to make batches of, got none. If a filter by "
                 "length took them, allow longer ones."
             )
-        shares = np.arange(1, BUCKETS + 1) / BUCKETS
+        shares = np.arange(1, buckets + 1) / buckets
         lengths = np.quantile(pairs.lengths, shares, method="higher")
         boundaries = sorted({_rounded_up(length) for length in lengths})
         return cls(tuple(boundaries), max_tokens, max_pairs, **options)
@@ -157,7 +164,9 @@ class Batching:
         """Returns the number of batches of `pairs`, in any order."""
         counts = Counter(np.searchsorted(self.boundaries, pairs.lengths))
         return sum(
-            -(-counts[bucket] // size)
+            counts[bucket] // size
+            if self.full_batches
+            else -(-counts[bucket] // size)
             for bucket, size in enumerate(self.batch_sizes)
         )
 
@@ -178,7 +187,8 @@ class Batching:
         def plan(number):
             generator = np.random.default_rng((seed, number))
             batches = self._chosen(
-                [generator.permutation(len(rows[1])) for rows in buckets]
+                [generator.permutation(len(rows[1])) for rows in buckets],
+                self.full_batches,
             )
             # Without this permutation, batches of short sentences and batches
             # that are not full would be adjacent.
@@ -214,13 +224,15 @@ class Batching:
             rows.append(_rows(chosen, length, target_length, self.special))
         return rows
 
-    def _chosen(self, orders: list[np.ndarray]) -> list[Chosen]:
+    def _chosen(
+        self, orders: list[np.ndarray], full: bool = False
+    ) -> list[Chosen]:
         return [
             (bucket, order[start : start + size])
             for bucket, (order, size) in enumerate(
                 zip(orders, self.batch_sizes)
             )
-            for start in range(0, len(order), size)
+            for start in range(0, len(order) - full * (size - 1), size)
         ]
 
 

@@ -19,8 +19,6 @@ from reproduce.decoding.beam_search import Hypotheses
 from reproduce.decoding.compiled import compiled
 
 DECODING = "decoding.json"
-# Lengths are rounded up to multiples of this, so that few shapes are compiled.
-MULTIPLE = 8
 
 
 class TextToText:
@@ -40,11 +38,14 @@ class TextToText:
         begin: The ids before those of a text.
         longest: The maximum number of ids of a text with its first and last
             ids. The rest is ignored.
+        multiple: Lengths are rounded up to multiples of this, so that few
+            shapes are compiled.
     """
 
     output: ClassVar[str]
     begin: tuple[int, ...] = ()
     longest: int | None = None
+    multiple: int = 8
 
     def __init__(
         self,
@@ -129,7 +130,7 @@ class TextToText:
         if total > self.batch_size:
             # One shape for all batches, the last one too.
             rows = [*rows, *[rows[-1]] * (self.batch_size - len(rows))]
-        length = -(-max(map(len, rows)) // MULTIPLE) * MULTIPLE
+        length = -(-max(map(len, rows)) // self.multiple) * self.multiple
         if self.longest is not None:
             length = min(length, self.longest)
         batch = np.full((len(rows), length), self.source.special.pad, "int32")

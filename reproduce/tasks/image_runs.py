@@ -13,6 +13,7 @@ from rdrop_keras import RDrop
 from reproduce import schedules
 from reproduce.common import runs
 from reproduce.common.arms import rdrop_of
+from reproduce.common.devices import is_compiled
 from reproduce.common.export import writes_saved_model
 from reproduce.data.augment import AUGMENTATIONS
 from reproduce.data.batches import Batches
@@ -33,7 +34,6 @@ from reproduce.schedules import learning_rate
 from reproduce.schedules import times_of
 from reproduce.task import Run
 from reproduce.tasks.image_settings import Settings
-from reproduce.tasks.text import is_compiled
 
 LOGITS = "test_logits.npz"
 RELIABILITY = "reliability.png"

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 from typing import Literal
 
-import keras
-
 from rdrop_keras import RDrop
 from reproduce.common.arms import rdrop_of
+from reproduce.common.devices import is_compiled
 from reproduce.flags import Chunk
 from reproduce.flags import Count
 from reproduce.flags import CountOrZero
@@ -66,16 +65,6 @@ class TextSettings(Settings):
         return rdrop_of(
             self.arm, self.alpha, vocabulary_chunk=self.vocabulary_chunk
         )
-
-
-def is_compiled() -> bool:
-    """Returns whether XLA compiles the training step by default."""
-    backend = keras.backend.backend()
-    if backend != "tensorflow":
-        # JAX is slow without XLA, and PyTorch has a compiler of its own.
-        return backend == "jax"
-    # On a CPU, XLA gains little and compiles for every batch shape.
-    return bool(keras.distribution.list_devices("gpu"))
 
 
 def stated(settings: dict[str, Any]) -> dict[str, Any]:

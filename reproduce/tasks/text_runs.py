@@ -14,6 +14,7 @@ from reproduce import schedules
 from reproduce.common import runs
 from reproduce.common.arms import TWO_PASSES
 from reproduce.common.arms import rdrop_of
+from reproduce.common.devices import is_compiled
 from reproduce.common.export import writes_saved_model
 from reproduce.data.batches import Batches
 from reproduce.data.batches import Rows
@@ -32,7 +33,6 @@ from reproduce.schedules import check_warm_up
 from reproduce.schedules import learning_rate
 from reproduce.task import Run
 from reproduce.task import epochs_for
-from reproduce.tasks.text import is_compiled
 from reproduce.tasks.text_settings import Settings
 
 PREDICTIONS = "predictions"
