@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from reproduce.data.held_out_pairs import similar_length
 
 # With a hyphen, an asterisk, an en dash, an em dash, a minus, or a number.
-BULLET = re.compile(r"\\?[-*+o•·>\u2013\u2014\u2212]+\s+|\(?\d{1,2}[.)]\s+")
-# French translations have it for a no-break space.
-DOT_OPERATOR = "\u22c5"
+BULLET = re.compile(r"\\?[-*+o•·\u2013\u2014\u2212]+\s+|\(?\d{1,2}[.)]\s+")
+# French translations have a dot operator for a no-break space. Soft hyphens go.
+CLEANED = {0x22C5: " ", 0xAD: None}
 # A sentence ends before a capital, a digit or an opening bracket or quote.
 END = re.compile(r"(?<=[.!?…])[\"')\]»”]*\s+(?=[\"'(\[«„“]?[A-ZÀ-Þ0-9])")
 ABBREVIATION = re.compile(
@@ -76,7 +76,7 @@ def sentence_pairs(source: str, target: str) -> list[tuple[str, str]]:
 
 
 def _blocks(text: str) -> tuple[str, list[list[str]]]:
-    summary, *lines = text.replace(DOT_OPERATOR, " ").split("\n")
+    summary, *lines = text.translate(CLEANED).split("\n")
     blocks: list[list[str]] = [[]]
     for line in lines:
         line = line[1:].rstrip()
@@ -95,12 +95,13 @@ def _units(lines: Sequence[str]) -> list[str]:
         words = line.lstrip()
         depth = len(line) - len(words)
         bullet = BULLET.match(words)
-        if bullet:
-            units.append([words[bullet.end() :]])
-            indent, is_item = depth, True
-        elif units and (depth == indent == 0 or (is_item and depth > indent)):
+        if is_item:
+            continues = depth >= indent
+        else:
+            continues = depth == indent == 0 or depth > indent > 0
+        if units and continues and not bullet:
             units[-1].append(words)
         else:
-            units.append([words])
-            indent, is_item = depth, False
+            units.append([words[bullet.end() :] if bullet else words])
+            indent, is_item = depth, bullet is not None
     return [" ".join(" ".join(unit).split()) for unit in units]

@@ -115,7 +115,8 @@ class _Elements(HTMLParser):
         self._key: str | None = None
         self._tag = ""
         self._text: list[str] = []
-        # Spans are hidden if they are for another operating system.
+        # Of the texts for each system and application, scripts show one. The
+        # default has no class and is kept.
         self._spans: list[bool] = []
 
     def handle_starttag(
@@ -126,7 +127,7 @@ class _Elements(HTMLParser):
             self._finish()
             self._key, self._tag = attributes["id"], tag
         elif tag == "span" and self._key:
-            self._spans.append("hidden" in attributes)
+            self._spans.append({"hidden", "class"} <= attributes.keys())
         elif tag == "br":
             self._text.append(" ")
 
