@@ -44,6 +44,7 @@ class Corpus:
         reports: The report of skipped pairs for each part.
         source_language: The language of the sources, if they are translated.
         target_language: The language of the targets.
+        extra: Further facts to show.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Corpus:
     reports: Mapping[str, Report] = field(default_factory=dict)
     source_language: str | None = None
     target_language: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
         """Returns the name, the languages and the sizes of the corpus."""
@@ -72,6 +74,7 @@ class Corpus:
                 for part, report in self.reports.items()
                 if report.skipped
             },
+            **self.extra,
         }
 
     def describe(self) -> list[str]:
