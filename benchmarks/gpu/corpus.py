@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -82,7 +83,10 @@ class Prepared:
             InputError: If they cannot be read.
         """
         try:
-            with np.load(directory / ARRAYS) as arrays:
+            with (
+                (directory / ARRAYS).open("rb") as file,
+                np.load(file) as arrays,
+            ):
                 sources, targets = (
                     _unpacked(arrays[f"{side}_ids"], arrays[f"{side}_ends"])
                     for side in ("sources", "targets")
@@ -95,7 +99,7 @@ class Prepared:
                 for part in ("valid", "test")
             }
             subwords = Subwords.load(directory / SUBWORDS)
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
             raise InputError(
                 f"{directory}: not a prepared corpus ({error}). Expected the "
                 "output of benchmarks.gpu.prepare."

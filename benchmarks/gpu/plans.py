@@ -32,26 +32,42 @@ def arms(base: Cell, plain_tuned: Cell, rdrop: Cell) -> list[Cell]:
 
 
 def by_seed(cells: list[Cell], seeds: tuple[int, ...] = SEEDS) -> list[Cell]:
-    """Returns the cells on each seed, seed by seed."""
-    return [replace(cell, seed=seed) for seed in seeds for cell in cells]
+    """Returns each cell once on each seed, seed by seed."""
+    return [
+        replace(cell, seed=seed)
+        for seed in seeds
+        for cell in dict.fromkeys(cells)
+    ]
 
 
-def search(base: Cell) -> list[Cell]:
-    """Returns as many settings of plain training as of R-Drop."""
+def search(
+    base: Cell,
+    rates: tuple[float, ...],
+    dropouts: tuple[float, ...],
+    alphas: tuple[float, ...] = (1.0, 5.0),
+) -> list[Cell]:
+    """Returns as many settings of plain training as of R-Drop.
+
+    Plain training gains from dropout of attention and activations, on which
+    R-Drop has no budget left to spend because of alpha.
+
+    Args:
+        base: The settings that stay.
+        rates: The learning rates.
+        dropouts: The dropout rates.
+        alphas: Two weights of the consistency.
+    """
     base = replace(base, seed=SEARCH_SEED)
-    rates = [base.learning_rate, 2 * base.learning_rate]
-    # Plain training has attention and activation dropout to gain from, and
-    # R-Drop has alpha.
     plain = [
         replace(cell, attention_dropout=more, activation_dropout=more)
         for more in (0.0, 0.1)
-        for cell in grid(base, learning_rate=rates, dropout=(0.2, 0.3))
+        for cell in grid(base, learning_rate=rates, dropout=dropouts)
     ]
     rdrop = grid(
         replace(base, arm="rdrop"),
+        alpha=alphas,
         learning_rate=rates,
-        alpha=(1.0, 5.0),
-        dropout=(0.2, 0.3),
+        dropout=dropouts,
     )
     return [cell for pair in zip(plain, rdrop) for cell in pair]
 
@@ -65,7 +81,7 @@ LARGE = replace(GPU, size="iwslt", updates=20_000)
 NARROW = Cell(
     size="narrow",
     pairs=4000,
-    updates=1500,
+    updates=2000,
     max_tokens=512,
     buckets=3,
     learning_rate=2e-3,
@@ -78,9 +94,9 @@ TUNED = {
 }
 
 PLANS: dict[str, list[Cell]] = {
-    "narrow_search": search(NARROW),
+    "narrow_search": search(NARROW, (2e-3,), (0.1, 0.3)),
     "narrow": by_seed(arms(NARROW, NARROW, replace(NARROW, arm="rdrop"))),
-    "small_search": search(SMALL),
+    "small_search": search(SMALL, (5e-4, 1e-3), (0.2, 0.3)),
     "small": by_seed(
         arms(SMALL, replace(SMALL, **TUNED), replace(SMALL, arm="rdrop"))
     ),

@@ -70,7 +70,7 @@ TRANSLATION_SIZES = {
     # Trains from scratch on two CPU cores.
     "tiny": TranslationSizes(2, 96, 192, 4, 0.1, 0.0, 0.1),
     # For studies with many runs: on two CPU cores, and on a GPU.
-    "narrow": TranslationSizes(4, 128, 256, 4, 0.3, 0.0, 0.0),
+    "narrow": TranslationSizes(2, 128, 256, 4, 0.3, 0.0, 0.0),
     "small": TranslationSizes(4, 256, 512, 4, 0.3, 0.0, 0.0),
     # fairseq's `transformer_iwslt_de_en`.
     "iwslt": TranslationSizes(6, 512, 1024, 4, 0.3, 0.0, 0.0),
