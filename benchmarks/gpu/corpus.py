@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -55,6 +56,14 @@ class Prepared:
                 f"{len(self.training)}. Prepare it with more."
             )
         return self.training.at(range(len(self.training))[:count])
+
+    def with_texts(self, count: int) -> Prepared:
+        """Returns the corpus with at most so many texts of each part."""
+        texts = {
+            part: ParallelText(text.sources[:count], text.targets[:count])
+            for part, text in self.texts.items()
+        }
+        return replace(self, texts=texts)
 
     def save(self, directory: Path) -> None:
         """Writes the files that `load` reads."""

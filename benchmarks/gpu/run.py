@@ -35,8 +35,17 @@ from reproduce.common import runs
 from reproduce.common.arms import ARMS
 from reproduce.common.errors import InputError
 
-# A tiny model and a few updates, to see that everything works.
-TINY = {"size": "tiny", "updates": 20, "max_tokens": 512, "pairs": 200}
+# A tiny model, few updates and few texts, to see that everything works. CPUs
+# are slow in half precision.
+TINY = {
+    "size": "tiny",
+    "updates": 20,
+    "max_tokens": 512,
+    "pairs": 200,
+    "dtype": "float32",
+    "validations": 2,
+}
+TINY_TEXTS = 32
 PACKAGES = ("keras", "numpy", "sacrebleu", "sentencepiece")
 
 
@@ -58,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags = parser.parse_args(arguments)
     try:
         prepared = Prepared.load(flags.prepared)
+        if flags.tiny:
+            prepared = prepared.with_texts(TINY_TEXTS)
         flags.output.mkdir(parents=True, exist_ok=True)
     except InputError as error:
         parser.exit(2, f"{error}\n")

@@ -84,6 +84,9 @@ def test_the_first_pairs(prepared):
     )
     with pytest.raises(InputError, match="expected 5000 training pairs"):
         prepared.first(5000)
+    few = prepared.with_texts(3)
+    assert few.texts["test"].sources == prepared.texts["test"].sources[:3]
+    assert len(few.texts["valid"]) == 3
 
 
 def test_a_damaged_corpus_is_an_error(prepared, tmp_path):
