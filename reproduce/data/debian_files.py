@@ -216,6 +216,8 @@ def _text(path: Path) -> str:
         ) from error
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}.") from error
+    if b"\0" in content:
+        raise InputError(f"{path}: a NUL byte. Expected text: get it again.")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
