@@ -6,17 +6,28 @@ Descriptions are split by source package (see `reproduce.data.held_out`):
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from pathlib import Path
 
+from reproduce.common.errors import InputError
 from reproduce.data.corpora import Corpus
+from reproduce.data.debian_files import Description
 from reproduce.data.debian_files import Package
 from reproduce.data.debian_files import find_files
 from reproduce.data.debian_files import read_descriptions
 from reproduce.data.debian_files import read_packages
 from reproduce.data.descriptions import align
+from reproduce.data.descriptions import paragraphs
 from reproduce.data.held_out import Item
+from reproduce.data.held_out import Split
+from reproduce.data.held_out import split
 from reproduce.data.held_out_pairs import parallel_corpus
+from reproduce.data.language_corpus import Corpus as LanguageCorpus
+from reproduce.data.language_corpus import first_words
+from reproduce.data.texts import Dataset
+from reproduce.data.texts import Part
 
 NAME = "debian"
 
@@ -69,6 +80,99 @@ def load_debian(
         source_language=source_language,
         target_language=target_language,
     )
+
+
+def load_debian_text(
+    directory: Path, train_words: int | None = None
+) -> LanguageCorpus:
+    """Reads the paragraphs and list items of English descriptions.
+
+    Each is a line and occurs once. Lines are in the order of a hash, so that a
+    smaller training part is a prefix of a larger one.
+
+    Args:
+        directory: The directory with `Translation-en` and `Packages`.
+        train_words: The number of training words. None takes all words.
+
+    Raises:
+        InputError: If a file is missing or damaged.
+    """
+
+    def items(found: Description, package: Package) -> Iterator[Item]:
+        for line in paragraphs(found.text):
+            yield Item(package.source, (line,))
+
+    found, release = _english(directory, items)
+    lines = {
+        part: [item.texts[0] for item in chosen]
+        for part, chosen in found.parts.items()
+    }
+    lines["train"] = first_words(lines["train"], train_words)
+    return LanguageCorpus(
+        NAME, **lines, source=f"Debian {release}", extra=found.facts()
+    )
+
+
+def load_debian_sections(
+    directory: Path, train_texts: int | None = None
+) -> Dataset:
+    """Reads English descriptions, labeled with the section of the package.
+
+    Args:
+        directory: The directory with `Translation-en` and `Packages`.
+        train_texts: The maximum number of training texts. The classes do not
+            depend on it. None takes all texts.
+
+    Raises:
+        InputError: If a file is missing or damaged.
+    """
+
+    def items(found: Description, package: Package) -> Iterator[Item]:
+        text = " ".join(paragraphs(found.text))
+        yield Item(package.source, (text,), package.section)
+
+    found, release = _english(directory, items)
+    classes = {item.label for item in found.parts["train"]}
+    parts = {}
+    for part, chosen in found.parts.items():
+        rows = [item for item in chosen if item.label in classes]
+        if part == "train":
+            rows = rows[:train_texts]
+        texts, labels = zip(*((*item.texts, item.label) for item in rows))
+        parts[part] = Part(texts, None, labels)
+    return Dataset(
+        "debian sections",
+        tuple(sorted(classes)),
+        parts["train"],
+        {"valid": parts["valid"]},
+        {"test": parts["test"]},
+        extra={"release": release, **found.facts()},
+    )
+
+
+def _english(
+    directory: Path,
+    items: Callable[[Description, Package], Iterable[Item]],
+) -> tuple[Split, str]:
+    """Splits what is in English descriptions."""
+    files = find_files(Path(directory), ["en"])
+    packages = read_packages(files.packages)
+    found = split(
+        (
+            item
+            for description in read_descriptions(files.translations["en"], "en")
+            if description.package in packages
+            for item in items(description, packages[description.package])
+        ),
+        names_of(packages),
+    )
+    empty = [part for part, chosen in found.parts.items() if not chosen]
+    if empty:
+        raise InputError(
+            f"{directory}: {len(found.distinct)} texts in it, none for the "
+            f"part {empty[0]}. Expected a Debian release."
+        )
+    return found, files.release
 
 
 def source_of(package: str, packages: dict[str, Package]) -> str:

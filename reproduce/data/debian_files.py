@@ -29,12 +29,12 @@ from reproduce.common.errors import InputError
 
 OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 SUFFIX = r"(?P<suffix>\.gz|\.bz2|\.xz|\.lz4)?"
+# apt's directory also has updates ("bookworm-updates") and other components.
+PLACE = r"(?P<place>\S+_dists_[^_-]+_main)"
 TRANSLATION = re.compile(
-    rf"(?:(?P<place>.+)_i18n_)?Translation-(?P<kind>\w+){SUFFIX}"
+    rf"(?:{PLACE}_i18n_)?Translation-(?P<kind>\w+){SUFFIX}"
 )
-PACKAGES = re.compile(
-    rf"(?:(?P<place>.+)_binary-(?P<kind>\w+)_)?Packages{SUFFIX}"
-)
+PACKAGES = re.compile(rf"(?:{PLACE}_binary-(?P<kind>\w+)_)?Packages{SUFFIX}")
 RELEASE = re.compile(r"(?:(?P<place>.+?)_)?(?:In)?Release")
 PLAIN = "apt-get -o Acquire::GzipIndexes=false update writes plain files"
 
@@ -64,8 +64,6 @@ class Files(NamedTuple):
 
 def find_files(directory: Path, languages: Sequence[str]) -> Files:
     """Finds the files of the release that has descriptions in these languages.
-
-    apt's directory also has the files of updates, which lack translations.
 
     Raises:
         InputError: If a file is missing, or several releases have all files.
@@ -218,6 +216,8 @@ def _text(path: Path) -> str:
         ) from error
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}.") from error
+    if b"\0" in content:
+        raise InputError(f"{path}: a NUL byte. Expected text: get it again.")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -60,6 +60,13 @@ class Split:
     duplicates: int
     dropped: int
 
+    def facts(self) -> dict[str, int]:
+        """Returns what was left out."""
+        return {
+            "duplicates": self.duplicates,
+            "held_out_seen_in_training": self.dropped,
+        }
+
 
 def split(items: Iterable[Item], names: Collection[str] = ()) -> Split:
     """Splits items into the three parts.

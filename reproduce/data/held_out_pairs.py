@@ -87,9 +87,8 @@ def parallel_corpus(
             "pairs": len(found.distinct),
             "source_words": words[0],
             "target_words": words[1],
-            "duplicates": found.duplicates,
             "untranslated": len(aligned) - len(pairs),
-            "held_out_seen_in_training": found.dropped,
+            **found.facts(),
         },
     )
 

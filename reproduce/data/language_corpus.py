@@ -10,8 +10,11 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import field
 from pathlib import Path
+from typing import Any
 
 from reproduce.common.errors import InputError
 
@@ -71,6 +74,7 @@ class Corpus:
         valid: The validation part.
         test: The test part, if there is one.
         source: The source and its version, if the text depends on it.
+        extra: Further facts to show.
     """
 
     name: str
@@ -78,20 +82,21 @@ class Corpus:
     valid: Iterable[str]
     test: Iterable[str] | None = None
     source: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def parts(self) -> dict[str, Iterable[str]]:
         """Returns the parts of the corpus by name."""
         found = {name: getattr(self, name) for name in PARTS}
         return {name: part for name, part in found.items() if part is not None}
 
-    def facts(self) -> dict[str, str | int]:
+    def facts(self) -> dict[str, Any]:
         """Returns the name, the source and the number of words of each part."""
-        facts: dict[str, str | int] = {"name": self.name}
+        facts: dict[str, Any] = {"name": self.name}
         if self.source is not None:
             facts["source"] = self.source
         for name, part in self.parts().items():
             facts[f"{name}_words"] = count_words(part)
-        return facts
+        return {**facts, **self.extra}
 
 
 def count_words(lines: Iterable[str]) -> int:
@@ -101,6 +106,17 @@ def count_words(lines: Iterable[str]) -> int:
     them.
     """
     return sum(len(line.split()) + 1 for line in lines)
+
+
+def first_words(lines: Iterable[str], words: int | None) -> list[str]:
+    """Returns the first lines with this many words, or all lines."""
+    taken, count = [], 0
+    for line in lines:
+        if words is not None and count >= words:
+            break
+        taken.append(line)
+        count += count_words([line])
+    return taken
 
 
 def load_files(

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pydoc_data.topics import topics
 
 from reproduce.data.language_corpus import Corpus
-from reproduce.data.language_corpus import count_words
+from reproduce.data.language_corpus import first_words
 
 NAME = "Python reference topics"
 # The part for the hash of a topic's name modulo 10; all others are training.
@@ -45,8 +45,7 @@ def load_topics(train_words: int | None = None) -> Corpus:
             if key not in seen:
                 seen.add(key)
                 found[part].extend(paragraph)
-    if train_words is not None:
-        found["train"] = _first(found["train"], train_words)
+    found["train"] = first_words(found["train"], train_words)
     return Corpus(
         name=NAME,
         source=f"CPython {platform.python_version()}",
@@ -62,16 +61,6 @@ def part_of(name: str) -> str:
 def _hash(name: str) -> int:
     digest = hashlib.sha256(name.encode("utf-8")).digest()
     return int.from_bytes(digest, "big")
-
-
-def _first(lines: list[str], words: int) -> list[str]:
-    taken, count = [], 0
-    for line in lines:
-        if count >= words:
-            break
-        taken.append(line)
-        count += count_words([line])
-    return taken
 
 
 def _rank(name: str) -> int:

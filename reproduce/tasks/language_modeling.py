@@ -15,6 +15,7 @@ from reproduce import outputs
 from reproduce.common.comparison import Measure as Column
 from reproduce.common.curves import Score
 from reproduce.common.errors import InputError
+from reproduce.data.debian import load_debian_text
 from reproduce.data.language_corpus import Corpus
 from reproduce.data.language_corpus import LineFile
 from reproduce.data.language_corpus import checked
@@ -41,6 +42,10 @@ RECIPE_MODELS = {
 }
 
 
+# Few enough for a tiny model to overfit, which R-Drop counteracts.
+TOPIC_WORDS = 16_000
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
     """Measures the perplexity of a text."""
@@ -51,6 +56,8 @@ class Evaluate:
     """A UTF-8 text; none: --part of --data or of the default corpus."""
     data: MaybePath = None
     """The directory of the data, as for train."""
+    corpus: Literal["wikitext", "debian"] = "wikitext"
+    """What --data has, as for train."""
     part: Literal["train", "valid", "test"] = "test"
     """The part of --data or of the default corpus."""
     block_size: MaybeCount = None
@@ -87,8 +94,7 @@ class Evaluate:
             raise InputError("Give --text or --data, not both.")
         if self.text:
             return checked(LineFile(self.text))
-        corpus = load_wikitext(self.data) if self.data else load_topics()
-        return corpus.parts()[self.part]
+        return load_corpus(self).parts()[self.part]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,9 +188,10 @@ class LanguageModeling(Task):
     def load(self, settings: Settings) -> Corpus:
         if settings.train:
             return load_files(settings.train, settings.valid, settings.test)
-        if settings.data:
-            return load_wikitext(settings.data)
-        return load_topics(settings.train_words)
+        words = settings.train_words
+        if not settings.data:
+            words = words or TOPIC_WORDS
+        return load_corpus(settings, words)
 
     def begin(self, data: Corpus, settings: Settings) -> LanguageRun:
         return LanguageRun(data, settings)
@@ -207,6 +214,22 @@ class LanguageModeling(Task):
         self, data: Corpus, output: Path
     ) -> tuple[list[str], list[str]]:
         return ["The statement", "A function is", "If the object"], []
+
+
+def load_corpus(
+    flags: Settings | Evaluate, train_words: int | None = None
+) -> Corpus:
+    """Returns the corpus of `--corpus` and `--data`, or the default."""
+    if flags.corpus == "debian":
+        if not flags.data:
+            raise InputError(
+                "--corpus debian needs --data DIR, where its files are; see "
+                "docs/datasets.md."
+            )
+        return load_debian_text(flags.data, train_words)
+    if flags.data:
+        return load_wikitext(flags.data)
+    return load_topics(train_words)
 
 
 COUNTS = ("nats", "tokens", "words")

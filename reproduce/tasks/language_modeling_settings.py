@@ -11,6 +11,7 @@ from reproduce.decoding.generator import Sampling
 from reproduce.flags import Count
 from reproduce.flags import CountOrZero
 from reproduce.flags import Cutoffs
+from reproduce.flags import MaybeCount
 from reproduce.flags import MaybePath
 from reproduce.flags import MaybePositive
 from reproduce.flags import MaybeRate
@@ -45,10 +46,12 @@ class Settings(TextSettings):
     test: MaybePath = None
     data: MaybePath = None
     """A directory of wiki.train.tokens, wiki.valid.tokens and
-    wiki.test.tokens, as WikiText is published."""
-    # Few enough for a tiny model to overfit, which R-Drop counteracts.
-    train_words: Count = 16_000
-    """The number of training words of the default corpus."""
+    wiki.test.tokens, as WikiText is published, or of Debian's files."""
+    corpus: Literal["wikitext", "debian"] = "wikitext"
+    """What --data has: WikiText, or Debian's package descriptions."""
+    train_words: MaybeCount = None
+    """The number of training words; none: 16,000 of the default corpus, all of
+    Debian's."""
     vocabulary: Literal["subwords", "words"] = "subwords"
     """The kind of vocabulary to learn from the training data."""
     vocabulary_size: CountOrZero = 1000

@@ -53,7 +53,7 @@ class PairSettings(TextSettings):
     test_target: MaybePath = None
     data: MaybePath = None
     """The directory of the paper's dataset; see docs/datasets.md."""
-    train_pairs: Count = 1
+    train_pairs: MaybeCount = 1
     """The number of training pairs of the default corpus."""
     vocabulary_size: Count = 500
     """The number of subwords."""

@@ -9,6 +9,7 @@ from reproduce.common.comparison import Measure
 from reproduce.common.curves import ACCURACY
 from reproduce.common.curves import Score
 from reproduce.common.errors import InputError
+from reproduce.data.debian import load_debian_sections
 from reproduce.data.diabetes import Diabetes
 from reproduce.data.diabetes import load_diabetes
 from reproduce.data.glue import GlueDataset
@@ -61,12 +62,23 @@ class TextClassification(Task):
             raise InputError(
                 f"{given} needs --data DIR, where GLUE's files are."
             )
-        if settings.data and not settings.glue_task:
-            raise InputError("--data needs --glue-task, the name of its task.")
-        if sum(map(bool, (any(tables), settings.data, settings.task))) > 1:
+        if settings.corpus and not settings.data:
+            raise InputError(
+                "--corpus debian needs --data DIR, where its files are; see "
+                "docs/datasets.md."
+            )
+        if settings.data and not (settings.glue_task or settings.corpus):
+            raise InputError(
+                "--data needs --glue-task, the name of its task, or --corpus."
+            )
+        if settings.train_texts and not settings.corpus:
+            raise InputError("--train-texts is for --corpus debian.")
+        given = (any(tables), settings.data, settings.task)
+        both = settings.glue_task and settings.corpus
+        if both or sum(map(bool, given)) > 1:
             raise InputError(
                 "Give --train, --valid and --test, or --glue-task and --data, "
-                "or --task."
+                "or --corpus and --data, or --task."
             )
         if getattr(settings, "demo", False) and settings.kind != "texts":
             raise InputError("--demo is for languages, and for own tables.")
@@ -95,6 +107,8 @@ class TextClassification(Task):
     def load(self, settings: Settings) -> Dataset | Diabetes:
         if settings.glue_task:
             return load_glue(settings.glue_task, settings.data)
+        if settings.corpus:
+            return load_debian_sections(settings.data, settings.train_texts)
         if settings.task:
             return load_diabetes()
         if settings.train:

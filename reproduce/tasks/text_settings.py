@@ -50,7 +50,12 @@ class Settings(CommonSettings):
     ) = None
     """The task of GLUE in --data."""
     data: MaybePath = None
-    """The directory of GLUE's files of the task, or its parent."""
+    """The directory of GLUE's files of the task, or its parent; or of
+    Debian's files."""
+    corpus: Literal["debian"] | None = None
+    """Classify Debian's package descriptions in --data by section."""
+    train_texts: MaybeCount = None
+    """The number of training texts of Debian's; none: all."""
     task: Literal["diabetes"] | None = None
     """A regression instead of texts: scikit-learn's diabetes, with a small
     dense network."""
@@ -60,7 +65,7 @@ class Settings(CommonSettings):
     small BERT with random weights."""
     sequence_length: MaybeCount = None
     """The maximum number of tokens of an example; none: 128 for GLUE,
-    otherwise the maximum of the preset, or 16."""
+    64 for Debian's descriptions, otherwise the maximum of the preset, or 16."""
     dropout: Rate = 0.1
     """The rate of all dropout layers."""
     batch_size: Count = 32
@@ -81,7 +86,7 @@ class Settings(CommonSettings):
     def resolved(self) -> Settings:
         """Returns the settings with the defaults of their data."""
         rate = PRESET_LEARNING_RATE if self.preset else SMALL_LEARNING_RATE
-        length = 128 if self.glue_task else None
+        length = 128 if self.glue_task else 64 if self.corpus else None
         defaults = {
             **DEFAULTS[self.kind],
             "learning_rate": rate,

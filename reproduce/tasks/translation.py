@@ -15,6 +15,8 @@ from reproduce.data.corpora import Corpus
 from reproduce.data.corpora import load_files
 from reproduce.data.corpora import load_iwslt14
 from reproduce.data.corpora import load_tsv
+from reproduce.data.debian import load_debian
+from reproduce.data.libreoffice import load_libreoffice_help
 from reproduce.data.parallel_text import ParallelText
 from reproduce.decoding.translator import Translator
 from reproduce.flags import MaybeCount
@@ -63,6 +65,10 @@ class ScoreFile(_Use, ScoreLines):
         return score(translations, text.targets, facts["target_language"])
 
 
+# Few enough for a tiny model to overfit, which R-Drop counteracts.
+DEFAULT_PAIRS = 600
+# The corpora of --data that are cut from larger ones.
+CUT = {"debian": load_debian, "libreoffice_help": load_libreoffice_help}
 MEASURES = [
     Measure("valid", "bleu", "validation BLEU"),
     Measure("test", "bleu", "test BLEU"),
@@ -108,6 +114,16 @@ class Translation(PairTask):
             raise InputError("--test-tsv needs --train-tsv.")
         if settings.recipe and not settings.data:
             raise InputError("--recipe needs --data DIR, where its dataset is.")
+        is_cut = settings.corpus in CUT
+        if is_cut and not settings.data:
+            raise InputError(
+                f"--corpus {settings.corpus} needs --data DIR, where its files "
+                "are; see docs/datasets.md."
+            )
+        if settings.maximum_words and not is_cut:
+            raise InputError(
+                f"--maximum-words is for --corpus {' or '.join(CUT)}."
+            )
 
     def load(self, settings: Settings) -> Corpus:
         languages = {
@@ -123,12 +139,19 @@ class Translation(PairTask):
                 settings.test_tsv,
                 **languages,
             )
+        if settings.corpus in CUT:
+            return CUT[settings.corpus](
+                settings.data,
+                **languages,
+                train_pairs=settings.train_pairs,
+                maximum_words=settings.maximum_words,
+            )
         if settings.data:
             return load_iwslt14(settings.data, **languages)
         return load_cldr(
             settings.target_language,
             settings.source_language,
-            settings.train_pairs,
+            settings.train_pairs or DEFAULT_PAIRS,
         )
 
     def begin(self, data: Corpus, settings: Settings) -> TranslationRun:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from reproduce.decoding.translator import Decoding
 from reproduce.flags import Count
+from reproduce.flags import MaybeCount
 from reproduce.flags import MaybePath
 from reproduce.flags import MaybeRate
 from reproduce.flags import MaybeRatio
@@ -31,9 +32,15 @@ class Settings(PairSettings):
     """The number of epochs."""
     output: Path = Path("runs/translation")
     """The directory to write."""
-    # Few enough for a tiny model to overfit, which R-Drop counteracts.
-    train_pairs: Count = 600
-    """The number of training pairs of the default corpus."""
+    corpus: Literal["iwslt14", "debian", "libreoffice_help"] = "iwslt14"
+    """What --data has: the files of prepare-iwslt14.sh, Debian's package
+    descriptions, or LibreOffice's help."""
+    train_pairs: MaybeCount = None
+    """The number of training pairs; none: 600 of the default corpus, all of
+    Debian's and LibreOffice's."""
+    maximum_words: MaybeCount = None
+    """Keep pairs of at most this many words on a side, of Debian's and
+    LibreOffice's; none: all."""
     max_tokens: Count = 256
     """The maximum number of tokens per side of a batch, with padding."""
     validate_every: Count = 5
