@@ -306,10 +306,10 @@ def held_out_source():
 @pytest.mark.parametrize(
     ("english", "italian"),
     [
-        # Another number, case, punctuation and package name: "tool3" is one.
-        ("Tool for TOOL3 10!", "cosa diversa"),
+        # Another number, case, punctuation and package name: "twin" is one.
+        ("Tool for TWIN 10!", "cosa diversa"),
         # The translation alone.
-        ("something else", "Arnese per: tool5, 7"),
+        ("something else", "Arnese per: new, 7"),
     ],
 )
 def test_held_out_text_seen_in_training_is_dropped(tmp_path, english, italian):
@@ -317,7 +317,7 @@ def test_held_out_text_seen_in_training_is_dropped(tmp_path, english, italian):
     assert expected_part(trained) == "train"
     rows = [
         *packages(),
-        ("seen", trained, "net", "tool for tool2 1", "arnese per tool2 1"),
+        ("seen", trained, "net", "tool for seen 1", "arnese per seen 1"),
         ("twin", held_out_source(), "net", english, italian),
         ("new", held_out_source(), "net", "a new thing", "una cosa nuova"),
     ]
