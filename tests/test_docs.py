@@ -51,6 +51,8 @@ PUBLIC = [
 
 # A trainer of a loaded model says so, also where it is compiled right after.
 @pytest.mark.filterwarnings("ignore:The model .* is compiled already")
+# KerasTuner 1.4.8 calls functions of threads by their old names.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:keras_tuner.*")
 @pytest.mark.parametrize("page", PAGES, ids=str)
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     text = (ROOT / page).read_text()
