@@ -7,7 +7,7 @@ from typing import Any
 from typing import ClassVar
 
 import keras
-import keras_hub
+import numpy as np
 
 from rdrop_keras import RDropModel
 from reproduce.models.attention import KeysAndValues
@@ -34,10 +34,6 @@ class TextModel(RDropModel):
         self.supports_masking = True
         self.configuration = self.sizes(**sizes)
         self.vocabulary_size = vocabulary_size
-        # Half precision cannot distinguish adjacent positions.
-        self.positions = keras_hub.layers.SinePositionEncoding(
-            dtype="float32", name="positions"
-        )
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -49,7 +45,7 @@ class TextModel(RDropModel):
     def new_embedding(self, size: int, name: str) -> keras.layers.Layer:
         """Returns a table that also projects to logits, in float32."""
         width = self.configuration.width
-        return keras_hub.layers.ReversibleEmbedding(
+        return keras.layers.ReversibleEmbedding(
             size,
             width,
             embeddings_initializer=keras.initializers.RandomNormal(
@@ -80,10 +76,29 @@ class TextModel(RDropModel):
         """Returns the embeddings of ids and positions."""
         width = self.configuration.width
         embedded = embedding(ids) * width**0.5
-        # Positions do not depend on the text, so one row is enough.
-        row = ops.zeros((1, ops.shape(ids)[-1], width))
-        positions = self.positions(row, start_index=start_index)
+        positions = sinusoids(
+            ops.arange(ops.shape(ids)[-1]) + start_index, width
+        )
         return embedded + ops.cast(positions, embedded.dtype)
+
+
+def sinusoids(positions: Any, width: int) -> Any:
+    """Returns the encoding of Vaswani et al. (2017), `(time, width)`.
+
+    KerasHub's layer computes the same, but KerasHub cannot be imported where
+    Keras and a backend are all there is, such as on a rented GPU.
+
+    Args:
+        positions: The positions, `(time,)`.
+        width: The size of embeddings. Even columns are sines, odd ones cosines.
+    """
+    columns = np.arange(width)
+    frequencies = 1e4 ** -(columns // 2 * 2 / width)
+    # Half precision cannot distinguish adjacent positions.
+    angles = ops.cast(positions, "float32")[:, None] * frequencies.astype(
+        "float32"
+    )
+    return ops.where(columns % 2 == 0, ops.sin(angles), ops.cos(angles))
 
 
 def causal_mask(ids: Any) -> Any:
