@@ -33,7 +33,7 @@ def steps_of(
     Args:
         job: The model, the dtype and the arms.
     """
-    # As XLA does by default.
+    # TensorFloat-32, as XLA does by default.
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.allow_tf32 = True
     measured = model_of(job["model"], job["tiny"])
@@ -78,9 +78,12 @@ def _step_of(
     def linear_loss_of(x, y):
         with torch.autocast(DEVICE, torch.bfloat16, enabled=bf16):
             hidden = two_passes(module.hidden_states, x, one_call=True)
-            return linear_objective(
-                y, hidden, module.embedding, ALPHA, case.label_smoothing
-            )
+            kernel = module.embedding
+            if bf16:
+                # What autocast does for `linear`, it does not for this.
+                kernel = kernel.bfloat16()
+                hidden = [h.bfloat16() for h in hidden]
+            return linear_objective(y, hidden, kernel, ALPHA)
 
     function = linear_loss_of if arm == LINEAR else loss_of
     if arm == TORCH_COMPILED:
@@ -98,9 +101,7 @@ def _step_of(
     return run
 
 
-def linear_objective(
-    y: Any, hidden: Any, kernel: Any, alpha: float, label_smoothing: float
-) -> Any:
+def linear_objective(y: Any, hidden: Any, kernel: Any, alpha: float) -> Any:
     """The authors' formula, with crossentropies from hidden states.
 
     `linear_cross_entropy` never holds the logits of all items, but the
@@ -111,28 +112,19 @@ def linear_objective(
         hidden: The hidden states of the two passes.
         kernel: The kernel of the logits, `(classes, width)`.
         alpha: The weight of the consistency.
-        label_smoothing: fairseq's label smoothing.
     """
-    classes = len(kernel)
     states = [h.flatten(0, -2) for h in hidden]
     options = torch.nn.LinearCrossEntropyOptions()
     task = sum(
-        F.linear_cross_entropy(
-            h.to(kernel.dtype),
-            kernel,
-            y.flatten(),
-            label_smoothing=label_smoothing * classes / (classes - 1),
-            options=options,
-        )
+        F.linear_cross_entropy(h, kernel, y.flatten(), options=options)
         for h in states
     )
-    logits = [h @ kernel.T for h in states]
-    p, q = (F.log_softmax(z, dim=-1) for z in logits)
-    divergence = F.kl_div(p, q, reduction="none", log_target=True).sum()
-    divergence = (
-        divergence + F.kl_div(q, p, reduction="none", log_target=True).sum()
+    p, q = (F.log_softmax(h @ kernel.T, dim=-1) for h in states)
+    divergence = sum(
+        F.kl_div(*pair, reduction="none", log_target=True).sum()
+        for pair in ((p, q), (q, p))
     )
-    return task / 2 + alpha / 2 * divergence / 2 / len(states[0])
+    return task / 2 + alpha / 4 * divergence / len(states[0])
 
 
 def peak_of(work: Callable[[], Any]) -> int:

@@ -32,8 +32,6 @@ def steps_of(
         job: The model, the dtype and the arms.
     """
     keras.config.set_dtype_policy(POLICIES[job["dtype"]])
-    # XLA's default on NVIDIA's GPUs, said so that nobody has to know.
-    jax.config.update("jax_default_matmul_precision", "tensorfloat32")
     measured = model_of(job["model"], job["tiny"])
     keras.utils.set_random_seed(SEED)
     model = measured.case.build()
@@ -47,12 +45,12 @@ def steps_of(
         )
         model.optimizer.build(model.trainable_variables)
         states[arm] = state_of(model)
+        if len(job["arms"]) > 1:
+            # A step gives up the memory of the state that it is given.
+            states[arm] = jax.tree.map(lambda x: x.copy(), states[arm])
         batches[arm] = batch_of(measured.case, arm)
         step = jax.jit(model.train_step, donate_argnums=0)
         lowered[arm] = step.lower(states[arm], batches[arm])
-    if len(lowered) > 1:
-        # A step destroys the state that it is given.
-        states = jax.tree.map(lambda x: x.copy(), states)
     steps = {
         arm: Compiled(
             step, states[arm], batches[arm], lambda logs: logs["loss"]

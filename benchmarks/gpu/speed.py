@@ -53,6 +53,7 @@ TINY = {
     "repeats": 2,
     "steps": 1,
     "dtypes": ["bf16"],
+    "arms": [arm for arm in arms_of(TRANSFORMER) if arm != TORCH_COMPILED],
     "memory": [TRANSFORMER],
 }
 COLUMNS = {

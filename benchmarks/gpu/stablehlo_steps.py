@@ -69,6 +69,8 @@ def drawn(described: list[dict[str, Any]]) -> list[Any]:
             value = np.reshape(facts["values"], shape)
         elif "high" in facts:
             value = generator.integers(0, facts["high"], shape)
+        elif not facts["deviation"]:
+            value = np.full(shape, facts["mean"], dtype)
         else:
             normal = generator.standard_normal(shape, "float32")
             value = facts["mean"] + facts["deviation"] * normal
