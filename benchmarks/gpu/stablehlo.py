@@ -6,16 +6,19 @@
 `write` needs TensorFlow and JAX, and no GPU. It traces `train_step` under
 `tf.function(jit_compile=True)`, takes its program before XLA has optimized it,
 which is StableHLO, and writes it in the format of `jax.export`, a file for each
-arm. Weights are arguments of the program, so that the files are small.
+arm, and beside it what the arguments are. Weights are arguments, so that the
+files are small.
 
-`run` needs JAX alone. It compiles the programs for the device that there is and
-times their steps in turns. A step takes the variables that the step before it
-has left, and gives up their memory, as TensorFlow's does.
+`run` needs JAX and Keras, and no TensorFlow. It compiles the programs for the
+device that there is and times their steps in turns. A step takes the variables
+that the step before it has left, and gives up their memory, as TensorFlow's
+does.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
 from collections.abc import Sequence
@@ -63,15 +66,16 @@ def write(flags: argparse.Namespace) -> None:
                     continue
                 program, facts = export_step(model, dtype, arm, flags.tiny)
                 path = path_of(flags.directory, model, dtype, arm)
-                path.write_bytes(program)
+                packed = gzip.compress(program)
+                path.write_bytes(packed)
                 path.with_suffix(".json").write_text(json.dumps(facts))
-                print(f"{path}: {len(program) / 1e6:.2f} MB", flush=True)
+                print(f"{path}: {len(packed) / 1e6:.2f} MB", flush=True)
 
 
 def path_of(directory: Path, model: str, dtype: str, arm: str) -> Path:
     """Returns the path of the program of an arm."""
     name = f"{model}_{dtype}_{arm}".replace(", ", "_").replace(" ", "_")
-    return directory / f"{name}.jax_export"
+    return directory / f"{name}.gz"
 
 
 def run(flags: argparse.Namespace) -> None:

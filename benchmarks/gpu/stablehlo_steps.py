@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,9 @@ def steps_of(
             drawn(described.pop(name)) for name in ("batch", "variables")
         )
         arguments[arm] = variables, batch
-        lowered[arm] = lower(path.read_bytes(), batch, variables)
+        lowered[arm] = lower(
+            gzip.decompress(path.read_bytes()), batch, variables
+        )
         facts[arm] = {"device": device_name(), **described}
     steps = {}
     for arm, step in compile_all(lowered).items():
