@@ -206,7 +206,7 @@ def test_ratios_and_rates(tmp_path, monkeypatch):
 
     monkeypatch.setattr(speed, "run", run)
     monkeypatch.setattr(speed, "has_torch", lambda: True)
-    arguments = ["--models", "vit-b16", "--memory", "vit-b16"]
+    arguments = ["--models", "vit-b16", "--dtypes", "bf16"]
     speed.main([*arguments, "--output", str(tmp_path)])
     found = json.loads((tmp_path / "gpu_speed.json").read_text())
     rows = {row["arm"]: row for row in found["rows"]}
