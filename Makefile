@@ -75,7 +75,7 @@ wheels: $(READY)
 	$(PIP) wheel -q --no-deps --no-build-isolation -w dist/wheels .
 	$(PIP) download -q --no-deps --only-binary=:all: -c constraints.txt \
 	  --python-version $(WHEELS_PYTHON) $(WHEELS_PLATFORMS:%=--platform %) \
-	  -d dist/wheels keras optree namex h5py typing-extensions
+	  -d dist/wheels keras optree namex h5py typing-extensions flatbuffers
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from benchmarks import objectives
 from benchmarks.harness import has_torch
@@ -104,10 +103,12 @@ def compile_model(
 
 def batch_of(case: Case, arm: str) -> tuple[Any, Any]:
     """Returns inputs and labels as tensors, repeated if the arm needs it."""
-    batch = tf.nest.map_structure(tf.constant, (case.x, case.y))
-    if arm != DOUBLED:
-        return batch
-    return tf.nest.map_structure(lambda x: tf.concat([x, x], axis=0), batch)
+    batch = case.x, case.y
+    if arm == DOUBLED:
+        batch = keras.tree.map_structure(
+            lambda x: np.concatenate([x, x]), batch
+        )
+    return keras.tree.map_structure(keras.ops.convert_to_tensor, batch)
 
 
 def check_shares(case: Case) -> None:
@@ -126,6 +127,8 @@ def check_shares(case: Case) -> None:
 
 def naive_step(case: Case, jit_compile: bool) -> Step:
     """Returns the custom training step of most tutorials."""
+    import tensorflow as tf
+
     model = keras_model(case, NAIVE)
     optimizer = keras.optimizers.SGD(RATE)
     optimizer.build(model.trainable_variables)
@@ -162,11 +165,7 @@ def torch_step(case: Case, compiled: bool) -> Step:
     x, y = torch_tensors(case.x), torch.from_numpy(case.y).long()
 
     def loss_of(x, y):
-        if case.one_call:
-            both = tf.nest.map_structure(lambda leaf: torch.cat([leaf] * 2), x)
-            logits = module(both).chunk(2)
-        else:
-            logits = module(x), module(x)
+        logits = two_passes(module, x, case.one_call)
         return objective(y, logits, ALPHA, case.label_smoothing)
 
     function = torch.compile(loss_of) if compiled else loss_of
@@ -188,6 +187,22 @@ def torch_step(case: Case, compiled: bool) -> Step:
     return step
 
 
+def two_passes(function: Callable[[Any], Any], x: Any, one_call: bool) -> Any:
+    """Returns the outputs of two passes in PyTorch.
+
+    Args:
+        function: The module, or a part of it.
+        x: The inputs, as tensors.
+        one_call: Whether to run both passes in one call.
+    """
+    if not one_call:
+        return function(x), function(x)
+    import torch
+
+    both = keras.tree.map_structure(lambda leaf: torch.cat([leaf, leaf]), x)
+    return function(both).chunk(2)
+
+
 def torch_tensors(x: Any) -> Any:
     """Returns inputs as PyTorch tensors, images with channels first."""
     import torch
@@ -200,4 +215,4 @@ def torch_tensors(x: Any) -> Any:
             return tensor.permute(0, 3, 1, 2)
         return tensor if tensor.is_floating_point() else tensor.long()
 
-    return tf.nest.map_structure(convert, x)
+    return keras.tree.map_structure(convert, x)

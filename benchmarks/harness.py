@@ -7,6 +7,7 @@ import concurrent.futures
 import contextlib
 import datetime
 import gc
+import importlib.metadata
 import importlib.util
 import multiprocessing
 import os
@@ -19,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+PACKAGES = ("keras", "numpy", "tensorflow", "jax", "torch")
 JIT = {"off": (False,), "on": (True,), "both": (False, True)}
 
 
@@ -43,6 +45,7 @@ def parser_of(
     add("--threads", type=_positive, help="of TensorFlow and PyTorch alike")
     add(
         "--quick",
+        "--tiny",
         action="store_true",
         help="tiny sizes, to see that all works; the numbers mean nothing",
     )
@@ -167,43 +170,53 @@ def set_threads(threads: int | None) -> None:
 
 
 def _quiet() -> None:
-    import tensorflow as tf
+    if has("tensorflow"):
+        import tensorflow as tf
 
-    # TensorFlow warns of repeated tracing, which is intended here.
-    tf.get_logger().setLevel("ERROR")
+        # TensorFlow warns of repeated tracing, which is intended here.
+        tf.get_logger().setLevel("ERROR")
+
+
+def has(package: str) -> bool:
+    """Returns whether a package can be imported."""
+    return importlib.util.find_spec(package) is not None
 
 
 def has_torch() -> bool:
     """Returns whether PyTorch can be imported."""
-    return importlib.util.find_spec("torch") is not None
+    return has("torch")
 
 
 def machine() -> dict[str, Any]:
     """Returns the date, the machine and the versions of a measurement."""
-    import keras
-    import tensorflow as tf
-
-    found = {
+    found: dict[str, Any] = {
         "date": datetime.datetime.now().astimezone().isoformat("T", "seconds"),
         "cores": _cores(),
         "processor": _processor(),
         "memory_bytes": _memory(),
         "system": platform.platform(),
         "load": os.getloadavg(),
-        "gpus": len(tf.config.list_physical_devices("GPU")),
-        # 0 means one thread per core.
-        "threads": tf.config.threading.get_intra_op_parallelism_threads(),
         "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
+        # Without imports, some of which would take memory of a GPU.
+        **{name: _version(name) for name in PACKAGES if has(name)},
     }
+    if has("tensorflow"):
+        import tensorflow as tf
+
+        found["gpus"] = len(tf.config.list_physical_devices("GPU"))
+        # 0 means one thread per core.
+        threads = tf.config.threading.get_intra_op_parallelism_threads()
+        found["threads"] = threads
     if has_torch():
         import torch
 
-        found["torch"] = torch.__version__
         found["torch_threads"] = torch.get_num_threads()
         found["omp_wait_policy"] = os.environ.get("OMP_WAIT_POLICY")
     return found
+
+
+def _version(package: str) -> str:
+    return importlib.metadata.version(package)
 
 
 def _cores() -> int:

@@ -1,4 +1,7 @@
-"""The models of the benchmarks, with a batch for each."""
+"""The models of the benchmarks, with a batch for each.
+
+KerasHub is imported where it is used, because `benchmarks.gpu` runs without it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import keras_hub
 import numpy as np
 
 from rdrop_keras import RDropModel
@@ -110,6 +112,8 @@ def bert(
     shape, heads = (batch, time), 4
 
     def plain() -> keras.Model:
+        import keras_hub
+
         backbone = keras_hub.models.BertBackbone(
             vocabulary_size=vocabulary,
             num_layers=layers,
@@ -144,6 +148,8 @@ def vit(
     heads = 3
 
     def plain() -> keras.Model:
+        import keras_hub
+
         return keras_hub.models.ViTImageClassifier(
             _vit_backbone(layers, heads, width, rate),
             num_classes=100,
@@ -232,6 +238,8 @@ def cnn(
 
 
 def _vit_backbone(layers: int, heads: int, width: int, rate: float) -> Any:
+    import keras_hub
+
     return keras_hub.models.ViTBackbone(
         image_shape=(32, 32, 3),
         patch_size=4,

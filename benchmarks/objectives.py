@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from rdrop_keras.losses import LabelSmoothedCrossentropy
 from rdrop_keras.losses import categorical_consistency
@@ -46,6 +45,7 @@ def authors(
     y: Any, logits: Sequence[Any], alpha: float, label_smoothing: float = 0.0
 ) -> Any:
     """The authors' formula in TensorFlow, equal to PyTorch's `kl_div`."""
+    import tensorflow as tf
 
     def kl_div(log_input, target):
         log_target = tf.math.log(tf.where(target > 0, target, 1.0))

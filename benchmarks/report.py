@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+from collections.abc import Callable
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,14 +30,21 @@ class Report:
         title: The quantity that the values measure.
         unit: "seconds" or "bytes".
         flags: The parsed command line.
+        columns: Further columns of the table: the text for each row.
     """
 
     def __init__(
-        self, name: str, title: str, unit: str, flags: argparse.Namespace
+        self,
+        name: str,
+        title: str,
+        unit: str,
+        flags: argparse.Namespace,
+        columns: dict[str, Callable[[dict[str, Any]], str]] | None = None,
     ):
         self.name = name
         self.title = title
         self.unit = unit
+        self.columns = columns or {}
         self.rows: list[dict[str, Any]] = []
         self.skipped: list[dict[str, str]] = []
         self._settings = {
@@ -53,6 +61,7 @@ class Report:
         base: str,
         values: dict[str, list[float]],
         facts: dict[str, dict[str, Any]] | None = None,
+        against: Sequence[float] | None = None,
     ) -> None:
         """Adds the measurements of the arms of a case.
 
@@ -63,9 +72,11 @@ class Report:
             values: The values of each arm. If arms took turns, values at the
                 same index are from the same turn.
             facts: Further facts to store, by arm.
+            against: The values of the base. The default is `values[base]`.
         """
+        against = values[base] if against is None else against
         for arm, mine in values.items():
-            ratio, quartiles = ratio_of(mine, values[base])
+            ratio, quartiles = ratio_of(mine, against)
             row = {
                 "case": case,
                 "xla": xla,
@@ -87,7 +98,8 @@ class Report:
 
     def finish(self) -> None:
         """Prints a table and draws a plot."""
-        Console().print(self._table())
+        width = 120 if self.columns else None
+        Console(width=width).print(self._table())
         if self._path is not None:
             image = self._path.with_suffix(".png")
             plot(self.rows, self.title, image)
@@ -114,7 +126,7 @@ class Report:
         table.add_column("case", overflow="fold")
         table.add_column("XLA")
         table.add_column("arm", no_wrap=True)
-        for column in ("ratio", "quartiles", "median"):
+        for column in ("ratio", "quartiles", "median", *self.columns):
             table.add_column(column, justify="right", no_wrap=True)
         before = None
         for row in self.rows:
@@ -128,6 +140,7 @@ class Report:
                 f"{row['ratio']:.2f}",
                 f"{low:.2f} to {high:.2f}",
                 SHOWN[self.unit](row["median"]),
+                *(text(row) for text in self.columns.values()),
             )
             before = group
         bases = sorted({row["base"] for row in self.rows})

@@ -126,52 +126,74 @@ class TransformerTwin(nn.Module):
         self.width = sizes.width
 
     def forward(self, inputs):
+        return self.hidden_states(inputs) @ self.embedding.T
+
+    def hidden_states(self, inputs):
         source, target = inputs["source_ids"], inputs["target_ids"]
         visible_source = (source != 0)[:, None, None, :]
         time = target.shape[1]
-        causal = torch.ones(time, time, dtype=torch.bool).tril()
+        causal = torch.ones(
+            time, time, dtype=torch.bool, device=target.device
+        ).tril()
         memory = self._embed(source)
         for layer in self.encoder:
             memory = layer(memory, visible_source)
         x = self._embed(target)
         for layer in self.decoder:
             x = layer(x, causal, memory, visible_source)
-        return x @ self.embedding.T
+        return x
 
     def _embed(self, ids):
         embedded = F.embedding(ids, self.embedding) * math.sqrt(self.width)
-        return self.dropout(embedded + self._positions(ids.shape[1]))
+        positions = self._positions(ids.shape[1], ids.device)
+        return self.dropout(embedded + positions)
 
-    def _positions(self, time):
-        # KerasHub puts sines at even positions and cosines at odd ones.
-        index = torch.arange(self.width)
+    def _positions(self, time, device):
+        # Sines are at even places and cosines at odd ones.
+        index = torch.arange(self.width, device=device)
         rates = 10000.0 ** (-2 * (index // 2) / self.width)
-        angles = torch.arange(time)[:, None] * rates
+        angles = torch.arange(time, device=device)[:, None] * rates
         return torch.where(index % 2 == 0, angles.sin(), angles.cos())
 
 
 class BertLayer(nn.Module):
     """Attention and feed-forward, with post-normalization."""
 
-    def __init__(self, arrays: Arrays, heads: int, rate: float):
+    def __init__(
+        self, arrays: Arrays, heads: int, rate: float, approximate: str
+    ):
         super().__init__()
         self.attention = Attention(arrays, heads, rate)
         self.norm = _norm(arrays, 1e-12)
         self.last_norm = _norm(arrays, 1e-12)
         self.inner, self.outer = _linear(arrays), _linear(arrays)
         self.dropout = nn.Dropout(rate)
+        self.gelu = nn.GELU(approximate)
 
     def forward(self, x, mask):
         x = self.norm(x + self.dropout(self.attention(x, mask=mask)))
-        hidden = F.gelu(self.inner(x), approximate="tanh")
+        hidden = self.gelu(self.inner(x))
         return self.last_norm(x + self.dropout(self.outer(hidden)))
 
 
 class BertTwin(nn.Module):
-    """KerasHub's BERT with a classifier on its first token."""
+    """BERT with a classifier on its first token.
+
+    Args:
+        weights: The weights of the Keras model, in KerasHub's order.
+        layers: The number of layers.
+        heads: The number of attention heads.
+        rate: The rate of all dropout.
+        approximate: How GELU is computed. KerasHub's is approximate.
+    """
 
     def __init__(
-        self, weights: list[np.ndarray], layers: int, heads: int, rate: float
+        self,
+        weights: list[np.ndarray],
+        layers: int,
+        heads: int,
+        rate: float,
+        approximate: str = "tanh",
     ):
         super().__init__()
         arrays = iter(weights)
@@ -180,7 +202,7 @@ class BertTwin(nn.Module):
         self.segments = _parameter(next(arrays))
         self.norm = _norm(arrays, 1e-12)
         self.layers = nn.ModuleList(
-            BertLayer(arrays, heads, rate) for _ in range(layers)
+            BertLayer(arrays, heads, rate, approximate) for _ in range(layers)
         )
         self.pooled, self.logits = _linear(arrays), _linear(arrays)
         self.dropout = nn.Dropout(rate)
@@ -239,7 +261,7 @@ class ViTTwin(nn.Module):
         super().__init__()
         arrays = iter(weights)
         self.token = _parameter(next(arrays))
-        self.patches = _convolution(arrays, stride=4)
+        self.patches = _convolution(arrays, stride=len(weights[1]))
         self.positions = _parameter(next(arrays))
         self.layers = nn.ModuleList(
             ViTLayer(arrays, heads, rate) for _ in range(layers)
