@@ -118,7 +118,7 @@ class Prepared:
         return cls(content["name"], training, texts, subwords, facts)
 
 
-def prepare(
+def tokenize(
     corpus: Corpus, vocabulary_size: int, maximum_length: int
 ) -> Prepared:
     """Tokenizes a corpus.

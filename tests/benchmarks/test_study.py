@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from benchmarks import study
-from benchmarks.gpu import prepare as preparing
+from benchmarks.gpu import prepare
 from benchmarks.gpu import run
 from benchmarks.gpu.cell import Cell
 from benchmarks.gpu.cell import grid
 from benchmarks.gpu.corpus import Prepared
-from benchmarks.gpu.corpus import prepare
+from benchmarks.gpu.corpus import tokenize
 from benchmarks.gpu.plans import PLANS
 from benchmarks.gpu.plans import SEARCH_SEED
 from benchmarks.gpu.training import OutOfTime
@@ -32,7 +32,7 @@ def corpus():
 
 @pytest.fixture(scope="module")
 def prepared(corpus):
-    return prepare(corpus, vocabulary_size=200, maximum_length=60)
+    return tokenize(corpus, vocabulary_size=200, maximum_length=60)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_corpus_is_read_as_it_was_written(corpus, prepared, tmp_path):
 
 
 def test_pairs_are_left_out_and_counted(corpus):
-    found = prepare(corpus, vocabulary_size=200, maximum_length=12)
+    found = tokenize(corpus, vocabulary_size=200, maximum_length=12)
     longest = max(map(len, found.training.sources + found.training.targets))
     assert longest <= 12
     dropped = found.facts["dropped"]
@@ -98,11 +98,11 @@ def test_a_damaged_corpus_is_an_error(prepared, tmp_path):
 
 def test_prepare_by_command_line(tmp_path, capsys):
     flags = ["--corpus", "cldr", "--vocabulary-size", "300"]
-    preparing.main([*flags, "--output", str(tmp_path / "out")])
+    prepare.main([*flags, "--output", str(tmp_path / "out")])
     assert "'target_language': 'de'" in capsys.readouterr().out
     assert Prepared.load(tmp_path / "out").subwords.vocabulary_size == 300
     with pytest.raises(SystemExit):
-        preparing.main(["--corpus", "debian", "--output", str(tmp_path)])
+        prepare.main(["--corpus", "debian", "--output", str(tmp_path)])
     assert "needs --data DIR" in capsys.readouterr().err
 
 
