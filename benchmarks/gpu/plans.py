@@ -12,32 +12,29 @@ SEEDS = (1, 2, 3)
 SEARCH_SEED = 11
 
 
-def arms(base: Cell, plain_tuned: Cell, rdrop: Cell) -> list[Cell]:
-    """Returns the arms of a comparison.
+def comparison(base: Cell, plain: Cell, rdrop: Cell) -> list[Cell]:
+    """Returns the arms of a comparison on all seeds, the main ones first.
 
     Args:
         base: The usual settings, without a search.
-        plain_tuned: The settings of plain training that a search found. The
-            two controls, which are plain training twice, share them.
+        plain: The settings of plain training that a search found. The two
+            controls, which are plain training twice, share them.
         rdrop: The settings of R-Drop from a search of the same size.
     """
-    return [
-        plain_tuned,
-        rdrop,
-        replace(plain_tuned, arm="two_pass"),
+    main = [plain, rdrop, replace(plain, arm="two_pass")]
+    others = [
         base,
         replace(base, arm="rdrop"),
-        replace(plain_tuned, arm="doubled"),
+        replace(plain, arm="doubled"),
     ]
-
-
-def by_seed(cells: list[Cell], seeds: tuple[int, ...] = SEEDS) -> list[Cell]:
-    """Returns each cell once on each seed, seed by seed."""
-    return [
+    runs = [
         replace(cell, seed=seed)
-        for seed in seeds
-        for cell in dict.fromkeys(cells)
+        for cells in (main, others)
+        for seed in SEEDS
+        for cell in cells
     ]
+    # A search may have found the usual settings.
+    return list(dict.fromkeys(runs))
 
 
 def search(
@@ -60,14 +57,15 @@ def search(
     base = replace(base, seed=SEARCH_SEED)
     plain = [
         replace(cell, attention_dropout=more, activation_dropout=more)
+        for dropout in dropouts
         for more in (0.0, 0.1)
-        for cell in grid(base, learning_rate=rates, dropout=dropouts)
+        for cell in grid(base, dropout=(dropout,), learning_rate=rates)
     ]
     rdrop = grid(
         replace(base, arm="rdrop"),
+        dropout=dropouts,
         alpha=alphas,
         learning_rate=rates,
-        dropout=dropouts,
     )
     return [cell for pair in zip(plain, rdrop) for cell in pair]
 
@@ -95,13 +93,17 @@ TUNED = {
 
 PLANS: dict[str, list[Cell]] = {
     "narrow_search": search(NARROW, (2e-3,), (0.1, 0.3)),
-    "narrow": by_seed(arms(NARROW, NARROW, replace(NARROW, arm="rdrop"))),
-    "small_search": search(SMALL, (5e-4, 1e-3), (0.2, 0.3)),
-    "small": by_seed(
-        arms(SMALL, replace(SMALL, **TUNED), replace(SMALL, arm="rdrop"))
+    "narrow": comparison(
+        NARROW,
+        replace(NARROW, dropout=0.1),
+        replace(NARROW, arm="rdrop", dropout=0.1, alpha=1.0),
     ),
-    "large": by_seed(
-        arms(LARGE, replace(LARGE, **TUNED), replace(LARGE, arm="rdrop"))
+    "small_search": search(SMALL, (5e-4, 1e-3), (0.2, 0.3)),
+    "small": comparison(
+        SMALL, replace(SMALL, **TUNED), replace(SMALL, arm="rdrop")
+    ),
+    "large": comparison(
+        LARGE, replace(LARGE, **TUNED), replace(LARGE, arm="rdrop")
     ),
     # Does the best alpha fall as data grows?
     "alpha_by_pairs": grid(
