@@ -191,6 +191,16 @@ class RDropMixin(InCall):
         )
         return self.train_function
 
+    def _get_metrics_result_or_logs(self, logs: Any) -> Any:
+        # `evaluate` calls this too, with logs that have no key of R-Drop.
+        logs = super()._get_metrics_result_or_logs(logs)
+        trackers = self._rdrop_trackers
+        if trackers is None or not (
+            trackers.reported and trackers.reported <= set(logs)
+        ):
+            return logs
+        return trainer().after_epoch(self, trackers, logs)
+
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         if self._rdrop is None:
             return super().train_on_batch(*args, **kwargs)

@@ -45,6 +45,9 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     epoch before it is saved, and state that they reset when training begins is
     restored afterwards.
 
+    On several workers of `tf.distribute` the chief writes, and all workers read
+    the same directory when they start again together.
+
     Random generators outside of the model, such as those that shuffle data,
     are not saved. If the data comes in another order after a resume, the final
     weights differ. The `History` of `fit` begins with the first epoch after
@@ -168,7 +171,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self._back_up(epoch + 1, 0, done)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        if self.delete_checkpoint:
+        if self.delete_checkpoint and self._writes():
             shutil.rmtree(self._directory, ignore_errors=True)
 
     def _back_up(self, epoch: int, batch: int, done: int | None = None) -> None:
@@ -179,6 +182,8 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             batch: The number of finished batches of the next epoch.
             done: The epoch to resume with, if it is not `epoch`.
         """
+        if not self._writes():
+            return
         partial = self._directory / _PARTIAL
         shutil.rmtree(partial, ignore_errors=True)
         # Keras takes the index of the epoch that ends.
@@ -197,6 +202,11 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         for old in self._backups()[2 if self.double_checkpoint else 1 :]:
             shutil.rmtree(old)
 
+    def _writes(self) -> bool:
+        """Returns whether this process writes: of several workers, the chief."""
+        strategy = getattr(self.model, "distribute_strategy", None)
+        return strategy is None or strategy.extended.should_checkpoint
+
     def _keras_backup(self, path: Path) -> keras.callbacks.BackupAndRestore:
         backup = keras.callbacks.BackupAndRestore(
             str(path), delete_checkpoint=False
@@ -211,11 +221,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         found = {
             (int(match[1]), int(match[2] or 0)): path
             for path in self._directory.iterdir()
-            if (
-                match := re.fullmatch(
-                    r"epoch-(\d+)(?:-batch-(\d+))?", path.name
-                )
-            )
+            if (match := _NAME.fullmatch(path.name))
         }
         return [found[place] for place in sorted(found, reverse=True)]
 
