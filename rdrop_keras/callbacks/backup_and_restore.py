@@ -21,6 +21,7 @@ from rdrop_keras.callbacks.checked_files import read_checked
 from rdrop_keras.callbacks.checked_files import write_checked
 from rdrop_keras.callbacks.memory import recall
 from rdrop_keras.callbacks.memory import remember
+from rdrop_keras.callbacks.workers import writes
 
 _PARTIAL = "partial"
 _NAME = re.compile(r"epoch-(\d+)(?:-batch-(\d+))?")
@@ -45,8 +46,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     epoch before it is saved, and state that they reset when training begins is
     restored afterwards.
 
-    On several workers of `tf.distribute` the chief writes, and all workers read
-    the same directory when they start again together.
+    Of several workers the chief writes. All read the same directory.
 
     Random generators outside of the model, such as those that shuffle data,
     are not saved. If the data comes in another order after a resume, the final
@@ -171,7 +171,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self._back_up(epoch + 1, 0, done)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        if self.delete_checkpoint and self._writes():
+        if self.delete_checkpoint and writes(self.model):
             shutil.rmtree(self._directory, ignore_errors=True)
 
     def _back_up(self, epoch: int, batch: int, done: int | None = None) -> None:
@@ -182,7 +182,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             batch: The number of finished batches of the next epoch.
             done: The epoch to resume with, if it is not `epoch`.
         """
-        if not self._writes():
+        if not writes(self.model):
             return
         partial = self._directory / _PARTIAL
         shutil.rmtree(partial, ignore_errors=True)
@@ -201,11 +201,6 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         flush_to_disk(self._directory)
         for old in self._backups()[2 if self.double_checkpoint else 1 :]:
             shutil.rmtree(old)
-
-    def _writes(self) -> bool:
-        """Returns whether this process writes: of several workers, the chief."""
-        strategy = getattr(self.model, "distribute_strategy", None)
-        return strategy is None or strategy.extended.should_checkpoint
 
     def _keras_backup(self, path: Path) -> keras.callbacks.BackupAndRestore:
         backup = keras.callbacks.BackupAndRestore(
