@@ -101,8 +101,10 @@ def _differentiate(
         if model.optimizer is not None:
             loss = model.optimizer.scale_loss(loss)
     weights = model.trainable_weights
+    # Inside of the scope a regularized weight is a tensor.
+    sources = [weight.value for weight in weights]
     with HeldAssignments(model) as backward:
-        gradients = tape.gradient(loss, weights) if weights else []
+        gradients = tape.gradient(loss, sources) if sources else []
     check_no_draws(backward)
     gradients = [
         dense(gradient, weight) for gradient, weight in zip(gradients, weights)

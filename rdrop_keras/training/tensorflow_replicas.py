@@ -40,6 +40,14 @@ def check_supported(model: Any) -> None:
             f"{where}, which Keras cannot train a plain model with either. "
             "Use a larger batch: it is divided among the replicas."
         )
+    if getattr(model.optimizer, "ema_overwrite_frequency", None):
+        raise ValueError(
+            "Expected `ema_overwrite_frequency=None` on several replicas. "
+            "Received: ema_overwrite_frequency="
+            f"{model.optimizer.ema_overwrite_frequency} and {where}, which "
+            "Keras cannot train a plain model with either. Without it the "
+            "moving average replaces the weights when `fit` ends."
+        )
     if model.jit_compile and len(strategy.extended.worker_devices) > 1:
         raise ValueError(
             "Expected `jit_compile=False` on several devices. Received: "
