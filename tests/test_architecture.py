@@ -17,7 +17,7 @@ PAGE = (ROOT / "docs/architecture.md").read_text()
 ROOMS = [
     {"__init__"},
     {"callbacks"},
-    {"mixin", "model", "from_model", "in_call"},
+    {"mixin", "model", "from_model", "in_call", "own_logs"},
     {"training"},
     {"layers", "losses"},
     {"contrib"},

@@ -116,6 +116,10 @@ class Trackers:
         self.reported = set(found)
         return {**logs, "loss": self.loss.result(), **found}
 
+    def are_in(self, logs: dict[str, Any]) -> bool:
+        """Returns whether logs are those of training with R-Drop."""
+        return bool(self.reported) and self.reported <= set(logs)
+
     def reset(self) -> None:
         """Starts a new epoch."""
         for metric in self.metrics:

@@ -36,7 +36,9 @@ def assert_identical(results):
                 assert result[name] == results[0][name], name
 
 
-@pytest.mark.parametrize("workers, names", [(2, ["fused", "plain"]), (3, [""])])
+@pytest.mark.parametrize(
+    "workers, names", [(2, ["rdrop", "plain"]), (3, ["rdrop"])]
+)
 def test_equals_one_process(cluster, workers, names):
     (expected,) = cluster.run("train", 0, names=names, batch_size=6)
     found = cluster.run("train", workers, names=names, batch_size=6)

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 
-FOLDER = pathlib.Path(__file__).parent
+FOLDER = pathlib.Path(__file__).parent / "distribution"
 DRIVER = """
 import json, os, sys, time, traceback
 import keras
@@ -44,7 +44,7 @@ for line in sys.stdin:
     workers = json.loads(line)
     children = [start(worker) for worker in workers]
     statuses = {}
-    end = time.monotonic() + 200
+    end = time.monotonic() + 400
     while len(statuses) < len(children):
         child, status = os.waitpid(-1, os.WNOHANG)
         if child:
