@@ -1,6 +1,7 @@
 """R-Drop for Keras: regularized dropout for neural networks."""
 
 from rdrop_keras import callbacks as callbacks
+from rdrop_keras import distribution as distribution
 from rdrop_keras import layers as layers
 from rdrop_keras import losses as losses
 from rdrop_keras import recipes as recipes
@@ -16,6 +17,7 @@ __all__ = [
     "RDropModel",
     "callbacks",
     "convert_alpha",
+    "distribution",
     "layers",
     "losses",
     "recipes",

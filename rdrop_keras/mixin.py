@@ -10,6 +10,7 @@ import keras
 from rdrop_keras import _keras
 from rdrop_keras.in_call import InCall
 from rdrop_keras.objective.task_loss import loss_of_pass
+from rdrop_keras.own_logs import OwnLogs
 from rdrop_keras.passes.observation import Observation
 from rdrop_keras.rdrop import RDrop
 from rdrop_keras.training import checks
@@ -20,7 +21,7 @@ from rdrop_keras.training.plan import plan
 from rdrop_keras.training.step import compute_objective
 
 
-class RDropMixin(InCall):
+class RDropMixin(InCall, OwnLogs):
     """A mixin that makes any Keras model class train with R-Drop.
 
     Put it before the model class in the list of bases. Preprocessing, presets,
@@ -152,19 +153,6 @@ class RDropMixin(InCall):
     def _reset_trackers(self) -> None:
         if self._rdrop_trackers is not None:
             self._rdrop_trackers.reset()
-
-    def get_metrics_result(self) -> dict[str, Any]:
-        if _keras.has_built_metrics(self):
-            return super().get_metrics_result()
-        # With `vocabulary_chunk` training does not update compiled metrics.
-        return _keras.logs_of_training(self)
-
-    @property
-    def metrics_variables(self) -> list[keras.Variable]:
-        # JAX passes them through the training step.
-        trackers = self._rdrop_trackers
-        own = [] if trackers is None else trackers.variables
-        return [*super().metrics_variables, *own]
 
     def train_step(self, *args: Any) -> Any:
         if self._rdrop is None:

@@ -17,7 +17,7 @@ PAGE = (ROOT / "docs/architecture.md").read_text()
 ROOMS = [
     {"__init__"},
     {"callbacks"},
-    {"mixin", "model", "from_model", "in_call"},
+    {"mixin", "model", "from_model", "in_call", "own_logs"},
     {"training"},
     {"layers", "losses"},
     {"contrib"},
@@ -27,6 +27,7 @@ ROOMS = [
     {"rdrop", "recipes", "convert"},
     {"arguments"},
     {"divergences"},
+    {"distribution"},
     {"_keras"},
     {"_context", "_version"},
 ]
@@ -71,7 +72,7 @@ def test_only_training_names_a_backend():
             path.read_text(),
             re.MULTILINE,
         )
-        assert not named or room_of(path) == "training", path
+        assert not named or room_of(path) in ("training", "distribution"), path
 
 
 def test_every_way_of_running_passes_is_a_setting():

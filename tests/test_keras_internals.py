@@ -301,3 +301,19 @@ def test_dropout_draws_where_it_is_looked_for():
     again = keras.ops.convert_to_numpy(dropout(ones, training=True))
     same = np.array_equal(first, again)
     assert same == (keras.backend.backend() == "torch")
+
+
+def test_fit_asks_a_method_for_the_logs_of_an_epoch():
+    model = keras.Model(*builders.graph())
+    model.compile("sgd", builders.cross_entropy())
+    asked = []
+
+    def logs_of(logs):
+        asked.append(set(logs))
+        return {"own": 1.0}
+
+    model._get_metrics_result_or_logs = logs_of
+    x, y = builders.data(4)
+    history = model.fit(x, y, verbose=0).history
+    assert asked == [{"loss"}]
+    assert history == {"own": [1.0]}

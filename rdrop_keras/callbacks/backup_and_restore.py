@@ -21,6 +21,7 @@ from rdrop_keras.callbacks.checked_files import read_checked
 from rdrop_keras.callbacks.checked_files import write_checked
 from rdrop_keras.callbacks.memory import recall
 from rdrop_keras.callbacks.memory import remember
+from rdrop_keras.callbacks.workers import writes
 
 _PARTIAL = "partial"
 _NAME = re.compile(r"epoch-(\d+)(?:-batch-(\d+))?")
@@ -44,6 +45,8 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     Place this callback last in the list: the other callbacks then finish an
     epoch before it is saved, and state that they reset when training begins is
     restored afterwards.
+
+    Of several workers the chief writes. All read the same directory.
 
     Random generators outside of the model, such as those that shuffle data,
     are not saved. If the data comes in another order after a resume, the final
@@ -168,7 +171,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self._back_up(epoch + 1, 0, done)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        if self.delete_checkpoint:
+        if self.delete_checkpoint and writes(self.model):
             shutil.rmtree(self._directory, ignore_errors=True)
 
     def _back_up(self, epoch: int, batch: int, done: int | None = None) -> None:
@@ -179,6 +182,8 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             batch: The number of finished batches of the next epoch.
             done: The epoch to resume with, if it is not `epoch`.
         """
+        if not writes(self.model):
+            return
         partial = self._directory / _PARTIAL
         shutil.rmtree(partial, ignore_errors=True)
         # Keras takes the index of the epoch that ends.
@@ -211,11 +216,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         found = {
             (int(match[1]), int(match[2] or 0)): path
             for path in self._directory.iterdir()
-            if (
-                match := re.fullmatch(
-                    r"epoch-(\d+)(?:-batch-(\d+))?", path.name
-                )
-            )
+            if (match := _NAME.fullmatch(path.name))
         }
         return [found[place] for place in sorted(found, reverse=True)]
 

@@ -17,12 +17,14 @@ from rdrop_keras import _keras
 from rdrop_keras.closed_form import xla
 from rdrop_keras.objective.result import Objective
 from rdrop_keras.training.first_batch import look
+from rdrop_keras.training.in_place import after_epoch
 from rdrop_keras.training.metrics import Trackers
 from rdrop_keras.training.metrics import report
 from rdrop_keras.training.step import compute_objective
 from rdrop_keras.training.step import compute_plain_objective
 
 __all__ = [
+    "after_epoch",
     "aside",
     "check_first_batch",
     "running_passes",

@@ -116,6 +116,10 @@ class Trackers:
         self.reported = set(found)
         return {**logs, "loss": self.loss.result(), **found}
 
+    def are_in(self, logs: dict[str, Any]) -> bool:
+        """Returns whether logs are those of training with R-Drop."""
+        return bool(self.reported) and self.reported <= set(logs)
+
     def reset(self) -> None:
         """Starts a new epoch."""
         for metric in self.metrics:
@@ -152,5 +156,12 @@ def report(
         x, y, sample_weight = batch
         logs = model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
         return trackers.result(logs, alpha)
+    return trackers.result(own_logs(model), alpha, tokens=True)
+
+
+def own_logs(model: Any) -> dict[str, Any]:
+    """Returns the logs of the metrics that training updates, but trackers."""
+    if model.rdrop.vocabulary_chunk is None:
+        return model.get_metrics_result()
     # The compiled metrics need logits, which do not exist.
-    return trackers.result(_keras.logs_of_training(model), alpha, tokens=True)
+    return _keras.logs_of_training(model)

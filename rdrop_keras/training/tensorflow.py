@@ -22,8 +22,12 @@ from rdrop_keras.training.metrics import report
 from rdrop_keras.training.step import compute_objective
 from rdrop_keras.training.step import compute_plain_objective
 from rdrop_keras.training.tensorflow_first_batch import check_first_batch
+from rdrop_keras.training.tensorflow_replicas import after_epoch
+from rdrop_keras.training.tensorflow_replicas import over_replicas
+from rdrop_keras.training.tensorflow_replicas import own_masks
 
 __all__ = [
+    "after_epoch",
     "aside",
     "check_first_batch",
     "dense",
@@ -65,12 +69,13 @@ def train_step(model: Any, data: Any, trackers: Trackers) -> dict[str, Any]:
     def plain():
         return _differentiate(model, compute_plain_objective, *batch)
 
-    if model.rdrop.every == 1:
-        step = with_rdrop()
-    else:
-        turn = model.optimizer.iterations % model.rdrop.every == 0
-        step = either(turn, with_rdrop, plain)
-    objective = _over_replicas(step.objective)
+    with own_masks(model):
+        if model.rdrop.every == 1:
+            step = with_rdrop()
+        else:
+            turn = model.optimizer.iterations % model.rdrop.every == 0
+            step = either(turn, with_rdrop, plain)
+    objective = over_replicas(step.objective)
     rows = tf.shape(
         next(leaf for leaf in keras.tree.flatten(batch[0]) if leaf is not None)
     )[0]
@@ -96,8 +101,10 @@ def _differentiate(
         if model.optimizer is not None:
             loss = model.optimizer.scale_loss(loss)
     weights = model.trainable_weights
+    # Inside of the scope a regularized weight is a tensor.
+    sources = [weight.value for weight in weights]
     with HeldAssignments(model) as backward:
-        gradients = tape.gradient(loss, weights) if weights else []
+        gradients = tape.gradient(loss, sources) if sources else []
     check_no_draws(backward)
     gradients = [
         dense(gradient, weight) for gradient, weight in zip(gradients, weights)
@@ -182,26 +189,3 @@ def aside(function: Callable[[], None]) -> None:
         function()
     else:
         tf.function(function, autograph=False).get_concrete_function()
-
-
-def _over_replicas(objective: Objective) -> Objective:
-    """Undoes the division by replicas in Keras's losses.
-
-    Keras divides losses by the number of replicas, because it sums gradients
-    over replicas. Reported values must not be divided.
-    """
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    if replicas == 1:
-        return objective
-    consistency = objective.consistency
-    return objective._replace(
-        loss=objective.loss * replicas,
-        task_loss=objective.task_loss * replicas,
-        consistency=consistency._replace(
-            value=consistency.value * replicas,
-            by_output={
-                name: value * replicas
-                for name, value in consistency.by_output.items()
-            },
-        ),
-    )

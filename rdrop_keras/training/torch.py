@@ -14,6 +14,7 @@ import torch
 from rdrop_keras.passes.observation import HeldAssignments
 from rdrop_keras.training.checks import check_no_draws
 from rdrop_keras.training.first_batch import look
+from rdrop_keras.training.in_place import after_epoch
 from rdrop_keras.training.in_place import test_step
 from rdrop_keras.training.metrics import Trackers
 from rdrop_keras.training.metrics import report
@@ -21,6 +22,7 @@ from rdrop_keras.training.step import compute_objective
 from rdrop_keras.training.step import compute_plain_objective
 
 __all__ = [
+    "after_epoch",
     "aside",
     "check_first_batch",
     "running_passes",

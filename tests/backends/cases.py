@@ -7,6 +7,7 @@ program, it trains all cases, or those named, and writes their results:
     KERAS_BACKEND=jax python tests/backends/cases.py results.json [case ...]
 """
 
+import contextlib
 import json
 import sys
 import time
@@ -336,21 +337,30 @@ def set_weights(model):
         variable.assign(rng.uniform(-0.6, 0.6, variable.shape))
 
 
-def run(case, batch_size=8, epochs=2):
-    """Trains a case. Returns its logs, results of evaluate, and weights."""
+def run(case, batch_size=8, epochs=2, scope=contextlib.nullcontext):
+    """Trains a case. Returns its logs, results of evaluate, and weights.
+
+    Args:
+        case: What a function of `cases` returns.
+        batch_size: The number of rows of a batch.
+        epochs: The number of epochs.
+        scope: A function that returns the context in which to build the
+            model, such as `strategy.scope`.
+    """
     keras.utils.clear_session(free_memory=False)
     keras.config.set_dtype_policy(case["policy"])
-    model = case["model"]()
     x, y, weight = case["x"], case["y"], case["weight"]
-    model({name: value[:batch_size] for name, value in x.items()})
-    set_weights(model)
-    model.compile(
-        case["optimizer"](),
-        case["loss"],
-        metrics=case["metrics"],
-        rdrop=case["rdrop"],
-        **case["compile"],
-    )
+    with scope():
+        model = case["model"]()
+        model({name: value[:batch_size] for name, value in x.items()})
+        set_weights(model)
+        model.compile(
+            case["optimizer"](),
+            case["loss"],
+            metrics=case["metrics"],
+            rdrop=case["rdrop"],
+            **case["compile"],
+        )
     fit = dict(case["fit"])
     if "callbacks" in fit:
         fit["callbacks"] = [fit["callbacks"]((x, y))]
