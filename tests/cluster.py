@@ -104,6 +104,8 @@ class Cluster:
             self.driver.wait(20)
         except subprocess.TimeoutExpired:
             self.driver.send_signal(signal.SIGKILL)
+            self.driver.wait()
+        self.driver.stdout.close()
 
     def start(self, scenario, workers, started=None, **arguments):
         """Runs a scenario, and returns the exit statuses and the results.
