@@ -93,9 +93,12 @@ TUNED = {
 
 PLANS: dict[str, list[Cell]] = {
     "narrow_search": search(NARROW, (2e-3,), (0.1, 0.3)),
+    # The settings are those that the search found.
     "narrow": comparison(
         NARROW,
-        replace(NARROW, dropout=0.1),
+        replace(
+            NARROW, dropout=0.1, attention_dropout=0.1, activation_dropout=0.1
+        ),
         replace(NARROW, arm="rdrop", dropout=0.1, alpha=1.0),
     ),
     "small_search": search(SMALL, (5e-4, 1e-3), (0.2, 0.3)),
