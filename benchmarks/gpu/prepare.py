@@ -14,14 +14,13 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from pathlib import Path
 
-from reproduce.data.debian import load_debian
-from reproduce.data.libreoffice import load_libreoffice_help
-
 from benchmarks.gpu.corpus import prepare
 from reproduce.common.errors import InputError
 from reproduce.data.cldr import load_cldr
 from reproduce.data.corpora import Corpus
 from reproduce.data.corpora import load_iwslt14
+from reproduce.data.debian import load_debian
+from reproduce.data.libreoffice import load_libreoffice_help
 
 READERS: dict[str, Callable[..., Corpus]] = {
     "debian": load_debian,

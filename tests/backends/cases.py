@@ -336,9 +336,12 @@ def set_weights(model):
         variable.assign(rng.uniform(-0.6, 0.6, variable.shape))
 
 
-def run(case, batch_size=8, epochs=2):
+def run(case, batch_size=8, epochs=2, distribution=None):
     """Trains a case. Returns its logs, results of evaluate, and weights."""
     keras.utils.clear_session(free_memory=False)
+    # After `clear_session`, which drops it.
+    if distribution is not None:
+        keras.distribution.set_distribution(distribution)
     keras.config.set_dtype_policy(case["policy"])
     model = case["model"]()
     x, y, weight = case["x"], case["y"], case["weight"]
