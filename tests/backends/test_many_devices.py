@@ -1,6 +1,7 @@
 """JAX on several devices, and in two processes, gives one device's numbers.
 
-The runs are those of `cases.py`, whose masks are inputs. The devices are parts of the CPU, each program in a process of its own.
+The runs are those of `cases.py`, whose masks are inputs. The devices are parts
+of the CPU, each program in a process of its own.
 """
 
 import importlib.util
