@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import jax
 import keras
+import numpy as np
+from jax.experimental import multihost_utils
 
 from rdrop_keras import _keras
 from rdrop_keras.closed_form import xla
@@ -165,7 +167,7 @@ def check_first_batch(
             variable.assign(value)
         try:
             data = next(iterator)
-            found = look(model, data)
+            found = look(model, _same_rows_everywhere(data))
             trackers.prepare(found.outputs)
             function = train_function
             if found.decided:
@@ -195,6 +197,23 @@ def aside(function: Callable[[], None]) -> None:
     # What it computes has no effect on the results of the program, so that
     # `jax.jit` leaves it out.
     function()
+
+
+def _same_rows_everywhere(data: Any) -> Any:
+    """Returns rows of a batch whose values every process can read.
+
+    A process cannot read the outputs of rows that lie on the devices of another
+    one, and all of them have to come to the same decision, or those that go on
+    would wait for the others without end. So all look at the rows of the first
+    device.
+    """
+    if jax.process_count() == 1:
+        return data
+    rows = jax.tree.map(lambda leaf: leaf.addressable_data(0), data)
+    return jax.tree.map(
+        np.asarray,
+        multihost_utils.broadcast_one_to_all(jax.tree.map(np.asarray, rows)),
+    )
 
 
 def _variables(model: Any) -> tuple[list[keras.Variable], ...]:

@@ -337,7 +337,13 @@ def set_weights(model):
         variable.assign(rng.uniform(-0.6, 0.6, variable.shape))
 
 
-def run(case, batch_size=8, epochs=2, scope=contextlib.nullcontext):
+def run(
+    case,
+    batch_size=8,
+    epochs=2,
+    scope=contextlib.nullcontext,
+    distribution=None,
+):
     """Trains a case. Returns its logs, results of evaluate, and weights.
 
     Args:
@@ -346,8 +352,12 @@ def run(case, batch_size=8, epochs=2, scope=contextlib.nullcontext):
         epochs: The number of epochs.
         scope: A function that returns the context in which to build the
             model, such as `strategy.scope`.
+        distribution: A `keras.distribution.Distribution` to set.
     """
     keras.utils.clear_session(free_memory=False)
+    # After `clear_session`, which drops it.
+    if distribution is not None:
+        keras.distribution.set_distribution(distribution)
     keras.config.set_dtype_policy(case["policy"])
     x, y, weight = case["x"], case["y"], case["weight"]
     with scope():

@@ -1,0 +1,71 @@
+"""The programs of the page on many devices run in two processes."""
+
+import importlib.util
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs/scaling.md"
+
+
+def cluster(backend, port, index):
+    """Returns what the launcher of a backend puts into the environment."""
+    if backend == "jax":
+        return {
+            "KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{port}",
+            "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
+            "KERAS_DISTRIBUTION_PROCESS_ID": str(index),
+        }
+    return {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": "2",
+        "RANK": str(index),
+    }
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_examples_run(backend, tmp_path):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE
+    )
+    (block,) = [b for b in blocks if f'"KERAS_BACKEND"] = "{backend}"' in b]
+    program = tmp_path / "train.py"
+    program.write_text(block)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    path = os.pathsep.join(filter(None, sys.path))
+    processes = [
+        subprocess.Popen(
+            [sys.executable, program],
+            env={
+                **os.environ,
+                **cluster(backend, port, index),
+                "PYTHONPATH": path,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    last = []
+    try:
+        for process in processes:
+            output, errors = process.communicate(timeout=600)
+            assert process.returncode == 0, errors[-3000:]
+            last.append(output.strip().splitlines()[-1])
+    finally:
+        for process in processes:
+            process.kill()
+    # The loss of JAX is that of the global batch; the sum of PyTorch's weights.
+    assert last[0] == last[1]
