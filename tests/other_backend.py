@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import socket
 import subprocess
 import sys
 
@@ -29,3 +30,40 @@ def run(backend, program, folder):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
+
+
+def start(backend, arguments, **environment):
+    """Starts a Python program on a backend, beside others."""
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        env={
+            **os.environ,
+            "KERAS_BACKEND": backend,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            **environment,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(*processes):
+    """Waits for programs that all succeed, and returns what they print."""
+    outputs = []
+    try:
+        for process in processes:
+            output, errors = process.communicate(timeout=900)
+            assert process.returncode == 0, errors[-3000:]
+            outputs.append(output)
+    finally:
+        # The others would wait for one that failed.
+        for process in processes:
+            process.kill()
+    return outputs
+
+
+def free_port():
+    """Returns a port of this machine on which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]

@@ -137,7 +137,7 @@ def _skipped(facts: dict[str, dict[str, Any]]) -> dict[str, str]:
 
 
 def peak_on_host(work: Callable[[], Any]) -> int:
-    """Returns the peak of resident memory, where there is no accelerator."""
+    """Returns the peak of the memory of this process on a CPU."""
     return peak_above(work)
 
 

@@ -202,10 +202,9 @@ def aside(function: Callable[[], None]) -> None:
 def _same_rows_everywhere(data: Any) -> Any:
     """Returns rows of a batch whose values every process can read.
 
-    A process cannot read the outputs of rows that lie on the devices of another
-    one, and all of them have to come to the same decision, or those that go on
-    would wait for the others without end. So all look at the rows of the first
-    device.
+    A process cannot read rows on the devices of another process. All processes
+    must decide alike, because one that goes on alone would wait for the others
+    forever. So all of them check the rows of the first device.
     """
     if jax.process_count() == 1:
         return data

@@ -6,11 +6,7 @@ of the CPU, each program in a process of its own.
 
 import importlib.util
 import json
-import os
 import pathlib
-import socket
-import subprocess
-import sys
 
 import numpy as np
 import other_backend
@@ -70,6 +66,7 @@ for one, other in zip(weights, expected):
 keras.distribution.set_distribution(keras.distribution.DataParallel())
 keras.utils.clear_session()
 assert keras.distribution.distribution() is None
+print("equal")
 """
 
 SHARDED_HEAD = """
@@ -105,46 +102,23 @@ for key, values in whole["logs"].items():
     np.testing.assert_allclose(sharded["logs"][key], values, atol=2e-6)
 for one, other in zip(sharded["weights"], whole["weights"]):
     np.testing.assert_allclose(one, other, atol=2e-6)
+print("equal")
 """
 
 
 def start(program, *arguments, devices=1):
-    return subprocess.Popen(
-        [sys.executable, FOLDER / program, *map(str, arguments)],
-        env={
-            **os.environ,
-            "KERAS_BACKEND": "jax",
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+    return other_backend.start(
+        "jax",
+        [FOLDER / program, *arguments],
+        XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}",
     )
-
-
-def finish(*processes):
-    try:
-        for process in processes:
-            output, _ = process.communicate(timeout=900)
-            assert process.returncode == 0, output[-3000:]
-    finally:
-        # The other one would wait for it.
-        for process in processes:
-            process.kill()
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
 def one_device(tmp_path_factory):
     path = tmp_path_factory.mktemp("one") / "results.json"
     names = {*ON_FOUR, *ON_EIGHT, *IN_TWO_PROCESSES} - {"ragged"}
-    finish(start("cases.py", path, *sorted(names)))
+    other_backend.finish(start("cases.py", path, *sorted(names)))
     return json.loads(path.read_text())
 
 
@@ -163,7 +137,9 @@ def check_equal(actual, expected):
 @pytest.mark.parametrize("devices, names", [(4, ON_FOUR), (8, ON_EIGHT)])
 def test_data_parallel_equals_one_device(one_device, devices, names, tmp_path):
     path = tmp_path / "results.json"
-    finish(start("many_devices.py", path, *names, devices=devices))
+    other_backend.finish(
+        start("many_devices.py", path, *names, devices=devices)
+    )
     results = json.loads(path.read_text())
     if "ragged" in names:
         error = results.pop("ragged")["error"]
@@ -175,9 +151,9 @@ def test_data_parallel_equals_one_device(one_device, devices, names, tmp_path):
 
 
 def test_two_processes_equal_one_device(one_device, tmp_path):
-    port = free_port()
+    port = other_backend.free_port()
     paths = [tmp_path / f"{index}.json" for index in range(2)]
-    finish(
+    other_backend.finish(
         *(
             start(
                 "many_devices.py",
@@ -208,4 +184,5 @@ def test_program(program, devices, tmp_path, monkeypatch):
         "XLA_FLAGS", f"--xla_force_host_platform_device_count={devices}"
     )
     monkeypatch.syspath_prepend(FOLDER)
-    other_backend.run("jax", program, tmp_path)
+    printed = other_backend.run("jax", program, tmp_path)
+    assert printed.splitlines()[-1] == "equal"

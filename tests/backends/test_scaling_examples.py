@@ -1,13 +1,10 @@
 """The programs of the page on many devices run in two processes."""
 
 import importlib.util
-import os
 import pathlib
 import re
-import socket
-import subprocess
-import sys
 
+import other_backend
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -40,32 +37,15 @@ def test_examples_run(backend, tmp_path):
     (block,) = [b for b in blocks if f'"KERAS_BACKEND"] = "{backend}"' in b]
     program = tmp_path / "train.py"
     program.write_text(block)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    path = os.pathsep.join(filter(None, sys.path))
-    processes = [
-        subprocess.Popen(
-            [sys.executable, program],
-            env={
-                **os.environ,
-                **cluster(backend, port, index),
-                "PYTHONPATH": path,
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+    port = other_backend.free_port()
+    outputs = other_backend.finish(
+        *(
+            other_backend.start(
+                backend, [program], **cluster(backend, port, index)
+            )
+            for index in range(2)
         )
-        for index in range(2)
-    ]
-    last = []
-    try:
-        for process in processes:
-            output, errors = process.communicate(timeout=600)
-            assert process.returncode == 0, errors[-3000:]
-            last.append(output.strip().splitlines()[-1])
-    finally:
-        for process in processes:
-            process.kill()
+    )
+    last = [output.strip().splitlines()[-1] for output in outputs]
     # The loss of JAX is that of the global batch; the sum of PyTorch's weights.
     assert last[0] == last[1]

@@ -247,8 +247,8 @@ COMMON += ["--arms", DOUBLED]
 def test_command_for_keras_on_jax(tmp_path):
     arguments = ["--frameworks", "jax", "--memory", "bert-base"]
     speed.main([*COMMON, *arguments, "--output", str(tmp_path)])
-    check(tmp_path / "gpu_speed.json", "seconds")
-    check(tmp_path / "gpu_memory.json", "bytes")
+    assert_measured(tmp_path / "gpu_speed.json", "seconds")
+    assert_measured(tmp_path / "gpu_memory.json", "bytes")
 
 
 def test_commands_for_programs_of_tensorflow(tmp_path, capsys):
@@ -256,10 +256,10 @@ def test_commands_for_programs_of_tensorflow(tmp_path, capsys):
     stablehlo.main(["write", programs, *COMMON])
     assert "doubled_batch.gz" in capsys.readouterr().out
     stablehlo.main(["run", programs, *COMMON, "--output", str(tmp_path)])
-    check(tmp_path / "gpu_speed.json", "seconds")
+    assert_measured(tmp_path / "gpu_speed.json", "seconds")
 
 
-def check(path, unit):
+def assert_measured(path, unit):
     found = json.loads(path.read_text())
     assert not found["skipped"]
     rows = {row["arm"]: row for row in found["rows"]}
