@@ -320,6 +320,7 @@ def test_public_names():
         "RDropModel",
         "callbacks",
         "convert_alpha",
+        "distribution",
         "layers",
         "losses",
         "recipes",
@@ -330,7 +331,8 @@ def test_public_names():
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".callbacks", ".layers", ".losses", ".recipes"]
+    "name",
+    ["", ".callbacks", ".distribution", ".layers", ".losses", ".recipes"],
 )
 def test_dir_shows_the_public_names(name):
     package = importlib.import_module(f"rdrop_keras{name}")
