@@ -6,7 +6,9 @@ import importlib
 import json
 import os
 import pathlib
+import socket
 import statistics
+import threading
 
 import keras
 import numpy as np
@@ -21,6 +23,7 @@ from benchmarks import objectives
 from benchmarks import peak
 from benchmarks import report
 from benchmarks import step
+from benchmarks import workers
 
 ITEMS, CLASSES, ALPHA = 6, 5, 3.0
 
@@ -234,6 +237,27 @@ def test_peak_is_that_of_the_work_alone():
     assert peak.peak_above(lambda: None) < 2**22
 
 
+@pytest.mark.skipif(
+    not workers.STATISTICS.exists(), reason="Linux counts these bytes"
+)
+def test_bytes_on_the_loopback_interface():
+    before = workers.bytes_sent()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as sender,
+    ):
+        receiver, _ = server.accept()
+        with receiver, receiver.makefile("rb") as file:
+            sending = threading.Thread(
+                target=sender.sendall, args=(bytes(10**7),)
+            )
+            sending.start()
+            assert len(file.read(10**7)) == 10**7
+            sending.join()
+    # Headers and what other programs send come on top.
+    assert workers.bytes_sent() - before >= 10**7
+
+
 COMMANDS = {
     "step": ["--models", "cnn", "--arms", "calls", arms.TORCH],
     "prefix": ["--models", "cnn", "--arms", arms.SHARED],
@@ -246,6 +270,7 @@ COMMANDS = {
     "evaluate": [],
     "decoding": [],
     "backends": [],
+    "workers": [],
 }
 
 
@@ -253,7 +278,7 @@ COMMANDS = {
 def test_command(name, tmp_path, monkeypatch, capsys):
     module = importlib.import_module(f"benchmarks.{name}")
     if hasattr(module, "in_fresh_process"):
-        # Of what else this process takes there is no end, but it is quick.
+        # The memory of this process means nothing, but no start is needed.
         monkeypatch.setattr(
             module, "in_fresh_process", lambda function, *args: function(*args)
         )
