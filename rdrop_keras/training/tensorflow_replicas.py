@@ -55,6 +55,13 @@ def check_supported(model: Any) -> None:
             "model with either: XLA compiles a step for one device. Compile "
             "with `jit_compile=False`."
         )
+    if model.steps_per_execution > 1 and not model.run_eagerly:
+        raise ValueError(
+            "Expected `steps_per_execution=1` on several replicas. Received: "
+            f"steps_per_execution={model.steps_per_execution} and {where}, "
+            "which Keras cannot train a plain model with either. Compile with "
+            "`steps_per_execution=1`."
+        )
 
 
 @contextlib.contextmanager

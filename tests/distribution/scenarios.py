@@ -194,7 +194,7 @@ def mirrored(with_plain, with_one_device):
         results[f"{name} two"] = run(cases()[name](), scope=strategy.scope)
         results[f"{name} one"] = run(cases()[name]())
     refused = {}
-    for name in ("accumulation", "moving_average", "jit"):
+    for name in ("accumulation", "moving_average", "jit", "several_steps"):
         for kind in ("rdrop", "plain"):
             case = cases()[name]()
             if kind == "plain":

@@ -73,6 +73,7 @@ def test_masks_differ_between_replicas(found):
         ("accumulation", "gradient_accumulation_steps=2"),
         ("moving_average", "ema_overwrite_frequency=3"),
         ("jit", "jit_compile=True"),
+        ("several_steps", "steps_per_execution=2"),
     ],
 )
 def test_what_keras_cannot_do_is_refused_by_name(found, name, named):
