@@ -10,6 +10,8 @@ MODES = {
     "jax": ["eager", "xla"],
     "torch": ["eager"],
 }[keras.backend.backend()]
+# As a training step runs by default.
+TRACED = MODES[:2][-1]
 
 
 def gradients(function, *arrays):
@@ -27,8 +29,8 @@ def differentiate(function, constants, tensors, mode="eager"):
     """Returns what a function returns, and the gradients of its loss.
 
     Args:
-        function: Takes all constants and tensors. Returns a scalar, or a tuple
-            that has a `loss`.
+        function: Takes all constants and tensors. Returns a loss, or a tuple
+            that has a `loss` or begins with one.
         constants: Arguments without a gradient.
         tensors: The arguments to differentiate by.
         mode: "eager", "graph" or "xla".
@@ -42,6 +44,25 @@ def differentiate(function, constants, tensors, mode="eager"):
         "torch": _differentiate_on_torch,
     }[keras.backend.backend()]
     return run(function, constants, list(tensors), mode)
+
+
+def by_variables(function, variables, mode="eager"):
+    """Returns what a function returns, and the gradients of its loss.
+
+    Args:
+        function: Takes nothing. Returns as for `differentiate`.
+        variables: The Keras variables to differentiate by.
+        mode: As for `differentiate`.
+    """
+
+    def stateless(*values):
+        with keras.StatelessScope(list(zip(variables, values))):
+            return function()
+
+    if keras.backend.backend() == "jax":
+        values = [variable.value for variable in variables]
+        return differentiate(stateless, [], values, mode)
+    return differentiate(lambda *values: function(), [], variables, mode)
 
 
 def compiled(function, jit_compile):
@@ -59,19 +80,26 @@ def compiled(function, jit_compile):
 
 
 def _loss_of(result):
-    return getattr(result, "loss", result)
+    if isinstance(result, tuple):
+        result = getattr(result, "loss", result[0])
+    return keras.ops.sum(result)
 
 
 def _differentiate_on_tensorflow(function, constants, tensors, mode):
     import tensorflow as tf
 
+    variables = [each for each in tensors if isinstance(each, keras.Variable)]
+
     def run(constants, tensors):
+        tensors = [v.value for v in variables] or tensors
         with tf.GradientTape() as tape:
             tape.watch(tensors)
             result = function(*constants, *tensors)
             loss = _loss_of(result)
-        return result, tape.gradient(loss, tensors)
+        found = tape.gradient(loss, tensors)
+        return result, [tf.convert_to_tensor(each) for each in found]
 
+    tensors = [] if variables else tensors
     if mode != "eager":
         run = tf.function(
             run,
@@ -99,7 +127,12 @@ def _differentiate_on_jax(function, constants, tensors, mode):
 def _differentiate_on_torch(function, constants, tensors, mode):
     import torch
 
-    tensors = [each.detach().requires_grad_() for each in tensors]
+    tensors = [
+        each.value
+        if isinstance(each, keras.Variable)
+        else each.detach().requires_grad_()
+        for each in tensors
+    ]
     result = function(*constants, *tensors)
     found = torch.autograd.grad(_loss_of(result), tensors)
     return keras.tree.map_structure(lambda t: t.detach(), result), list(found)

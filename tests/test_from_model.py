@@ -157,6 +157,7 @@ def test_whatever_saves_the_trainer_saves_the_plain_model(kind, tmp_path):
     assert sorted(again.fit(x, y, verbose=0).history) == ["accuracy", "loss"]
 
 
+@pytest.mark.only("tensorflow", "jax", reason="no export on PyTorch")
 def test_export(tmp_path):
     import tensorflow as tf
 

@@ -12,6 +12,7 @@ from scripted import ScriptedDropout
 from scripted import random_masks
 
 from rdrop_keras import RDropModel
+from rdrop_keras import _keras
 from rdrop_keras import losses
 from rdrop_keras.losses import vocabulary_rdrop_loss
 
@@ -55,7 +56,7 @@ def plain(
     logits = [ops.cast(h @ kernel + bias, "float32") for h in hidden]
     if mask is not None:
         for z in logits:
-            z._keras_mask = ops.convert_to_tensor(mask)
+            _keras.carry_mask(z, ops.convert_to_tensor(mask))
     loss = losses.LabelSmoothedCrossentropy(
         smoothing, ignore_class, reduction=reduction
     )
@@ -356,7 +357,7 @@ def test_masks_that_keras_attached(rng, batch):
     y, hidden, *head = batch()
     masks = [rng.random(y.shape) > 0.3 for _ in range(3)]
     for h, mask in zip(hidden, masks):
-        h._keras_mask = ops.convert_to_tensor(mask)
+        _keras.carry_mask(h, ops.convert_to_tensor(mask))
     found = vocabulary_rdrop_loss(y, hidden, *head, mask=masks[2])
     expected = vocabulary_rdrop_loss(
         y, [ops.copy(h) for h in hidden], *head, mask=np.all(masks, 0)
@@ -701,7 +702,6 @@ def test_chunks_follow_from_the_size(batch):
     assert max(sizes) == 250
 
 
-@GRAPHS
 def test_one_step_equals_that_of_the_model(rng):
     """The weights after SGD: hidden layers, head and all."""
     x = rng.normal(size=(6, 4)).astype("float32")
@@ -723,22 +723,20 @@ def test_one_step_equals_that_of_the_model(rng):
     *_, head = other.layers
     states = keras.Model(other.input, head.input)
 
-    @tf.function
-    def step():
-        with tf.GradientTape() as tape:
-            result = vocabulary_rdrop_loss(
-                y,
-                [states(x, training=True) for _ in masks],
-                head.kernel,
-                head.bias,
-                alpha=4.0,
-                label_smoothing=0.1,
-                chunk_size=4,
-            )
-        weights = other.trainable_weights
-        return result, tape.gradient(result.loss, [w.value for w in weights])
+    def objective():
+        return vocabulary_rdrop_loss(
+            y,
+            [states(x, training=True) for _ in masks],
+            head.kernel,
+            head.bias,
+            alpha=4.0,
+            label_smoothing=0.1,
+            chunk_size=4,
+        )
 
-    result, gradients = step()
+    result, gradients = autodiff.by_variables(
+        objective, other.trainable_weights, autodiff.TRACED
+    )
     keras.optimizers.SGD(0.5).apply(gradients, other.trainable_weights)
     names = ("loss", "task_loss", "consistency_loss")
     for name, value in zip(names, result):
@@ -746,7 +744,6 @@ def test_one_step_equals_that_of_the_model(rng):
     check_equal(other.get_weights(), model.get_weights(), 1e-5)
 
 
-@GRAPHS
 @pytest.mark.parametrize("mode", MODES)
 def test_embeddings_at_both_ends(mode, rng):
     """A tied kernel gets the gradient of the lookup and of the head."""
@@ -772,12 +769,7 @@ def test_embeddings_at_both_ends(mode, rng):
     def full(hidden, embeddings):
         return plain(y, hidden, keras.ops.transpose(embeddings), 0.0, 1.0)
 
-    if mode == "eager":
-        found = run(chunked)
-    else:
-        function = tf.function(run, jit_compile=mode == "xla", autograph=False)
-        found = function(chunked)
-    check_equal([found], [run(full)])
+    check_equal(run(chunked, mode), run(full))
 
 
 def test_errors(batch):

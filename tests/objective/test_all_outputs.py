@@ -1,5 +1,7 @@
 """Loss, logs and one SGD step against NumPy in float64."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -360,7 +362,10 @@ def test_output_without_a_loss_has_no_consistency(rng):
         "categorical", y, numpy_outputs(x, masks, kernel, bias), 3.0
     )
     model.compile("sgd", loss=[make_loss("categorical"), None], rdrop=3.0)
-    with pytest.warns(UserWarning, match="Gradients do not exist"):
+    warns = pytest.warns(UserWarning, match="Gradients do not exist")
+    # JAX has a gradient of zero for such weights.
+    none = keras.backend.backend() == "jax"
+    with contextlib.nullcontext() if none else warns:
         logs = model.train_on_batch(x, [y, y], return_dict=True)
     np.testing.assert_allclose(logs["loss"], expected[0], rtol=1e-5)
 

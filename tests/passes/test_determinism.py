@@ -16,11 +16,13 @@ from rdrop_keras import RDropModel
 FEATURES, CLASSES = 5, 3
 layers, ops = keras.layers, keras.ops
 generator = keras.random.SeedGenerator(4)
+# Keras requires a generator in programs of JAX.
+SEED = generator if keras.backend.backend() == "jax" else None
 
 
 @keras.saving.register_keras_serializable("tests")
 def noisy(x):
-    return x + keras.random.normal(ops.shape(x))
+    return x + keras.random.normal(ops.shape(x), seed=SEED)
 
 
 def scaled(x, by):
