@@ -158,6 +158,7 @@ def test_whatever_saves_the_trainer_saves_the_plain_model(kind, tmp_path):
 
 
 @pytest.mark.only("tensorflow", "jax", reason="no export on PyTorch")
+@pytest.mark.filterwarnings("ignore:The `native_serialization` parameter")
 def test_export(tmp_path):
     import tensorflow as tf
 

@@ -119,6 +119,7 @@ def test_same_as_one_after_the_other(loss, activation, rng, fused_calls):
     assert_same(results)
 
 
+@pytest.mark.only("tensorflow", "jax", reason="PyTorch has no XLA here")
 def test_compiled_by_xla(rng, fused_calls):
     results = steps(
         SPARSE(from_logits=True, ignore_class=-1),
