@@ -206,8 +206,8 @@ def test_a_saturated_softmax_is_exact_where_it_is_fused(
         found, _ = model.compute_rdrop_loss(
             logits[0].astype("float32"), np.array([1])
         )
-        # On JAX, tensors cannot carry the logits.
-        clips = lost or keras.backend.backend() == "jax"
+        # Elsewhere Keras's crossentropy does not look for the logits.
+        clips = lost or keras.backend.backend() != "tensorflow"
         task_loss = (clipped if clips and not fused else of_passes).mean()
         np.testing.assert_allclose(
             found, task_loss + divergence, rtol=1e-5 if fused else 1e-3
@@ -260,7 +260,7 @@ def test_metrics_of_outputs_count_each_step_once(rng):
     model.compile("sgd", "mse", rdrop=1.0)
     x = rng.normal(size=(8, 3)).astype("float32")
     loss, _ = model.compute_rdrop_loss(x, np.zeros((8, 2), "float32"))
-    assert float(loss) > 0
+    assert np.array(loss) > 0
     assert model._compile_loss.built
     for metric in model._compile_loss.metrics:
         assert float(metric.result()) == 0.0
