@@ -10,6 +10,7 @@ from scripted import ScriptedDropout
 from scripted import random_masks
 
 from rdrop_keras import RDrop
+from rdrop_keras import RDropMixin
 from rdrop_keras import RDropModel
 
 BATCH, TIME, FEATURES, CLASSES = 6, 5, 4, 3
@@ -42,7 +43,7 @@ def make_targets(kind, shape, rng):
     return rng.normal(size=(*shape, CLASSES)).astype("float32")
 
 
-class OwnLoss(RDropModel):
+class OwnLoss(RDropMixin, keras.Model):
     def compute_loss(self, *args, **kwargs):
         return super().compute_loss(*args, **kwargs)
 
