@@ -101,6 +101,27 @@ def _with_settings(
     return view
 
 
+def _kept_apart(name: str) -> property:
+    """Returns a property for a function that Keras compiles and keeps.
+
+    The model's own function would train the view without R-Drop. On JAX,
+    functions take the state of the object that made them, and the view has
+    more metrics. The function is dropped when the model is compiled again.
+    """
+    key = f"_rdrop_{name}"
+
+    def read(view: Any) -> Any:
+        function, compiled = view.__dict__.get(key, (None, None))
+        if compiled is not _keras.compile_config(view):
+            return None
+        return function
+
+    def write(view: Any, function: Any) -> None:
+        view.__dict__[key] = (function, _keras.compile_config(view))
+
+    return property(read, write)
+
+
 class _View:
     """A mixin with the differences between a view and its model."""
 
@@ -160,24 +181,15 @@ class _View:
             object.__setattr__(self, "_shown", model)
         return model
 
-    @property
-    def train_function(self) -> Any:
-        # Kept apart from the model's own function, so that the model's `fit`
-        # stays plain, and dropped when the model is compiled again.
-        function, compiled = self.__dict__.get("_rdrop_train", (None, None))
-        if compiled is not _keras.compile_config(self):
-            return None
-        return function
-
-    @train_function.setter
-    def train_function(self, function: Any) -> None:
-        compiled = _keras.compile_config(self)
-        self.__dict__["_rdrop_train"] = (function, compiled)
+    train_function = _kept_apart("train_function")
+    test_function = _kept_apart("test_function")
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         super().compile(*args, **kwargs)
-        self.__dict__["train_function"] = None
-        self.train_function = None
+        for name in ("train_function", "test_function"):
+            # That of the model, and that of the view.
+            self.__dict__[name] = None
+            setattr(self, name, None)
 
     def get_compile_config(self) -> dict[str, Any]:
         config = super(RDropMixin, self).get_compile_config()

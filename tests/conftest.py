@@ -10,7 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # PyTorch before TensorFlow: the other order can crash on exit, as Keras's own
 # conftest.py notes.
 with contextlib.suppress(ImportError):
-    import torch  # noqa: F401
+    import torch
 
 import keras
 import numpy as np
@@ -21,6 +21,11 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 # `reproduce` and `examples`, which are not installed, come from here.
 sys.path.append(str(REPOSITORY))
 sys.path.append(str(pathlib.Path(__file__).parent))
+
+
+# They take half of the time, most of it for files, flags and texts, which are
+# alike everywhere. Those that need another backend start it themselves.
+PROGRAMS = ("benchmarks", "examples", "reproduce")
 
 
 def pytest_sessionstart(session):
@@ -42,6 +47,8 @@ def pytest_collection_modifyitems(items):
             for mark in item.iter_markers("only")
             if backend not in mark.args
         ]
+        if backend != "tensorflow" and item.path.parent.name in PROGRAMS:
+            reasons.append("programs are tested on TensorFlow")
         if backend == "torch" and _is_compiled(item):
             reasons.append("`torch.compile` takes a minute for each model")
         for reason in reasons:
@@ -50,11 +57,27 @@ def pytest_collection_modifyitems(items):
 
 def _is_compiled(item):
     parameters = getattr(getattr(item, "callspec", None), "params", {})
-    return any(
+    return "xla" in map(str, parameters.values()) or any(
         each.get("jit_compile") is True
         for each in [parameters, *parameters.values()]
         if isinstance(each, dict)
     )
+
+
+def _let_numpy_read_outputs():
+    """Lets NumPy read tensors that have a gradient, as on other backends.
+
+    The library itself never relies on it: the programs of `tests/backends` run
+    without this file.
+    """
+    as_array = torch.Tensor.__array__
+    torch.Tensor.__array__ = lambda self, *args, **kwargs: as_array(
+        self.detach(), *args, **kwargs
+    )
+
+
+if keras.backend.backend() == "torch":
+    _let_numpy_read_outputs()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -16,6 +16,10 @@ from rdrop_keras import RDropModel
 from rdrop_keras import convert
 from rdrop_keras import convert_alpha
 
+pytestmark = pytest.mark.only(
+    "tensorflow",
+    reason="pure Python, compared with formulas in TensorFlow and float64",
+)
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHAPES = [(1, 2), (3, 5), (8, 2), (16, 11)]
 PADDED_SHAPES = [(2, 3, 4), (5, 7, 3)]

@@ -53,6 +53,7 @@ PUBLIC = [
 @pytest.mark.filterwarnings("ignore:The model .* is compiled already")
 # KerasTuner 1.4.8 calls functions of threads by their old names.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:keras_tuner.*")
+@pytest.mark.only("tensorflow", reason="pages show TensorFlow first")
 @pytest.mark.parametrize("page", PAGES, ids=str)
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     text = (ROOT / page).read_text()
@@ -75,6 +76,7 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
         exec(compile(block, str(page), "exec"), namespace)
 
 
+@pytest.mark.only("tensorflow", reason="starts the other backends itself")
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_training_loops_of_other_backends_run(backend, tmp_path):
     text = (ROOT / "docs/backends.md").read_text()

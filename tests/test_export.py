@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+pytestmark = pytest.mark.only(
+    "tensorflow", reason="reads graphs; docs/backends.md has the other exports"
+)
 SERVE = """
 import sys
 

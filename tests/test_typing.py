@@ -11,6 +11,9 @@ import pytest
 
 import rdrop_keras
 
+pytestmark = pytest.mark.only(
+    "tensorflow", reason="sources are alike on every backend"
+)
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PARENT = pathlib.Path(rdrop_keras.__file__).resolve().parents[1]
 

@@ -15,6 +15,7 @@ from rdrop_keras._keras.losses import compiled_loss
 from rdrop_keras._keras.losses import loss_entries
 from rdrop_keras._keras.losses import options_of_function
 from rdrop_keras._keras.losses import weighted_sum_of_losses
+from rdrop_keras._keras.losses import weights_to_spend
 from rdrop_keras._keras.models import all_layers
 from rdrop_keras._keras.models import clones_as_plain
 from rdrop_keras._keras.models import compile_config
@@ -69,4 +70,5 @@ __all__ = [
     "set_global_random_state",
     "values_in_order",
     "weighted_sum_of_losses",
+    "weights_to_spend",
 ]

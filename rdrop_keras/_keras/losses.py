@@ -8,11 +8,37 @@ from typing import Any
 from typing import NamedTuple
 
 import keras
+from keras.src.losses.loss import squeeze_or_expand_to_same_rank as same_rank
 
 
 def compiled_loss(model: keras.Model) -> Any:
     """Returns the object that `compile(loss=...)` made, or None."""
     return getattr(model, "_compile_loss", None)
+
+
+def weights_to_spend(sample_weight: Any, mask: Any = None) -> Any:
+    """Returns sample weights that a loss or metric may overwrite.
+
+    Keras 3.15 multiplies them by the mask in place. On PyTorch that changes the
+    tensor of the caller, so that the next loss would count the mask once more,
+    and fails if the product is larger than the weights.
+
+    Args:
+        sample_weight: A structure of weights, or None.
+        mask: The mask that the loss is going to apply to all of them, if known.
+    """
+    if keras.backend.backend() != "torch" or sample_weight is None:
+        return sample_weight
+    if mask is not None:
+        mask, sample_weight = same_rank(
+            keras.ops.convert_to_tensor(mask),
+            keras.ops.convert_to_tensor(sample_weight),
+        )
+        return sample_weight * keras.ops.ones_like(mask, sample_weight.dtype)
+    return keras.tree.map_structure(
+        lambda each: None if each is None else keras.ops.copy(each),
+        sample_weight,
+    )
 
 
 def options_of_function(loss: Any) -> dict[str, Any]:

@@ -45,9 +45,12 @@ def label_smoothed_crossentropy(
 
 
 def _of_class(logits: Any, y: Any) -> Any:
+    if keras.backend.backend() != "tensorflow":
+        indices = ops.expand_dims(y, axis=-1)
+        return ops.squeeze(ops.take_along_axis(logits, indices, -1), axis=-1)
     # `take` has the cheapest gradient on TensorFlow, where `take_along_axis`
-    # takes twice as long as the crossentropy itself. The indices need 64 bits:
-    # 70,000 tokens of 32,000 words overflow 32.
+    # takes twice as long as the crossentropy itself. The indices need 64 bits,
+    # which JAX does not have: 70,000 tokens of 32,000 words overflow 32.
     rows = ops.arange(ops.size(y), dtype="int64") * logits.shape[-1]
     indices = rows + ops.cast(ops.reshape(y, (-1,)), "int64")
     return ops.reshape(

@@ -38,7 +38,8 @@ def reduce_values(
     reduce = _Reduction(
         reduction=reduction, name="consistency", dtype=consistency_dtype()
     )
-    return reduce(values, values, sample_weight)
+    weights = _keras.weights_to_spend(sample_weight, mask)
+    return reduce(values, values, weights)
 
 
 def common_mask(outputs: Sequence[Any], valid: Any = None) -> Any:

@@ -68,7 +68,11 @@ def compare_outputs(
             )
         if with_task_loss and losses is None:
             losses = [
-                each.loss(each.y_true, each.y_pred, each.sample_weight)
+                each.loss(
+                    each.y_true,
+                    each.y_pred,
+                    _keras.weights_to_spend(each.sample_weight),
+                )
                 for each in group
             ]
         if losses is not None:

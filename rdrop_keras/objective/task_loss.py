@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from rdrop_keras import _keras
 from rdrop_keras.divergences.base import consistency_dtype
 from rdrop_keras.divergences.reduction import reduce_values
 
@@ -37,4 +38,5 @@ def loss_of_pass(
     # Overrides written for Keras before 3.3 do not take `training`.
     parameters = inspect.signature(model.compute_loss).parameters
     given = {"training": training} if "training" in parameters else {}
-    return model.compute_loss(x, y, y_pred, sample_weight, **given)
+    weights = _keras.weights_to_spend(sample_weight)
+    return model.compute_loss(x, y, y_pred, weights, **given)

@@ -174,7 +174,8 @@ class PerUpdate(Schedule):
         self.gradient_accumulation_steps = int(gradient_accumulation_steps)
 
     def __call__(self, step: Any) -> Any:
-        step = ops.cast(step, "int64")
+        # 64 bits on TensorFlow, 32 on JAX, which has no more by default.
+        step = ops.cast(step, "int")
         return self.schedule(step // self.gradient_accumulation_steps)
 
     def get_config(self) -> dict[str, Any]:

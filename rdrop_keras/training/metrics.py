@@ -154,7 +154,8 @@ def report(
     trackers.update(objective, rows)
     if model.rdrop.vocabulary_chunk is None:
         x, y, sample_weight = batch
-        logs = model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        weights = _keras.weights_to_spend(sample_weight)
+        logs = model.compute_metrics(x, y, y_pred, sample_weight=weights)
         return trackers.result(logs, alpha)
     return trackers.result(own_logs(model), alpha, tokens=True)
 

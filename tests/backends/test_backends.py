@@ -10,6 +10,9 @@ import sys
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.only(
+    "tensorflow", reason="starts the other backends itself"
+)
 FILE = pathlib.Path(__file__).with_name("cases.py")
 BACKENDS = ("tensorflow", "jax", "torch")
 OTHERS = [

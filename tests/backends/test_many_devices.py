@@ -12,9 +12,13 @@ import numpy as np
 import other_backend
 import pytest
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("jax") is None, reason="jax is not installed"
-)
+pytestmark = [
+    pytest.mark.only("tensorflow", reason="starts jax itself"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("jax") is None,
+        reason="jax is not installed",
+    ),
+]
 
 FOLDER = pathlib.Path(__file__).parent
 ON_FOUR = ["fused", "two_outputs", "batch_normalization", "weights", "ragged"]

@@ -7,6 +7,9 @@ import re
 import other_backend
 import pytest
 
+pytestmark = pytest.mark.only(
+    "tensorflow", reason="starts the other backends itself"
+)
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/scaling.md"
 

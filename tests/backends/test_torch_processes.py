@@ -8,9 +8,13 @@ import numpy as np
 import other_backend
 import pytest
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("torch") is None, reason="torch is not installed"
-)
+pytestmark = [
+    pytest.mark.only("tensorflow", reason="starts torch itself"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("torch") is None,
+        reason="torch is not installed",
+    ),
+]
 
 FILE = pathlib.Path(__file__).with_name("torch_processes.py")
 NAMES = ["fused", "subclassed", "sequence", "chunk"]

@@ -3,6 +3,9 @@
 import other_backend
 import pytest
 
+pytestmark = pytest.mark.only(
+    "tensorflow", reason="starts the other backends itself"
+)
 PROGRAM = """
 import sys
 

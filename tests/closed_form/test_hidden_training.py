@@ -302,6 +302,8 @@ class NoHead(Subclass):
     ],
 )
 def test_what_has_no_chunks_is_named(build, options, loss, message, rng):
+    if loss == "mse" and keras.backend.backend() == "torch":
+        pytest.skip("Keras computes the loss first, and fails")
     model = build(random_masks(rng, 2, BATCH, WIDTH), **options)
     with pytest.raises(ValueError, match=message):
         train(model, loss, tokens(rng), vocabulary_chunk=4)
@@ -350,5 +352,5 @@ def test_the_loop_of_ones_own_in_eager_mode(rng):
         model.compile(
             "sgd", loss_of(), rdrop=RDrop(5.0, vocabulary_chunk=chunk)
         )
-        losses.append(float(model.compute_rdrop_loss(x, y)[0]))
+        losses.append(np.array(model.compute_rdrop_loss(x, y)[0]))
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)

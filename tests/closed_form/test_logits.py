@@ -1,5 +1,6 @@
 """The fused objective against NumPy and against the plain path."""
 
+import autodiff
 import keras
 import numpy as np
 import pytest
@@ -9,20 +10,24 @@ from scripted import ScriptedDropout
 from scripted import random_masks
 
 from rdrop_keras import RDropModel
+from rdrop_keras import _keras
 from rdrop_keras import losses
 from rdrop_keras.closed_form import xla
 from rdrop_keras.losses import fused_rdrop_loss
 
 CLASSES = 5
-# The last as training does it, which tells the loss that XLA compiles it.
-MODES = ["eager", "graph", "xla", "xla, told"]
+GRAPHS = pytest.mark.only("tensorflow", reason="reads or traces a graph")
+
+ops = keras.ops
 
 
 @pytest.fixture
 def batch(rng):
     def draw(passes=2, shape=(3, 4), scale=2.0):
         logits = [
-            tf.constant(rng.normal(size=(*shape, CLASSES)) * scale, "float32")
+            ops.convert_to_tensor(
+                rng.normal(size=(*shape, CLASSES)) * scale, "float32"
+            )
             for _ in range(passes)
         ]
         return rng.integers(0, CLASSES, shape), logits
@@ -32,23 +37,14 @@ def batch(rng):
 
 def differentiate(function, y, logits, mode="eager", **options):
     """Returns what the function returns, and the gradients of its loss."""
-
-    def run(y, logits):
-        with tf.GradientTape() as tape:
-            tape.watch(logits)
-            result = function(y, logits, **options)
-            loss = getattr(result, "loss", result)
-        return result, tape.gradient(loss, logits)
-
-    if mode != "eager":
-        run = tf.function(
-            run,
-            jit_compile=mode.startswith("xla"),
-            reduce_retracing=True,
-            autograph=False,
+    mode, *told = mode.split(", ")
+    with xla.compiling(bool(told)):
+        return autodiff.differentiate(
+            lambda y, *logits: function(y, list(logits), **options),
+            [y],
+            logits,
+            mode,
         )
-    with xla.compiling(mode == "xla, told"):
-        return run(tf.constant(y), logits)
 
 
 def plain(
@@ -63,10 +59,10 @@ def plain(
     stop_gradient=False,
 ):
     """What the library makes of the same logits, term by term."""
-    logits = [tf.identity(z) for z in logits]
+    logits = [ops.copy(z) for z in logits]
     if mask is not None:
         for z in logits:
-            z._keras_mask = tf.constant(mask)
+            _keras.carry_mask(z, ops.convert_to_tensor(mask))
     loss = losses.LabelSmoothedCrossentropy(
         label_smoothing, ignore_class, reduction=reduction
     )
@@ -178,10 +174,11 @@ def test_equals_the_plain_path(options, passes, mode, rng, batch):
     check_equal(gradients, of_expected)
 
 
+@GRAPHS
 def test_every_part_has_its_gradient(batch):
     """Also that by alpha."""
     y, logits = batch()
-    alpha = tf.constant(2.0)
+    alpha = ops.convert_to_tensor(2.0)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch([alpha, logits])
         result = fused_rdrop_loss(y, logits, alpha)
@@ -202,12 +199,12 @@ def test_every_part_has_its_gradient(batch):
 
 def test_what_comes_in_multiplies_item_by_item(rng, batch):
     y, logits = batch()
-    factors = tf.constant(rng.normal(size=y.shape), "float32")
+    factors = ops.convert_to_tensor(rng.normal(size=y.shape), "float32")
 
     def weighted(function):
         def compute(y, logits):
             result = function(y, logits, reduction=None)
-            return tf.reduce_sum(factors * getattr(result, "loss", result))
+            return ops.sum(factors * getattr(result, "loss", result))
 
         return compute
 
@@ -227,9 +224,9 @@ def test_what_comes_in_multiplies_item_by_item(rng, batch):
 @pytest.mark.parametrize("passes", [2, 3])
 def test_masked_classes_contribute_nothing(passes, batch):
     y, logits = batch(passes)
-    masked = [tf.pad(z, [(0, 0), (0, 0), (0, 2)]) for z in logits]
+    masked = [ops.pad(z, [(0, 0), (0, 0), (0, 2)]) for z in logits]
     forbidden = np.arange(CLASSES + 2) >= CLASSES
-    masked = [tf.where(forbidden, -np.inf, z) for z in masked]
+    masked = [ops.where(forbidden, -np.inf, z) for z in masked]
     result, gradients = differentiate(fused_rdrop_loss, y, masked)
     expected, of_expected = differentiate(fused_rdrop_loss, y, logits)
     np.testing.assert_allclose(result, expected, rtol=1e-6)
@@ -252,7 +249,7 @@ def test_a_forbidden_class_beside_padding(batch):
     y, logits = batch()
     y = np.maximum(y, 1)
     y[:, 2:] = -1
-    logits = [tf.where(np.arange(CLASSES) == 0, -np.inf, z) for z in logits]
+    logits = [ops.where(np.arange(CLASSES) == 0, -np.inf, z) for z in logits]
     result, gradients = differentiate(
         fused_rdrop_loss, y, logits, ignore_class=-1
     )
@@ -263,8 +260,8 @@ def test_a_forbidden_class_beside_padding(batch):
 @pytest.mark.parametrize("size", [1e4, 1e6])
 def test_huge_logits(size):
     logits = [
-        tf.constant([[size, 0.0], [size, -size]]),
-        tf.constant([[0.0, size], [size, -size]]),
+        ops.convert_to_tensor([[size, 0.0], [size, -size]]),
+        ops.convert_to_tensor([[0.0, size], [size, -size]]),
     ]
     result, gradients = differentiate(fused_rdrop_loss, [0, 0], logits)
     np.testing.assert_allclose(result.consistency, size / 2, rtol=1e-6)
@@ -300,6 +297,7 @@ def test_what_normalizes_does_not_count(passes, rng):
     np.testing.assert_allclose(result.consistency, expected, rtol=1e-2)
 
 
+@GRAPHS
 @pytest.mark.parametrize("label", [-1, CLASSES])
 def test_a_label_that_is_no_class_is_loud(label, batch):
     y, logits = batch()
@@ -330,7 +328,7 @@ def test_masks_that_keras_attached(rng, batch):
     masks = [rng.random(y.shape) > 0.3 for _ in range(3)]
     expected = fused_rdrop_loss(y, logits, mask=np.all(masks, 0))
     for z, mask in zip(logits, masks):
-        z._keras_mask = tf.constant(mask)
+        _keras.carry_mask(z, ops.convert_to_tensor(mask))
     found = fused_rdrop_loss(y[..., None], logits, mask=masks[2])
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
@@ -338,17 +336,23 @@ def test_masks_that_keras_attached(rng, batch):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_is_computed_in_single(dtype, batch):
     y, logits = batch()
-    half = [tf.cast(z, dtype) for z in logits]
+    half = [ops.cast(z, dtype) for z in logits]
     result, gradients = differentiate(fused_rdrop_loss, y, half)
-    assert all(value.dtype == "float32" for value in result)
-    assert all(g.dtype == dtype for g in gradients)
-    single = [tf.cast(z, "float32") for z in half]
+    dtypes = [
+        keras.backend.standardize_dtype(value.dtype)
+        for value in [*result, *gradients]
+    ]
+    assert dtypes == ["float32"] * len(result) + [dtype] * 2
+    single = [ops.cast(z, "float32") for z in half]
     expected, of_expected = differentiate(fused_rdrop_loss, y, single)
     np.testing.assert_array_equal(result, expected)
     for a, b in zip(gradients, of_expected):
-        np.testing.assert_array_equal(a, tf.cast(b, dtype))
+        np.testing.assert_array_equal(
+            ops.cast(a, "float32"), ops.cast(ops.cast(b, dtype), "float32")
+        )
 
 
+@GRAPHS
 @pytest.mark.parametrize("passes", [2, 3])
 def test_one_softmax_for_each_pass(passes, batch):
     """Whatever the gradient needs comes from the same probabilities."""
@@ -371,6 +375,7 @@ def test_one_softmax_for_each_pass(passes, batch):
     assert not [kind for kind in kinds if "CrossEntropy" in kind]
 
 
+@GRAPHS
 @pytest.mark.parametrize("mode", ["eager", "graph"])
 def test_second_derivatives_are_refused(mode, batch):
     y, logits = batch()
@@ -381,7 +386,7 @@ def test_second_derivatives_are_refused(mode, batch):
             with tf.GradientTape() as tape:
                 tape.watch(logits)
                 loss = fused_rdrop_loss(y, logits).loss
-            norm = tf.reduce_sum(tape.gradient(loss, logits)[0] ** 2)
+            norm = ops.sum(tape.gradient(loss, logits)[0] ** 2)
         return outer.gradient(norm, logits)
 
     run = run if mode == "eager" else tf.function(run, autograph=False)
@@ -411,21 +416,24 @@ def test_one_step_equals_that_of_the_model(jit_compile, rng):
     )
     logs = model.train_on_batch(x, y, weights, return_dict=True)
 
-    @tf.function(jit_compile=jit_compile)
-    def step():
-        with tf.GradientTape() as tape:
-            outputs = [other(x, training=True) for _ in masks]
-            result = fused_rdrop_loss(y, outputs, 4.0, sample_weight=weights)
-        kernels = [w.value for w in other.trainable_weights]
-        return result, tape.gradient(result.loss, kernels)
+    def objective():
+        outputs = [other(x, training=True) for _ in masks]
+        return fused_rdrop_loss(y, outputs, 4.0, sample_weight=weights)
 
-    result, gradients = step()
+    mode = "xla" if jit_compile else autodiff.TRACED
+    result, gradients = autodiff.by_variables(
+        objective, other.trainable_weights, mode
+    )
     keras.optimizers.SGD(0.5).apply(gradients, other.trainable_weights)
     for name, value in zip(("loss", "task_loss", "consistency_loss"), result):
         np.testing.assert_allclose(logs[name], value, rtol=1e-5)
     check_equal(other.get_weights(), model.get_weights(), 1e-5)
 
 
+@pytest.mark.only(
+    "tensorflow",
+    reason="JAX has no float64, and losses on PyTorch return float32",
+)
 def test_float64_where_keras_is_float64(rng):
     raw = rng.normal(size=(2, 4, 3))
     y = rng.integers(0, 3, 4)
@@ -453,7 +461,7 @@ def test_errors(batch):
     with pytest.raises(ValueError, match=r"`mask` to have the shape \(3, 4"):
         fused_rdrop_loss(y, logits, mask=np.ones(3))
     with pytest.raises(ValueError, match="floating point"):
-        fused_rdrop_loss(y, [tf.cast(z, "int32") for z in logits])
+        fused_rdrop_loss(y, [ops.cast(z, "int32") for z in logits])
     with pytest.raises(ValueError, match="Expected `label_smoothing`"):
         fused_rdrop_loss(y, logits, label_smoothing=-0.1)
     with pytest.raises(ValueError, match="Mark those items in `mask`"):

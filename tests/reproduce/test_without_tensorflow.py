@@ -12,6 +12,8 @@ pytest.importorskip("jax")
 # Older releases of KerasHub, without this package, tokenize with TensorFlow.
 pytest.importorskip("tokenizers")
 
+pytestmark = pytest.mark.only("tensorflow", reason="starts JAX itself")
+
 # Flags that make the data of a task small.
 FLAGS = {
     "translation": "--train-pairs=60 --vocabulary-size=120 --max-tokens=128",

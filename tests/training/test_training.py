@@ -2,6 +2,7 @@
 
 import inspect
 
+import autodiff
 import builders
 import keras
 import numpy as np
@@ -406,16 +407,13 @@ def test_compute_rdrop_loss_in_a_loop_of_ones_own(rng):
         models.append(model)
     fitted, looped = models
 
-    @tf.function
-    def step():
-        with tf.GradientTape() as tape:
-            loss, y_pred = looped.compute_rdrop_loss(x, y, weights)
-        gradients = tape.gradient(loss, looped.trainable_weights)
-        looped.optimizer.apply(gradients, looped.trainable_weights)
-        return loss, y_pred
-
     kernel, bias = (np.array(w) for w in looped.trainable_weights)
-    loss, y_pred = step()
+    (loss, y_pred), gradients = autodiff.by_variables(
+        lambda: looped.compute_rdrop_loss(x, y, weights),
+        looped.trainable_weights,
+        autodiff.TRACED,
+    )
+    looped.optimizer.apply(gradients, looped.trainable_weights)
     logs = fitted.train_on_batch(x, y, weights, return_dict=True)
     np.testing.assert_allclose(loss, logs["loss"], rtol=1e-6)
     np.testing.assert_allclose(y_pred, x * masks[0] @ kernel + bias, rtol=1e-4)
