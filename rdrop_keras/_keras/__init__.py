@@ -6,6 +6,7 @@ Each use has a function of its own, whose docstring gives the reason.
 
 from keras.src.losses.loss import squeeze_or_expand_to_same_rank as same_rank
 
+from rdrop_keras._keras.distribution import alone
 from rdrop_keras._keras.distribution import process_index
 from rdrop_keras._keras.graph import Functional
 from rdrop_keras._keras.graph import graph_of
@@ -42,6 +43,7 @@ __all__ = [
     "Functional",
     "LossEntry",
     "all_layers",
+    "alone",
     "autocast_scope",
     "carry_logits",
     "carry_mask",

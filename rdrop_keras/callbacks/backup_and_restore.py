@@ -188,7 +188,8 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         shutil.rmtree(partial, ignore_errors=True)
         # Keras takes the index of the epoch that ends.
         done = epoch if done is None else done
-        self._keras_backup(partial).on_epoch_end(done - 1)
+        with _keras.alone():
+            self._keras_backup(partial).on_epoch_end(done - 1)
         write_checked(partial, self._collect(partial))
         logs_here = [log for log in self._logs if log.exists()]
         for path in [*logs_here, *partial.iterdir(), partial]:

@@ -26,14 +26,9 @@ on_tensorflow = pytest.mark.only(
 )
 # 242 rows in batches of 64, the last of 50.
 DIABETES = (
-    "train text_classification --task=diabetes --dropout=0 --arm=plain "
-    "--batch-size=64 --epochs=2"
+    "train text_classification --task=diabetes --batch-size=64 --epochs=2"
 )
-# 40 images in batches of 16, the last of 8.
-IMAGES = (
-    "train image_classification --train-images=40 --batch-size=16 --epochs=2 "
-    "--dropout=0.2 --alpha=2"
-)
+PLAIN = f"{DIABETES} --dropout=0 --arm=plain"
 
 
 def history_of(output):
@@ -90,7 +85,7 @@ def on_one_host(cluster, tmp_path_factory):
         "program",
         0,
         commands=[
-            f"{DIABETES} --strategy={name} --output={folder / name}"
+            f"{PLAIN} --strategy={name} --output={folder / name}"
             for name in names
         ],
         folder=str(folder),
@@ -114,7 +109,7 @@ def test_two_replicas_equal_one_device(on_one_host):
 @on_tensorflow
 def test_two_workers_equal_one_process(cluster, on_one_host, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    train = f"{DIABETES} --strategy=multi_worker --output="
+    train = f"{PLAIN} --strategy=multi_worker --output="
     chief, other = cluster.run(
         "program",
         2,
@@ -144,9 +139,7 @@ def test_two_workers_equal_one_process(cluster, on_one_host, tmp_path):
 PROGRAM = """
 import sys
 from reproduce.__main__ import main
-from reproduce.models import vit
 
-vit.SIZES["tiny"] = vit.Size(1, 8, 16, 2, None)
 for command in sys.argv[1:]:
     assert main(command.split()) == 0
 """
@@ -163,16 +156,17 @@ def test_devices_and_processes_of_jax_equal_one_device(tmp_path):
     pytest.importorskip("jax")
     names = ("none", "devices", "processes")
     one, devices, processes = (tmp_path / name for name in names)
-    parallel = f"{IMAGES} --strategy=data_parallel --output="
+    train = f"{DIABETES} --dropout=0.2 --strategy="
+    parallel = f"{train}data_parallel --output="
     other_backend.finish(
-        start_jax([f"{IMAGES} --output={one}", f"{parallel}{devices}"], 4)
+        start_jax([f"{train}none --output={one}", f"{parallel}{devices}"], 2)
     )
     address = f"127.0.0.1:{other_backend.free_port()}"
     printed = other_backend.finish(
         *(
             start_jax(
                 [f"{parallel}{processes}"],
-                2,
+                1,
                 **dict(zip(PROCESSES, (address, "2", index))),
             )
             for index in ("0", "1")
@@ -184,7 +178,7 @@ def test_devices_and_processes_of_jax_equal_one_device(tmp_path):
     assert_same_run(processes, one)
     assert metrics_of(processes)["devices"] == {
         "strategy": "data_parallel",
-        "devices": 4,
+        "devices": 2,
         "processes": 2,
     }
 
@@ -241,7 +235,10 @@ def test_strategies_of_another_backend_are_refused(capsys, tmp_path):
 @pytest.mark.parametrize(
     "command, message",
     [
-        (f"{IMAGES} --accumulate=2", "Give --accumulate 1 and 2 times as"),
+        (
+            "train translation --accumulate=2",
+            "Give --accumulate 1 and 2 times as",
+        ),
         ("train translation --jit-compile=yes", "Give auto or no"),
         (DIABETES, "expected TF_CONFIG="),
     ],
@@ -261,7 +258,7 @@ class Eight(strategies.Strategy):
 
 def test_batch_size_and_verb_have_to_fit(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(strategies, "_started", lambda name: Eight())
-    line = refuse(capsys, tmp_path, f"{IMAGES} --batch-size=30")
+    line = refuse(capsys, tmp_path, f"{DIABETES} --batch-size=30")
     assert "--batch-size 30: expected a multiple of 8" in line
     line = refuse(capsys, tmp_path, "compare image_classification")
     assert "compare runs in one process" in line
