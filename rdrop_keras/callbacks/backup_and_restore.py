@@ -162,10 +162,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        stopped = any(
-            getattr(callback, "stopped_epoch", 0)
-            for callback in self._callbacks
-        )
+        stopped = any(getattr(c, "stopped_epoch", 0) for c in self._callbacks)
         # A run that was stopped early has no epoch left to resume with.
         done = self.params["epochs"] if stopped else epoch + 1
         self._back_up(epoch + 1, 0, done)
