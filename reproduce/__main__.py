@@ -149,17 +149,29 @@ def _run(arguments: list[str]) -> int:
 
 def _train(task: Any, settings: Any) -> None:
     from reproduce import runner
+    from reproduce.common.strategies import strategy_of
 
+    # First, because TensorFlow forms a cluster before anything else.
+    strategy = strategy_of(settings)
     data = task.load(settings)
-    print(task.describe(data))
-    print(task.report(runner.train(task, data, settings)))
-    print(f"written to {settings.output}")
+    if strategy.is_chief:
+        print(task.describe(data))
+    metrics = runner.train(task, data, settings)
+    if strategy.is_chief:
+        print(task.report(metrics))
+        print(f"written to {settings.output}")
 
 
 def _compare(task: Any, given: Any) -> None:
     from reproduce import comparison
     from reproduce.common import runs
+    from reproduce.common.strategies import strategy_of
 
+    if given.strategy == "multi_worker" or strategy_of(given).processes > 1:
+        raise InputError(
+            f"--strategy {given.strategy}: compare runs in one process. Train "
+            "each arm and seed by the verb train."
+        )
     data = task.load(given)
     print(task.describe(data))
     names = [field.name for field in dataclasses.fields(task.settings)]

@@ -96,6 +96,7 @@ def _chunk(text: str) -> int | str:
     return text if text == "auto" else int(text)
 
 
+Strategy = Literal["none", "mirrored", "multi_worker", "data_parallel"]
 Arm = Literal["plain", "doubled", "two_pass", "rdrop"]
 Arms = Annotated[
     tuple[str, ...],

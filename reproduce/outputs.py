@@ -122,6 +122,17 @@ def read_metrics(directory: Path) -> dict[str, Any]:
     return found
 
 
+def last_backup(directory: Path) -> int:
+    """Returns the number of epochs in the newest backup, 0 without any."""
+    backup = directory / runs.BACKUP
+    epochs = [
+        int(match[1])
+        for path in (backup.iterdir() if backup.exists() else ())
+        if (match := re.fullmatch(r"epoch-(\d+)", path.name))
+    ]
+    return max(epochs, default=0)
+
+
 def remove_leftovers(directory: Path) -> None:
     """Removes the files that only an unfinished run needs."""
     for name in (runs.BACKUP, runs.CHECKPOINTS):
@@ -199,26 +210,23 @@ def _check_resumable(directory: Path) -> None:
     if is_finished(directory):
         read_metrics(directory)
         return
-    backup = directory / runs.BACKUP
-    epochs = [
-        int(match[1])
-        for path in (backup.iterdir() if backup.exists() else ())
-        if (match := re.fullmatch(r"epoch-(\d+)", path.name))
-    ]
+    epochs = last_backup(directory)
     path = directory / runs.HISTORY
     curves = read_history(path) if path.exists() else {}
     logged = {epoch for epoch, _ in curves.get("loss", [])}
-    missing = set(range(1, max(epochs, default=0) + 1)) - logged
+    missing = set(range(1, epochs + 1)) - logged
     if missing:
         raise InputError(
-            _damaged(
-                path, f"the {max(epochs)} epochs of the backup", len(logged)
-            )
+            _damaged(path, f"the {epochs} epochs of the backup", len(logged))
         )
     # A run that is killed before its first backup has logged one epoch.
     if len(logged) > 1 and not epochs:
         raise InputError(
-            _damaged(backup, f"a backup of {max(logged)} epochs", "no backup")
+            _damaged(
+                directory / runs.BACKUP,
+                f"a backup of {max(logged)} epochs",
+                "no backup",
+            )
         )
 
 

@@ -13,6 +13,7 @@ import keras
 
 import rdrop_keras
 from reproduce import outputs
+from reproduce import workers
 from reproduce.common import runs
 from reproduce.common.arms import batches_of
 from reproduce.common.backup import BackupAndRestore
@@ -20,6 +21,8 @@ from reproduce.common.curves import plot_curves
 from reproduce.common.diverged import StopDiverged
 from reproduce.common.epochs import EpochNumber
 from reproduce.common.history import read_history
+from reproduce.common.strategies import Strategy
+from reproduce.common.strategies import strategy_of
 from reproduce.task import Run
 from reproduce.task import Settings
 from reproduce.task import Task
@@ -37,39 +40,50 @@ def train(task: Task, data: Any, settings: Settings) -> dict[str, Any]:
         The content of `metrics.json`.
     """
     output, facts = settings.output, data.facts()
-    with outputs.claimed(
+    strategy = strategy_of(settings)
+    with workers.claimed(
+        strategy,
         output,
         task.name,
         settings.compared() | {"data": facts},
         settings.resume,
         settings.overwrite,
-    ):
+    ) as own:
         if not outputs.is_finished(output):
-            metrics = _train(task, data, settings)
-            runs.write_json(output / runs.METRICS, metrics)
+            metrics = _train(task, data, settings, strategy, own)
+            runs.write_json(own / runs.METRICS, metrics)
         # Not earlier: a run killed during its export still needs the
         # backup to resume after its last epoch.
-        outputs.remove_leftovers(output)
-        return outputs.read_metrics(output)
+        outputs.remove_leftovers(own)
+    return outputs.read_metrics(output)
 
 
-def _train(task: Task, data: Any, settings: Settings) -> dict[str, Any]:
-    output = settings.output
+def _train(
+    task: Task,
+    data: Any,
+    settings: Settings,
+    strategy: Strategy,
+    output: Path,
+) -> dict[str, Any]:
     keras.utils.clear_session()
     keras.utils.set_random_seed(settings.seed)
-    run = task.begin(data, settings)
+    with strategy.scope():
+        run = task.begin(data, settings)
     epoch = EpochNumber()
     started = time.monotonic()
     batches = run.batches(epoch)
     try:
         run.model.fit(
-            batches_of(settings.arm, batches),
+            strategy.batches(batches_of(settings.arm, batches)),
             validation_data=run.validation,
             epochs=run.epochs,
             # The batches are already shuffled, and Keras would warn.
             shuffle=False,
-            callbacks=_callbacks(run, epoch, output),
-            verbose=1 if sys.stdout.isatty() else 2,
+            callbacks=[
+                *strategy.callbacks(),
+                *_callbacks(run, epoch, output, settings.output / runs.BACKUP),
+            ],
+            verbose=_verbosity(strategy),
         )
     except Exception:
         # TensorFlow replaces an error raised by the dataset with its own.
@@ -88,6 +102,11 @@ def _train(task: Task, data: Any, settings: Settings) -> dict[str, Any]:
     found = run.finish(output, history)
     return {
         "settings": settings.compared(),
+        "devices": {
+            "strategy": strategy.name,
+            "devices": strategy.devices,
+            "processes": strategy.processes,
+        },
         "data": data.facts() | found.pop("data", {}),
         "parameters": run.model.count_params(),
         "updates": updates,
@@ -103,7 +122,7 @@ def _train(task: Task, data: Any, settings: Settings) -> dict[str, Any]:
 
 
 def _callbacks(
-    run: Run, epoch: EpochNumber, output: Path
+    run: Run, epoch: EpochNumber, output: Path, backup: Path
 ) -> list[keras.callbacks.Callback]:
     history = output / runs.HISTORY
     return [
@@ -115,10 +134,14 @@ def _callbacks(
         keras.callbacks.CSVLogger(str(history), append=True),
         *_tensorboard(output),
         # Last, so that every epoch in the backup is also in the logs.
-        BackupAndRestore(
-            output / runs.BACKUP, logs=[history], callbacks=run.remembered()
-        ),
+        BackupAndRestore(backup, logs=[history], callbacks=run.remembered()),
     ]
+
+
+def _verbosity(strategy: Strategy) -> int:
+    if not strategy.is_chief:
+        return 0
+    return 1 if sys.stdout.isatty() else 2
 
 
 def _tensorboard(output: Path) -> list[keras.callbacks.Callback]:

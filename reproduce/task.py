@@ -28,6 +28,7 @@ from reproduce.flags import MaybeCount
 from reproduce.flags import MaybeText
 from reproduce.flags import NotNegative
 from reproduce.flags import Seed
+from reproduce.flags import Strategy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,10 @@ class Settings:
     """The number of epochs."""
     updates: MaybeCount = None
     """Train for at least this many updates, instead of --epochs."""
+    strategy: Strategy = "none"
+    """none: one device; mirrored: all GPUs of this host, on TensorFlow;
+    multi_worker: the workers of TF_CONFIG, on TensorFlow; data_parallel: all
+    devices of one or several processes, on JAX. They share each batch."""
     output: Path = Path("runs")
     """The directory to write."""
     resume: bool = False
@@ -59,12 +64,12 @@ class Settings:
         """Returns the settings that must not change in a resumed run.
 
         Paths are left out: data may be moved, and `facts()` of the data is
-        compared instead.
+        compared instead. A run may go on with other devices, too.
         """
         return {
             name: value
             for name, value in dataclasses.asdict(self).items()
-            if name not in ("resume", "overwrite")
+            if name not in ("resume", "overwrite", "strategy")
             and not isinstance(value, Path)
         }
 

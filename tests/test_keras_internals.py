@@ -317,3 +317,43 @@ def test_fit_asks_a_method_for_the_logs_of_an_epoch():
     history = model.fit(x, y, verbose=0).history
     assert asked == [{"loss"}]
     assert history == {"own": [1.0]}
+
+
+def test_the_process_of_a_distribution():
+    assert _keras.process_index() == 0
+    distribution = keras.distribution.DataParallel(devices=["cpu:0"])
+    keras.distribution.set_distribution(distribution)
+    try:
+        assert _keras.process_index() == 0
+        distribution._process_id = 3
+        assert _keras.process_index() == 3
+    finally:
+        keras.distribution.set_distribution(None)
+
+
+def test_saving_weights_makes_variables_of_the_distribution(tmp_path):
+    made = []
+
+    class Recorded(keras.distribution.DataParallel):
+        def get_variable_layout(self, variable):
+            made.append(variable.path)
+            return super().get_variable_layout(variable)
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    distribution = Recorded(devices=["cpu:0"])
+    keras.distribution.set_distribution(distribution)
+    try:
+        with _keras.alone():
+            assert keras.distribution.distribution() is None
+            model.save_weights(tmp_path / "alone.weights.h5")
+        assert keras.distribution.distribution() is distribution
+        assert not made
+        if keras.backend.backend() == "jax":
+            # If this fails, `alone` is no longer needed.
+            model.save_weights(tmp_path / "model.weights.h5")
+            assert made
+    finally:
+        keras.distribution.set_distribution(None)
+    with _keras.alone():
+        assert keras.distribution.distribution() is None

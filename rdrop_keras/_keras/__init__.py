@@ -6,6 +6,8 @@ Each use has a function of its own, whose docstring gives the reason.
 
 from keras.src.losses.loss import squeeze_or_expand_to_same_rank as same_rank
 
+from rdrop_keras._keras.distribution import alone
+from rdrop_keras._keras.distribution import process_index
 from rdrop_keras._keras.graph import Functional
 from rdrop_keras._keras.graph import graph_of
 from rdrop_keras._keras.graph import nodes
@@ -42,6 +44,7 @@ __all__ = [
     "Functional",
     "LossEntry",
     "all_layers",
+    "alone",
     "autocast_scope",
     "carry_logits",
     "carry_mask",
@@ -63,6 +66,7 @@ __all__ = [
     "nodes",
     "operation_of",
     "options_of_function",
+    "process_index",
     "refuse_h5",
     "rewired",
     "same_rank",

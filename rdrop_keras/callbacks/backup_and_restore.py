@@ -162,10 +162,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        stopped = any(
-            getattr(callback, "stopped_epoch", 0)
-            for callback in self._callbacks
-        )
+        stopped = any(getattr(c, "stopped_epoch", 0) for c in self._callbacks)
         # A run that was stopped early has no epoch left to resume with.
         done = self.params["epochs"] if stopped else epoch + 1
         self._back_up(epoch + 1, 0, done)
@@ -188,7 +185,8 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         shutil.rmtree(partial, ignore_errors=True)
         # Keras takes the index of the epoch that ends.
         done = epoch if done is None else done
-        self._keras_backup(partial).on_epoch_end(done - 1)
+        with _keras.alone():
+            self._keras_backup(partial).on_epoch_end(done - 1)
         write_checked(partial, self._collect(partial))
         logs_here = [log for log in self._logs if log.exists()]
         for path in [*logs_here, *partial.iterdir(), partial]:

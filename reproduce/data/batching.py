@@ -78,6 +78,8 @@ class Batching:
         short_targets: Whether targets are padded to the longest target of the
             bucket rather than to the length of its sources, which saves work
             if targets are much shorter.
+        multiple: The number of devices that share a batch. A full batch has as
+            many pairs for each, at least one.
         full_batches: Whether training leaves out batches that are not full,
             which are other pairs in each epoch, so that XLA compiles one shape
             for each bucket.
@@ -89,6 +91,7 @@ class Batching:
     max_pairs: int | None = None
     short_targets: bool = False
     full_batches: bool = False
+    multiple: int = 1
     special: SpecialIds = SPECIAL_IDS
 
     @classmethod
@@ -150,9 +153,12 @@ class Batching:
     def batch_sizes(self) -> tuple[int, ...]:
         """The number of pairs in a full batch of each bucket."""
         limit = self.max_pairs or self.max_tokens
-        return tuple(
-            min(max(self.max_tokens // boundary, 1), limit)
+        sizes = (
+            min(self.max_tokens // boundary, limit)
             for boundary in self.boundaries
+        )
+        return tuple(
+            max(size // self.multiple, 1) * self.multiple for size in sizes
         )
 
     def fitting(self, pairs: EncodedPairs) -> tuple[EncodedPairs, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -40,5 +41,11 @@ def compiled(
         function: A function of tensors, written with `keras.ops`. It returns a
             tensor or a dictionary of tensors.
     """
-    found = CompiledFunction(model, function)
-    return lambda *arrays: found.predict_on_batch(list(arrays))
+
+    # Only now, because in the scope of a strategy each replica would compute
+    # the whole batch.
+    @functools.cache
+    def found() -> CompiledFunction:
+        return CompiledFunction(model, function)
+
+    return lambda *arrays: found().predict_on_batch(list(arrays))

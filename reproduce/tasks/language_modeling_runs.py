@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +16,7 @@ from reproduce import schedules
 from reproduce.common import runs
 from reproduce.common.checkpoints import average_weights
 from reproduce.common.errors import InputError
+from reproduce.common.strategies import strategy_of
 from reproduce.data.batches import batches_of_rows
 from reproduce.data.blocks import blocks_of
 from reproduce.data.language_corpus import Corpus
@@ -102,7 +104,11 @@ class LanguageRun(Run):
                 )
             )
         # First, because the other callbacks read its logs.
-        validate = Validate(self.measure, self.streams["valid"])
+        validate = Validate(
+            self.measure,
+            self.streams["valid"],
+            strategy_of(self.settings).of_chief,
+        )
         return [validate, *self._remembered]
 
     def remembered(self) -> Sequence[keras.callbacks.Callback]:
@@ -141,10 +147,17 @@ class Validate(keras.callbacks.Callback):
     Args:
         measure: Measures the model that is trained.
         stream: The validation part.
+        agreed: A function of the logs that returns those of all processes.
     """
 
-    def __init__(self, measure: Measure, stream: Stream):
+    def __init__(
+        self,
+        measure: Measure,
+        stream: Stream,
+        agreed: Callable[[dict[str, float]], dict[str, float]] = dict,
+    ):
         super().__init__()
+        self.agreed = agreed
         self.measure = measure
         self.stream = stream
 
@@ -152,10 +165,13 @@ class Validate(keras.callbacks.Callback):
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
         found = self.measure(self.stream)
+        scores = {
+            "val_loss": found.loss,
+            "val_token_perplexity": found.token_perplexity,
+            "val_word_perplexity": found.word_perplexity,
+        }
         if logs is not None:
-            logs["val_loss"] = found.loss
-            logs["val_token_perplexity"] = found.token_perplexity
-            logs["val_word_perplexity"] = found.word_perplexity
+            logs.update(self.agreed(scores))
 
 
 def compile_model(

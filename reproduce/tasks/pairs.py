@@ -17,6 +17,7 @@ from reproduce.common import runs
 from reproduce.common.checkpoints import Checkpoints
 from reproduce.common.comparison import Measure
 from reproduce.common.errors import InputError
+from reproduce.common.strategies import strategy_of
 from reproduce.data.batching import Batching
 from reproduce.data.batching import EncodedPairs
 from reproduce.data.corpora import Corpus
@@ -169,11 +170,12 @@ class PairRun(Run):
         # Greedy search takes a fifth of the time and ranks epochs well enough.
         greedy = self.generator(beam_size=1)
         settings, valid = self.settings, self.corpus.valid
+        strategy = strategy_of(settings)
         count = getattr(settings, "validate_on", None)
         few = ParallelText(valid.sources[:count], valid.targets[:count])
         self._checkpoints = Checkpoints(
             output / runs.CHECKPOINTS,
-            lambda: self.score(greedy, few).values(),
+            lambda: strategy.of_chief(self.score(greedy, few).values()),
             settings.validate_every,
             max(settings.average, 1),
             settings.patience,

@@ -10,6 +10,7 @@ import keras
 from rdrop_keras.losses import LabelSmoothedCrossentropy
 from rdrop_keras.recipes import LinearWarmup
 from reproduce import schedules
+from reproduce.common.devices import num_devices
 from reproduce.common.errors import InputError
 from reproduce.data.bart_tokenizers import encode
 from reproduce.data.bart_tokenizers import train_tokenizer
@@ -61,6 +62,7 @@ class SummarizationRun(PairRun):
             settings.max_tokens,
             settings.max_pairs,
             short_targets=True,
+            multiple=num_devices(),
             special=self.tokenizer.special,
         )
         steps = self.batching.steps_per_epoch(self.pairs)

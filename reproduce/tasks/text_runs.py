@@ -50,7 +50,8 @@ class StopAtUpdate(keras.callbacks.Callback):
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        if int(self.model.optimizer.iterations) >= self._updates:
+        iterations = self.model.optimizer.iterations
+        if int(keras.ops.convert_to_numpy(iterations)) >= self._updates:
             self.model.stop_training = True
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from rdrop_keras.losses import LabelSmoothedCrossentropy
 from rdrop_keras.recipes import InverseSquareRoot
+from reproduce.common.devices import num_devices
 from reproduce.data.batching import Batching
 from reproduce.data.batching import EncodedPairs
 from reproduce.data.corpora import Corpus
@@ -52,7 +53,10 @@ class TranslationRun(PairRun):
         )
         self.pairs, self.facts = pairs.at(kept), {"dropped": dropped}
         self.batching = Batching.of(
-            self.pairs, settings.max_tokens, settings.max_pairs
+            self.pairs,
+            settings.max_tokens,
+            settings.max_pairs,
+            multiple=num_devices(),
         )
         steps = self.batching.steps_per_epoch(self.pairs)
         self.epochs = epochs_for(settings, max(steps // settings.accumulate, 1))

@@ -30,14 +30,20 @@ def cluster(backend, port, index):
     }
 
 
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_examples_run(backend, tmp_path):
-    if importlib.util.find_spec(backend) is None:
-        pytest.skip(f"{backend} is not installed")
+@pytest.mark.parametrize(
+    "backend, reader",
+    [("jax", None), ("jax", "grain"), ("torch", None)],
+    ids=["jax", "grain", "torch"],
+)
+def test_examples_run(backend, reader, tmp_path):
+    for name in filter(None, (backend, reader)):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed")
     blocks = re.findall(
         r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE
     )
-    (block,) = [b for b in blocks if f'"KERAS_BACKEND"] = "{backend}"' in b]
+    blocks = [b for b in blocks if f'"KERAS_BACKEND"] = "{backend}"' in b]
+    (block,) = [b for b in blocks if ("import grain" in b) == bool(reader)]
     program = tmp_path / "train.py"
     program.write_text(block)
     port = other_backend.free_port()

@@ -1,9 +1,11 @@
 """What each worker runs. The results are JSON values."""
 
 import contextlib
+import io
 import os
 import pathlib
 import signal
+import sys
 import time
 
 import keras
@@ -265,3 +267,48 @@ def keras_alone():
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return None
+
+
+def program(commands, folder, devices=1, cut=None):
+    """Runs command lines of `reproduce`, one after the other.
+
+    Args:
+        commands: The flags of each.
+        folder: The directory of which to record what this process writes.
+        devices: The number of devices into which to divide the CPU.
+        cut: The index of the command to end by Ctrl-C after its first epoch.
+
+    Returns:
+        Statuses, what went to standard error, and the paths that were written.
+    """
+    if devices > 1:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        parts = [tf.config.LogicalDeviceConfiguration()] * devices
+        tf.config.set_logical_device_configuration(cpu, parts)
+    from reproduce import runner
+    from reproduce.__main__ import main
+
+    whole = runner.BackupAndRestore
+
+    class Cut(whole):
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, logs)
+            raise KeyboardInterrupt
+
+    written = []
+
+    def watch(event, arguments):
+        changes = event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir")
+        if event == "open":
+            changes = arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        if changes and str(arguments[0]).startswith(folder):
+            written.append(str(arguments[0]))
+
+    sys.addaudithook(watch)
+    statuses, errors = [], []
+    for index, command in enumerate(commands):
+        runner.BackupAndRestore = Cut if index == cut else whole
+        with contextlib.redirect_stderr(io.StringIO()) as error:
+            statuses.append(main(command.split()))
+        errors.append(error.getvalue())
+    return {"statuses": statuses, "errors": errors, "written": written}
