@@ -6,6 +6,8 @@ Each use has a function of its own, whose docstring gives the reason.
 
 from keras.src.losses.loss import squeeze_or_expand_to_same_rank as same_rank
 
+from rdrop_keras._keras.buffers import module_buffers
+from rdrop_keras._keras.buffers import set_module_buffers
 from rdrop_keras._keras.graph import Functional
 from rdrop_keras._keras.graph import graph_of
 from rdrop_keras._keras.graph import nodes
@@ -59,6 +61,7 @@ __all__ = [
     "loss_entries",
     "loss_tracker",
     "mask_of",
+    "module_buffers",
     "nodes",
     "operation_of",
     "options_of_function",
@@ -67,6 +70,7 @@ __all__ = [
     "same_rank",
     "seed_generators",
     "set_global_random_state",
+    "set_module_buffers",
     "values_in_order",
     "weighted_sum_of_losses",
 ]
