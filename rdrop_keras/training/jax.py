@@ -32,6 +32,7 @@ __all__ = [
     "running_passes",
     "test_step",
     "train_step",
+    "writes",
 ]
 
 
@@ -197,6 +198,11 @@ def aside(function: Callable[[], None]) -> None:
     # What it computes has no effect on the results of the program, so that
     # `jax.jit` leaves it out.
     function()
+
+
+def writes(model: Any) -> bool:
+    """Returns whether this process writes files: of several, the first."""
+    return jax.process_index() == 0
 
 
 def _same_rows_everywhere(data: Any) -> Any:
