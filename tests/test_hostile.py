@@ -107,3 +107,13 @@ def test_settings_can_be_pickled():
     assert RDrop.from_config(pickle.loads(pickle.dumps(config))) == settings
     with pytest.raises(TypeError, match="alhpa"):
         RDrop.from_config({**config, "alhpa": 1.0})
+
+
+@pytest.mark.only("tensorflow", "torch", reason="JAX gives NaN")
+def test_the_error_names_the_label_that_is_no_class():
+    x, y = builders.data()
+    y[3] = 7
+    model = builders.functional()
+    model.compile("sgd", builders.cross_entropy(), rdrop=1.0)
+    with pytest.raises(Exception, match=r"\b7 (is|which)"):
+        model.fit(x, y, verbose=0)

@@ -319,18 +319,6 @@ def test_fit_asks_a_method_for_the_logs_of_an_epoch():
     assert history == {"own": [1.0]}
 
 
-def test_the_process_of_a_distribution():
-    assert _keras.process_index() == 0
-    distribution = keras.distribution.DataParallel(devices=["cpu:0"])
-    keras.distribution.set_distribution(distribution)
-    try:
-        assert _keras.process_index() == 0
-        distribution._process_id = 3
-        assert _keras.process_index() == 3
-    finally:
-        keras.distribution.set_distribution(None)
-
-
 def test_saving_weights_makes_variables_of_the_distribution(tmp_path):
     made = []
 

@@ -6,8 +6,9 @@ Each use has a function of its own, whose docstring gives the reason.
 
 from keras.src.losses.loss import squeeze_or_expand_to_same_rank as same_rank
 
+from rdrop_keras._keras.buffers import module_buffers
+from rdrop_keras._keras.buffers import set_module_buffers
 from rdrop_keras._keras.distribution import alone
-from rdrop_keras._keras.distribution import process_index
 from rdrop_keras._keras.graph import Functional
 from rdrop_keras._keras.graph import graph_of
 from rdrop_keras._keras.graph import nodes
@@ -63,15 +64,16 @@ __all__ = [
     "loss_entries",
     "loss_tracker",
     "mask_of",
+    "module_buffers",
     "nodes",
     "operation_of",
     "options_of_function",
-    "process_index",
     "refuse_h5",
     "rewired",
     "same_rank",
     "seed_generators",
     "set_global_random_state",
+    "set_module_buffers",
     "values_in_order",
     "weighted_sum_of_losses",
     "weights_to_spend",

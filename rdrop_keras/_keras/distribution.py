@@ -1,4 +1,4 @@
-"""What Keras knows of the processes of a distribution."""
+"""The distribution of Keras over several processes."""
 
 from __future__ import annotations
 
@@ -6,16 +6,6 @@ import contextlib
 from collections.abc import Iterator
 
 import keras
-
-
-def process_index() -> int:
-    """Returns the index of this process in the current distribution.
-
-    It is 0 without a distribution. Keras has no public name for it:
-    `data_shard_id` is that of several processes if they share a replica.
-    """
-    distribution = keras.distribution.distribution()
-    return 0 if distribution is None else distribution._process_id
 
 
 @contextlib.contextmanager

@@ -24,8 +24,8 @@ def global_random_state() -> list[bytes]:
 
 
 def set_global_random_state(states: list[bytes]) -> None:
-    """Sets what `global_random_state` returned."""
-    if not states:
+    """Sets what `global_random_state` returned, perhaps on another machine."""
+    if not states or keras.backend.backend() != "torch":
         return
     torch = importlib.import_module("torch")
     first, *others = (
@@ -33,5 +33,5 @@ def set_global_random_state(states: list[bytes]) -> None:
         for state in states
     )
     torch.set_rng_state(first)
-    if others:
-        torch.cuda.set_rng_state_all(others)
+    for device, state in zip(range(torch.cuda.device_count()), others):
+        torch.cuda.set_rng_state(state, device)

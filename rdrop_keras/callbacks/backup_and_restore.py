@@ -21,7 +21,7 @@ from rdrop_keras.callbacks.checked_files import read_checked
 from rdrop_keras.callbacks.checked_files import write_checked
 from rdrop_keras.callbacks.memory import recall
 from rdrop_keras.callbacks.memory import remember
-from rdrop_keras.callbacks.workers import writes
+from rdrop_keras.training import trainer
 
 _PARTIAL = "partial"
 _NAME = re.compile(r"epoch-(\d+)(?:-batch-(\d+))?")
@@ -46,7 +46,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     epoch before it is saved, and state that they reset when training begins is
     restored afterwards.
 
-    Of several workers the chief writes. All read the same directory.
+    Of several processes the first writes. All read the same directory.
 
     Random generators outside of the model, such as those that shuffle data,
     are not saved. If the data comes in another order after a resume, the final
@@ -168,7 +168,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self._back_up(epoch + 1, 0, done)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        if self.delete_checkpoint and writes(self.model):
+        if self.delete_checkpoint and trainer().writes(self.model):
             shutil.rmtree(self._directory, ignore_errors=True)
 
     def _back_up(self, epoch: int, batch: int, done: int | None = None) -> None:
@@ -179,7 +179,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             batch: The number of finished batches of the next epoch.
             done: The epoch to resume with, if it is not `epoch`.
         """
-        if not writes(self.model):
+        if not trainer().writes(self.model):
             return
         partial = self._directory / _PARTIAL
         shutil.rmtree(partial, ignore_errors=True)

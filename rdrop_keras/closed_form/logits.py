@@ -162,7 +162,7 @@ def fused_values(
         classes = given[0].shape[-1]
         known = ops.logical_and(target >= 0, target < classes)
         # Negative ids would index from the end.
-        target = ops.where(known, target, classes)
+        target = ops.where(target < 0, classes, target)
 
     @custom_gradient
     def by_item(*logits):

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from rdrop_keras import _keras
 from rdrop_keras.passes.dropout import dropout_at
 from rdrop_keras.passes.way import Batch
 from rdrop_keras.passes.way import Way
@@ -19,11 +20,15 @@ class State:
     After the step they have the values of the first pass: moving statistics,
     states of recurrent layers, power iterations, counters.
 
+    The buffers of PyTorch modules belong to them.
+
     Args:
+        model: The model that the passes call.
         variables: The variables that a pass assigns.
     """
 
-    def __init__(self, variables: Sequence[keras.Variable]):
+    def __init__(self, model: keras.Model, variables: Sequence[keras.Variable]):
+        self._model = model
         self._variables = variables
         self._start = self._values()
         self._first = self._start
@@ -39,13 +44,14 @@ class State:
             self._first = self._values()
             if last:
                 return
-        for variable, value in zip(
-            self._variables, self._first if last else self._start
-        ):
+        values, buffers = self._first if last else self._start
+        for variable, value in zip(self._variables, values):
             variable.assign(value)
+        _keras.set_module_buffers(buffers)
 
     def _values(self):
-        return [keras.ops.copy(variable) for variable in self._variables]
+        values = [keras.ops.copy(variable) for variable in self._variables]
+        return values, _keras.module_buffers(self._model)
 
 
 def run_calls(
@@ -75,7 +81,7 @@ def run_calls(
         The result of `finish` for each pass.
     """
     results = []
-    restored = State(state)
+    restored = State(model, state)
     for index in range(num_passes):
         rate = None if dropout_rates is None else dropout_rates[index]
         with dropout_at(model, rate):

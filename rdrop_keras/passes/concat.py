@@ -106,7 +106,7 @@ _NOT_DENSE = (
 
 def _run(batch: Batch) -> list[Any]:
     num_passes = batch.settings.num_passes
-    restored = State(batch.state())
+    restored = State(batch.model, batch.state())
     results = []
     outputs = run_concat(batch.model, batch.x, num_passes)
     for index, output in enumerate(outputs):

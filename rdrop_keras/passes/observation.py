@@ -80,7 +80,8 @@ class Recording(HeldAssignments):
     The scope counts the draws from seed generators instead of keeping the
     assigned states: the body of `keras.ops.vectorized_map` assigns a tensor of
     its own graph, which cannot be read outside of that graph. Draws from the
-    backend's global generators are taken back when the scope ends.
+    backend's global generators, and changes of buffers of PyTorch modules, are
+    taken back when the scope ends.
 
     Args:
         model: The model to call.
@@ -88,12 +89,14 @@ class Recording(HeldAssignments):
 
     def __init__(self, model: keras.Model):
         super().__init__(model)
+        self._model = model
         self._draws: collections.Counter[int] = collections.Counter()
         self._reads_start = False
         self._global_draws = 0
 
     def __enter__(self) -> Recording:
         self._global_start = self._global_state = _keras.global_random_state()
+        self._buffers = _keras.module_buffers(self._model)
         self._active = True
         return super().__enter__()
 
@@ -101,6 +104,7 @@ class Recording(HeldAssignments):
         self._count_global_draws()
         self._active = False
         _keras.set_global_random_state(self._global_start)
+        _keras.set_module_buffers(self._buffers)
         super().__exit__(*args)
 
     @property

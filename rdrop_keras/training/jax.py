@@ -32,6 +32,7 @@ __all__ = [
     "running_passes",
     "test_step",
     "train_step",
+    "writes",
 ]
 
 
@@ -175,6 +176,8 @@ def check_first_batch(
                 # Anew, since the trackers of several outputs join its state.
                 model.make_train_function(force=True)
                 function = model.train_function
+                # An earlier `evaluate` compiled it for fewer variables.
+                model.test_function = None
             state = tuple([v.value for v in g] for g in _variables(model))
             # No further batches: a generator might have side effects.
             return function(state, itertools.chain([data], iterator))
@@ -197,6 +200,11 @@ def aside(function: Callable[[], None]) -> None:
     # What it computes has no effect on the results of the program, so that
     # `jax.jit` leaves it out.
     function()
+
+
+def writes(model: Any) -> bool:
+    """Returns whether this process writes files: of several, the first."""
+    return jax.process_index() == 0
 
 
 def _same_rows_everywhere(data: Any) -> Any:

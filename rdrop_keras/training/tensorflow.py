@@ -25,6 +25,7 @@ from rdrop_keras.training.tensorflow_first_batch import check_first_batch
 from rdrop_keras.training.tensorflow_replicas import after_epoch
 from rdrop_keras.training.tensorflow_replicas import over_replicas
 from rdrop_keras.training.tensorflow_replicas import own_masks
+from rdrop_keras.training.tensorflow_replicas import writes
 
 __all__ = [
     "after_epoch",
@@ -35,6 +36,7 @@ __all__ = [
     "running_passes",
     "test_step",
     "train_step",
+    "writes",
 ]
 
 

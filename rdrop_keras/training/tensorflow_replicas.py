@@ -147,6 +147,11 @@ def after_epoch(
     return {name: found.get(name, value) for name, value in logs.items()}
 
 
+def writes(model: Any) -> bool:
+    """Returns whether this process writes files: of several, the chief."""
+    return model.distribute_strategy.extended.should_checkpoint
+
+
 def has_several_workers(strategy: tf.distribute.Strategy) -> bool:
     """Returns whether a strategy has replicas in other processes."""
     replicas = strategy.num_replicas_in_sync

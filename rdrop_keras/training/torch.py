@@ -16,6 +16,7 @@ from rdrop_keras.training.checks import check_no_draws
 from rdrop_keras.training.first_batch import look
 from rdrop_keras.training.in_place import after_epoch
 from rdrop_keras.training.in_place import test_step
+from rdrop_keras.training.in_place import writes
 from rdrop_keras.training.metrics import Trackers
 from rdrop_keras.training.metrics import report
 from rdrop_keras.training.step import compute_objective
@@ -28,6 +29,7 @@ __all__ = [
     "running_passes",
     "test_step",
     "train_step",
+    "writes",
 ]
 
 

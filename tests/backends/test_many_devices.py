@@ -25,6 +25,30 @@ ON_FOUR = ["fused", "two_outputs", "batch_normalization", "weights", "ragged"]
 ON_EIGHT = ["calls", "every", "chunk_masked", "accumulation", "adam"]
 IN_TWO_PROCESSES = ["fused", "chunk_masked"]
 
+EVALUATED_FIRST = """
+import keras
+import numpy as np
+
+from rdrop_keras import RDropModel
+
+parallel = keras.distribution.DataParallel(auto_shard_dataset=False)
+keras.distribution.set_distribution(parallel)
+inputs = keras.Input((4,))
+hidden = keras.layers.Dropout(0.5)(keras.layers.Dense(8)(inputs))
+outputs = {name: keras.layers.Dense(1, name=name)(hidden) for name in "ab"}
+model = RDropModel(inputs, outputs)
+model.compile("sgd", {"a": "mse", "b": "mse"}, rdrop=1.0)
+x = np.ones((8, 4), "float32")
+y = {"a": x[:, :1], "b": x[:, 1:2]}
+# The first batch of `fit` adds metrics for each output.
+model.evaluate(x, y, batch_size=8, verbose=0)
+history = model.fit(x, y, validation_data=(x, y), verbose=0).history
+assert "b_consistency_loss" in history
+loss, *_ = model.evaluate(x, y, batch_size=8, verbose=0)
+np.testing.assert_allclose(history["val_loss"], [loss], rtol=1e-6)
+print("equal")
+"""
+
 MASKS = """
 import jax
 import keras
@@ -180,8 +204,12 @@ def test_two_processes_equal_one_device(one_device, tmp_path):
 
 @pytest.mark.parametrize(
     "program, devices",
-    [(MASKS, 8), (SHARDED_HEAD, 4)],
-    ids=["masks_of_devices_differ", "sharded_vocabulary_head"],
+    [(MASKS, 8), (SHARDED_HEAD, 4), (EVALUATED_FIRST, 2)],
+    ids=[
+        "masks_of_devices_differ",
+        "sharded_vocabulary_head",
+        "evaluated_first",
+    ],
 )
 def test_program(program, devices, tmp_path, monkeypatch):
     monkeypatch.setenv(

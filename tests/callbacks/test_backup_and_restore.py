@@ -21,6 +21,7 @@ from small_run import numbers_of
 from small_run import small_model
 
 from rdrop_keras import RDropModel
+from rdrop_keras import _keras
 from rdrop_keras.callbacks import BackupAndRestore
 
 
@@ -453,3 +454,26 @@ def test_rdrop_resumes_exactly(tmp_path):
     resumed = model(2)
     fit_small(resumed, _backup(tmp_path))
     assert_same(resumed, numbers_of(undisturbed))
+
+
+@pytest.mark.only("jax", reason="the number of the process is that of JAX")
+def test_one_of_several_jax_processes_writes(tmp_path, monkeypatch):
+    import jax
+
+    path = tmp_path / "backup"
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    fit_small(small_model(1), _backup(path), epochs=1)
+    assert not path.exists()
+    monkeypatch.undo()
+    fit_small(small_model(1), _backup(path), epochs=1)
+    assert path.exists()
+
+
+@pytest.mark.only("tensorflow", "jax", reason="PyTorch reads its own state")
+def test_a_backup_of_pytorch_is_read_on_another_backend(tmp_path, monkeypatch):
+    monkeypatch.setattr(_keras, "global_random_state", lambda: [bytes(8)])
+    fit_small(small_model(1), _backup(tmp_path), epochs=1)
+    monkeypatch.undo()
+    model = small_model(2)
+    fit_small(model, _backup(tmp_path), epochs=2)
+    assert int(model.optimizer.iterations) == 2 * STEPS

@@ -201,3 +201,52 @@ def test_monitor_leaves_the_state_as_it_was(rng):
     assert results["submodel_kl"] > 0
     for old, new in zip(before, state_of(model)):
         np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.only("torch", reason="a layer of PyTorch's own")
+@pytest.mark.parametrize("settings", WAYS[:3], ids=str)
+def test_buffers_of_torch_modules_are_those_of_plain_training(settings, rng):
+    import torch
+
+    data = list(batches(rng))
+    found = []
+    for cls in (keras.Model, RDropModel):
+        keras.utils.set_random_seed(1)
+        norm = torch.nn.BatchNorm1d(8)
+        inputs = keras.Input((TIME, FEATURES))
+        hidden = keras.layers.Dense(8)(keras.layers.Flatten()(inputs))
+        hidden = keras.layers.TorchModuleWrapper(norm, output_shape=(None, 8))(
+            hidden
+        )
+        model = cls(inputs, keras.layers.Dense(CLASSES)(hidden))
+        arguments = {}
+        if cls is RDropModel:
+            arguments["rdrop"] = RDrop(2.0, check_dropout=False, **settings)
+        model.compile(keras.optimizers.SGD(0.1), cross_entropy(), **arguments)
+        for x, y in data:
+            model.train_on_batch(x, y)
+        state = [buffer.numpy().copy() for buffer in norm.buffers()]
+        ConsistencyMonitor(data[0]).measure(model)
+        for buffer, before in zip(norm.buffers(), state):
+            np.testing.assert_array_equal(buffer.numpy(), before)
+        found.append(state)
+    for plain, ours in zip(*found):
+        np.testing.assert_allclose(ours, plain, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.only("torch", reason="a layer of PyTorch's own")
+def test_the_check_of_the_first_batch_leaves_buffers_alone(rng):
+    import torch
+
+    norm = torch.nn.BatchNorm1d(FEATURES)
+    inputs = keras.Input((FEATURES,))
+    wrapped = keras.layers.TorchModuleWrapper(
+        norm, output_shape=(None, FEATURES)
+    )
+    model = RDropModel(inputs, keras.layers.Dense(FEATURES)(wrapped(inputs)))
+    model.compile("sgd", "mse", rdrop=1.0)
+    x = rng.normal(size=(8, FEATURES)).astype("float32")
+    with pytest.raises(ValueError, match="identical outputs"):
+        model.fit(x, x, verbose=0)
+    assert int(norm.num_batches_tracked) == 0
+    np.testing.assert_array_equal(norm.running_mean.numpy(), 0.0)
