@@ -8,7 +8,6 @@ import pytest
 from rdrop_keras import RDrop
 from rdrop_keras import RDropMixin
 from rdrop_keras import RDropModel
-from rdrop_keras import _keras
 
 LOGS = ["consistency_loss", "loss", "task_loss"]
 
@@ -299,6 +298,11 @@ def test_a_compiled_model_is_checked():
             assert trainer.rdrop
 
 
+@pytest.mark.only(
+    "tensorflow",
+    "jax",
+    reason="each `fit` draws from PyTorch's generator before the first epoch",
+)
 @pytest.mark.parametrize("kind", PLAIN)
 def test_training_goes_on_from_a_checkpoint_as_if_uninterrupted(kind, tmp_path):
     x, y = builders.data()
@@ -316,7 +320,6 @@ def test_training_goes_on_from_a_checkpoint_as_if_uninterrupted(kind, tmp_path):
     saved = keras.callbacks.ModelCheckpoint(path)
     stopped = trainer()
     stopped.fit(x, y, epochs=1, callbacks=[saved], **fit)
-    random_state = _keras.global_random_state()
     with pytest.warns(UserWarning, match=TAKES_OVER):
         again = RDropModel.from_model(keras.models.load_model(path))
     # Keras does not save the state of seed generators.
@@ -330,7 +333,6 @@ def test_training_goes_on_from_a_checkpoint_as_if_uninterrupted(kind, tmp_path):
         rdrop=5.0,
         run_eagerly=True,
     )
-    _keras.set_global_random_state(random_state)
     rest = again.fit(x, y, initial_epoch=1, epochs=3, **fit).history
     assert rest == {key: values[1:] for key, values in history.items()}
     assert int(again.optimizer.iterations) == 6

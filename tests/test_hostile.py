@@ -30,7 +30,7 @@ def test_a_quarter_of_a_million_classes(rng):
     # sums to zero over the classes.
     for gradient in gradients:
         assert np.isfinite(gradient).all()
-        np.testing.assert_allclose(np.sum(gradient, -1), 0.0, atol=1e-4)
+        np.testing.assert_allclose(np.asarray(gradient).sum(-1), 0.0, atol=2e-4)
 
 
 def test_overflow_of_half_precision_is_loud_and_stays_in_its_row():
@@ -58,6 +58,9 @@ def test_loss_scaling_skips_an_overflow():
         np.testing.assert_array_equal(old, np.array(weight))
 
 
+@pytest.mark.only(
+    "tensorflow", reason="Keras does not reduce the loss of no items elsewhere"
+)
 @pytest.mark.parametrize("passes", ["calls", "concat"])
 def test_empty_batch(passes):
     x, y = builders.data()
