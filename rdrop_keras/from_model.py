@@ -162,10 +162,12 @@ class _View:
             lambda each: getattr(each, "name", each),
             {key: taken.get(key) for key in TAKEN},
         )
+        # Through a tensor: a strategy's variable is no number for `int`.
+        done = int(keras.ops.convert_to_tensor(self.optimizer.iterations))
         warnings.warn(
             f"The model {self.name!r} is compiled already. The trainer takes "
             f"over its optimizer, {type(self.optimizer).__name__} at iteration "
-            f"{int(self.optimizer.iterations)}, "
+            f"{done}, "
             + ", ".join(f"{k}={v!r}" for k, v in named.items() if v)
             + "; and trains with R-Drop at alpha 1.0. To choose alpha, write "
             "`trainer.compile(trainer.optimizer, trainer.loss, rdrop=...)`, "
