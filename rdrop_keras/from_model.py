@@ -162,8 +162,8 @@ class _View:
             lambda each: getattr(each, "name", each),
             {key: taken.get(key) for key in TAKEN},
         )
-        # Through a tensor: a strategy's variable is no number for `int`.
-        done = int(keras.ops.convert_to_tensor(self.optimizer.iterations))
+        # `int` does not accept the variable of a strategy.
+        done = int(keras.ops.convert_to_numpy(self.optimizer.iterations))
         warnings.warn(
             f"The model {self.name!r} is compiled already. The trainer takes "
             f"over its optimizer, {type(self.optimizer).__name__} at iteration "
