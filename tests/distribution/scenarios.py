@@ -7,6 +7,7 @@ import pathlib
 import signal
 import sys
 import time
+import warnings
 
 import keras
 import numpy as np
@@ -205,9 +206,18 @@ def mirrored(with_plain, with_one_device):
                 run(case, scope=strategy.scope)
             except Exception as error:
                 refused[f"{name} {kind}"] = f"{type(error).__name__}: {error}"
+    with strategy.scope():
+        inputs = keras.Input((5,))
+        dropped = keras.layers.Dropout(0.5)(inputs)
+        plain = keras.Model(inputs, keras.layers.Dense(1)(dropped))
+        plain.compile("sgd", "mse")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            RDropModel.from_model(plain)
     return {
         "results": results,
         "refused": refused,
+        "taken over": str(caught[-1].message),
         "masks": masks_of(strategy),
     }
 

@@ -82,3 +82,7 @@ def test_what_keras_cannot_do_is_refused_by_name(found, name, named):
     assert named in refused[f"{name} rdrop"]
     # The day that Keras can, the refusal must go.
     assert f"{name} plain" in refused
+
+
+def test_a_compiled_model_is_taken_over_in_a_scope(found):
+    assert "SGD at iteration 0" in found["taken over"]
