@@ -12,21 +12,9 @@
 #       translation --strategy data_parallel --output /shared/runs/de
 set -euo pipefail
 
-if [ $# -lt 3 ]; then
-  echo "usage: $0 HOST[:PORT],HOST[:PORT],... INDEX COMMAND [ARGUMENT]..." >&2
-  exit 2
-fi
-IFS=, read -ra hosts <<<"$1"
-index=$2
-shift 2
-if ! [[ $index =~ ^[0-9]+$ ]] || [ "$index" -ge "${#hosts[@]}" ]; then
-  echo "$0: expected an INDEX below ${#hosts[@]}, got $index" >&2
-  exit 2
-fi
-first=${hosts[0]}
-[[ $first == *:* ]] || first=$first:${PORT:-12345}
+source "$(dirname "$0")/hosts.bash"
 export KERAS_BACKEND=jax
-export KERAS_DISTRIBUTION_JOB_ADDRESSES=$first
-export KERAS_DISTRIBUTION_NUM_PROCESSES=${#hosts[@]}
+export KERAS_DISTRIBUTION_JOB_ADDRESSES=${addresses[0]}
+export KERAS_DISTRIBUTION_NUM_PROCESSES=$count
 export KERAS_DISTRIBUTION_PROCESS_ID=$index
-exec "$@"
+exec "${program[@]}"

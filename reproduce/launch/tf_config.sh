@@ -16,23 +16,8 @@
 #       translation --strategy multi_worker --output runs/de
 set -euo pipefail
 
-if [ $# -lt 3 ]; then
-  echo "usage: $0 HOST[:PORT],HOST[:PORT],... INDEX COMMAND [ARGUMENT]..." >&2
-  exit 2
-fi
-IFS=, read -ra hosts <<<"$1"
-index=$2
-shift 2
-if ! [[ $index =~ ^[0-9]+$ ]] || [ "$index" -ge "${#hosts[@]}" ]; then
-  echo "$0: expected an INDEX below ${#hosts[@]}, got $index" >&2
-  exit 2
-fi
-workers=()
-for host in "${hosts[@]}"; do
-  [[ $host == *:* ]] || host=$host:${PORT:-12345}
-  workers+=("\"$host\"")
-done
-list=$(IFS=,; echo "${workers[*]}")
+source "$(dirname "$0")/hosts.bash"
+list=$(printf ', "%s"' "${addresses[@]}")
 export KERAS_BACKEND=tensorflow
-export TF_CONFIG='{"cluster": {"worker": ['$list']}, "task": {"type": "worker", "index": '$index'}}'
-exec "$@"
+export TF_CONFIG='{"cluster": {"worker": ['${list:2}']}, "task": {"type": "worker", "index": '$index'}}'
+exec "${program[@]}"
