@@ -298,6 +298,19 @@ def test_a_compiled_model_is_checked():
             assert trainer.rdrop
 
 
+def test_model_and_trainer_evaluate_in_turn():
+    x, y = builders.data()
+    plain = PLAIN["functional"]()
+    trainer = RDropModel.from_model(plain)
+    compile_plain(trainer, rdrop=5.0)
+    settings = dict(verbose=0, return_dict=True)
+    before = trainer.evaluate(x, y, **settings)
+    assert plain.evaluate(x, y, **settings) == before
+    trainer.fit(x, y, verbose=0)
+    after = trainer.evaluate(x, y, **settings)
+    assert plain.evaluate(x, y, **settings) == after != before
+
+
 @pytest.mark.only(
     "tensorflow",
     "jax",
