@@ -61,20 +61,7 @@ def claimed(
     if resume and overwrite:
         raise InputError("Give --resume or --overwrite, not both.")
     _check_owner(directory, program)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(directory / LOCK)
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise InputError(
-            f"--output {directory}: another process is writing there. Wait for "
-            "it, stop it, or name another directory."
-        ) from error
-    except OSError as error:
-        raise InputError(
-            f"--output {directory}: cannot be written ({error.strerror})."
-        ) from error
-    with lock:
+    with _locked(directory):
         marker = directory / runs.MARKER
         if not _has_results(directory):
             runs.write_json(marker, {"program": program, "settings": settings})
@@ -137,6 +124,26 @@ def remove_leftovers(directory: Path) -> None:
     """Removes the files that only an unfinished run needs."""
     for name in (runs.BACKUP, runs.CHECKPOINTS):
         shutil.rmtree(directory / name, ignore_errors=True)
+
+
+def _locked(directory: Path) -> filelock.AcquireReturnProxy:
+    """Locks a directory, which is made if it is new; `with` unlocks it.
+
+    `with` takes what `acquire` returned: a lock entered by `with` after
+    `acquire` is acquired twice and released once.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        return filelock.FileLock(directory / LOCK).acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise InputError(
+            f"--output {directory}: another process is writing there. Wait for "
+            "it, stop it, or name another directory."
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"--output {directory}: cannot be written ({error.strerror})."
+        ) from error
 
 
 def _check_owner(directory: Path, program: str) -> None:

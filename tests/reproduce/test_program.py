@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 
+import filelock
 import keras
 import numpy as np
 import pytest
@@ -242,6 +243,26 @@ def test_a_second_process_is_refused(tmp_path):
     with claimed(tmp_path, "here", {}):
         assert "another process is writing there" in claim_elsewhere()
     assert claim_elsewhere() == "claimed\n"
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_a_directory_is_unlocked_while_its_lock_is_kept(
+    tmp_path, monkeypatch, error
+):
+    """An error that is kept keeps the frames of the run, and so the lock."""
+    locks = []
+
+    def lock(path, new=filelock.FileLock):
+        locks.append(new(path))
+        return locks[-1]
+
+    monkeypatch.setattr(filelock, "FileLock", lock)
+    expected = pytest.raises(error) if error else contextlib.nullcontext()
+    with expected, claimed(tmp_path, "here", {}):
+        assert locks[0].is_locked
+        if error:
+            raise error
+    assert not locks[0].is_locked
 
 
 # --- going on ----------------------------------------------------------------
