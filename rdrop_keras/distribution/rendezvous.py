@@ -42,7 +42,7 @@ def wait_for_workers(
         return
     port = int(cluster[task_type][task_id or 0].rpartition(":")[2])
     end = time.monotonic() + timeout
-    with socket.create_server(("", port), reuse_port=True):
+    with _server(port):
         while True:
             missing = {k: v for k, v in missing.items() if not _listens(v)}
             if not missing:
@@ -58,6 +58,18 @@ def wait_for_workers(
         "ports are open. If the workers need longer to start, pass "
         "`MultiWorkerMirroredStrategy(timeout=...)`."
     )
+
+
+def _server(port: int) -> socket.socket:
+    """Listens on all addresses of this host, by IPv4 and where it has IPv6."""
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(
+            ("", port),
+            family=socket.AF_INET6,
+            dualstack_ipv6=True,
+            reuse_port=True,
+        )
+    return socket.create_server(("", port), reuse_port=True)
 
 
 def _listens(address: str) -> bool:
