@@ -23,17 +23,6 @@ COPIES = {
 }
 
 
-class Seeded(keras.callbacks.Callback):
-    """Seeds each step.
-
-    On PyTorch dropout draws from a global generator, as does the build of a
-    model at the beginning of its first `fit`.
-    """
-
-    def on_train_batch_begin(self, batch, logs=None):
-        keras.utils.set_random_seed(5 + batch)
-
-
 def trained(kind, rdrop=SETTINGS):
     """A model of ours, or a trainer of a plain model, after some steps."""
     if kind in builders.BUILDERS:
@@ -60,7 +49,7 @@ def losses(model):
             layer.seed_generator.state.assign([3, 0])
     x, y = builders.data()
     return model.fit(
-        x, y, epochs=2, shuffle=False, verbose=0, callbacks=[Seeded()]
+        x, y, epochs=2, shuffle=False, verbose=0, callbacks=[builders.Seeded()]
     ).history
 
 
