@@ -97,6 +97,17 @@ BUILDERS = {
 }
 
 
+class Seeded(keras.callbacks.Callback):
+    """Seeds each step.
+
+    On PyTorch dropout draws from a global generator, as does the build of a
+    model at the beginning of its first `fit`.
+    """
+
+    def on_train_batch_begin(self, batch, logs=None):
+        keras.utils.set_random_seed(5 + batch)
+
+
 def cross_entropy():
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 

@@ -98,8 +98,12 @@ def test_linear_form_equals_the_sum_over_pairs(kind, passes, rng):
     finally:
         keras.config.set_floatx("float32")
     outputs = [reference.ACTIVATIONS[kind](o) for o in raw]
+    # Keras averages in float32 on PyTorch.
+    averaged = kind != "categorical" and keras.backend.backend() == "torch"
     np.testing.assert_allclose(
-        value, reference.pairwise(kind, outputs), rtol=1e-12
+        value,
+        reference.pairwise(kind, outputs),
+        rtol=2e-7 if averaged else 1e-12,
     )
 
 
@@ -426,10 +430,13 @@ def test_masks_of_a_pass_have_its_rate(rng):
     from rdrop_keras.passes.calls import run_calls
 
     x = np.ones((200, 200), "float32")
-    outputs = list(
-        run_calls(model, lambda _: model(x, training=True), 2, (0.1, 0.7))
-    )
-    shares = [float(np.mean(np.asarray(o) == 0)) for o in outputs]
+    outputs = [
+        keras.ops.convert_to_numpy(output)
+        for output in run_calls(
+            model, lambda _: model(x, training=True), 2, (0.1, 0.7)
+        )
+    ]
+    shares = [float(np.mean(output == 0)) for output in outputs]
     np.testing.assert_allclose(shares, [0.1, 0.7], atol=0.02)
     # Inverted dropout: what is kept is scaled by its own rate.
     np.testing.assert_allclose(np.max(outputs[0]), 1 / 0.9, rtol=1e-5)

@@ -71,7 +71,9 @@ def compare_outputs(
                 each.loss(
                     each.y_true,
                     each.y_pred,
-                    _keras.weights_to_spend(each.sample_weight),
+                    _keras.weights_to_spend(
+                        each.sample_weight, _keras.mask_of(each.y_pred)
+                    ),
                 )
                 for each in group
             ]

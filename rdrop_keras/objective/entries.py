@@ -40,7 +40,7 @@ def loss_entries(
         check_ignored(settings, [])
         return _without_loss(outputs, sample_weight)
     # A custom `compute_loss` may never call the compiled loss.
-    build_loss(compiled_loss, (y, outputs[0], sample_weight))
+    build_loss(compiled_loss, y, outputs[0])
     passes = [
         _keras.loss_entries(compiled_loss, y, output, sample_weight)
         for output in outputs
@@ -50,18 +50,20 @@ def loss_entries(
     return list(zip(*passes))
 
 
-def build_loss(compiled_loss: Any, batch: tuple[Any, Any, Any]) -> None:
+def build_loss(compiled_loss: Any, y: Any, output: Any) -> None:
     """Builds a compiled loss that has not been called yet.
 
     Args:
         compiled_loss: The object made by `compile(loss=...)`.
-        batch: Targets, outputs and sample weights.
+        y: The targets.
+        output: The outputs of one pass.
     """
     if compiled_loss.built:
         return
     # The call only builds it: the scope discards the updates of its metrics.
+    # Keras would multiply the sample weights by masks in place on PyTorch.
     with keras.StatelessScope():
-        compiled_loss(*batch)
+        compiled_loss(y, output)
 
 
 def _without_loss(outputs, sample_weight):

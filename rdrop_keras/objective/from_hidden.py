@@ -49,7 +49,7 @@ def chunked_objective(
         # Two classes stand in for the logits, so the labels must be 0 as well.
         labels = keras.tree.map_structure(ops.zeros_like, y)
         logits = ops.zeros((*ops.shape(hidden[0])[:-1], 2))
-        build_loss(compiled_loss, (labels, logits, None))
+        build_loss(compiled_loss, labels, logits)
     entry, *_ = _keras.loss_entries(compiled_loss, y, hidden[0], sample_weight)
     weight = alpha[entry.name] if isinstance(alpha, dict) else alpha
     result = head.loss(

@@ -33,6 +33,24 @@ __all__ = [
 ]
 
 
+class _AssignsInPlace(HeldAssignments):
+    """Holds assignments back, with the gradient that they have in place.
+
+    PyTorch assigns without recording it: nothing is differentiated through the
+    state that a layer assigns, and a weight that a layer assigns and then reads
+    gets the gradient at its new value.
+    """
+
+    def add_update(self, update: tuple[keras.Variable, Any]) -> None:
+        variable, value = update
+        held = value.detach()
+        if variable.trainable:
+            # Adds 0 whose gradient is that of the weight.
+            before = keras.ops.cast(variable.value, value.dtype)
+            held = held + (before - before.detach())
+        super().add_update((variable, held))
+
+
 def train_step(model: Any, data: Any, trackers: Trackers) -> dict[str, Any]:
     """Takes one optimizer step on one batch.
 
@@ -52,7 +70,7 @@ def train_step(model: Any, data: Any, trackers: Trackers) -> dict[str, Any]:
         if int(optimizer.iterations) % model.rdrop.every:
             compute = compute_plain_objective
     # Until the backward pass is over, which may need the values before.
-    with HeldAssignments(model) as forward:
+    with _AssignsInPlace(model) as forward:
         objective, y_pred = compute(model, *batch)
     model.zero_grad()
     loss = objective.loss
@@ -60,7 +78,7 @@ def train_step(model: Any, data: Any, trackers: Trackers) -> dict[str, Any]:
         loss = optimizer.scale_loss(loss)
     weights = model.trainable_weights
     if weights:
-        with HeldAssignments(model) as backward:
+        with _AssignsInPlace(model) as backward:
             loss.backward()
         check_no_draws(backward)
         forward.release()
@@ -112,7 +130,7 @@ def running_passes(model: Any) -> Iterator[None]:
     Args:
         model: A compiled `RDropMixin` model.
     """
-    with HeldAssignments(model) as held:
+    with _AssignsInPlace(model) as held:
         yield
     held.release()
 

@@ -162,6 +162,30 @@ def test_masks_and_weights_in_fit(own_loss, fused, rng):
         np.testing.assert_allclose(logs[name], [value], rtol=1e-5)
 
 
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("own_loss", [False, True])
+def test_weights_of_the_caller_stay_as_they_were(own_loss, fused, rng):
+    """Also while the first call builds the loss."""
+    x = rng.normal(size=(BATCH, TIME, FEATURES)).astype("float32")
+    x[0, 1:] = 0.0
+    y = make_targets("categorical", (BATCH, TIME), rng)
+    given = rng.random((BATCH, TIME)).astype("float32")
+    weights = keras.ops.convert_to_tensor(given)
+    masks = random_masks(rng, 1, BATCH, FEATURES).repeat(8, axis=0)
+    model = make_model(masks, True, OwnLoss if own_loss else RDropModel)
+    model.compile(
+        "sgd",
+        make_loss("categorical"),
+        rdrop=RDrop(5.0, "categorical", fused=fused),
+    )
+    losses = [
+        keras.ops.convert_to_numpy(model.compute_rdrop_loss(x, y, weights)[0])
+        for _ in range(2)
+    ]
+    assert losses[0] == losses[1]
+    np.testing.assert_array_equal(weights, given)
+
+
 def flat_problem(rng, kind="categorical", calls=2):
     x = rng.normal(size=(BATCH, FEATURES)).astype("float32")
     y = make_targets(kind, (BATCH,), rng)

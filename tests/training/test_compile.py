@@ -163,9 +163,11 @@ def test_own_compile_is_loaded_as_keras_loads_it(cls, rdrop, tmp_path):
             again.predict(data()[0], verbose=0),
             model.predict(data()[0], verbose=0),
         )
-        with pytest.raises(ValueError) as error:
+        # Plain Keras on PyTorch looks for the optimizer first.
+        with pytest.raises((ValueError, AttributeError)) as error:
             again.fit(*data(), verbose=0)
-        outcomes.append((again.compiled, texts, str(error.value)))
+        message = str(error.value).replace(each.__name__, "Model")
+        outcomes.append((again.compiled, texts, error.type, message))
         again.compile(learning_rate=0.1, **kwargs)
         again.fit(*data(), verbose=0)
     assert outcomes[0] == outcomes[1]

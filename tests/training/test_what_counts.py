@@ -401,7 +401,7 @@ def test_scheduled_alpha_is_logged(rng):
 
 def test_train_on_batch_returns_what_keras_does(rng):
     model, x, _ = with_head(rng, rows=6, units=2)
-    plain = keras.Model(model.inputs, model.outputs)
+    plain = keras.Model(model.input, model.output)
     y = np.ones((6, 2))
     for metrics in (None, ["mae"]):
         results = []
