@@ -67,7 +67,9 @@ def train_step(model: Any, data: Any, trackers: Trackers) -> dict[str, Any]:
     compute, alpha = compute_objective, {}
     if optimizer is not None:
         alpha = model.rdrop.scheduled_alpha(optimizer.iterations)
-        if int(optimizer.iterations) % model.rdrop.every:
+        every = model.rdrop.every
+        # `int` waits for the device.
+        if every > 1 and int(optimizer.iterations) % every:
             compute = compute_plain_objective
     # Until the backward pass is over, which may need the values before.
     with _AssignsInPlace(model) as forward:
