@@ -12,7 +12,6 @@ from rdrop_keras import RDropModel
 from reproduce.models.vit import resized
 
 WIDTHS = (16, 32, 64)
-WEIGHT_INITIALIZER = "he_normal"
 
 
 def resnet(
@@ -71,5 +70,5 @@ def _convolution(
         strides,
         padding="same",
         use_bias=False,
-        kernel_initializer=WEIGHT_INITIALIZER,
+        kernel_initializer="he_normal",
     )(x)
