@@ -11,6 +11,7 @@ import numpy as np
 import sklearn.datasets
 
 from reproduce.common.errors import InputError
+from reproduce.data.batches import Rows
 from reproduce.data.image_files import EncodedImages
 
 # Independent of a run's seed: all runs on a dataset share its split.
@@ -29,6 +30,11 @@ class Part:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def rows(self) -> Rows:
+        """The images and labels as rows of batches."""
+        return Rows(self.images, self.labels)
 
     def at(self, indices: np.ndarray) -> Part:
         """Returns a part with only these images."""

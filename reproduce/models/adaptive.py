@@ -6,6 +6,7 @@ share the same tables (Baevski and Auli, 2019).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,9 +47,7 @@ class AdaptiveInput(keras.layers.Layer):
 
     def build(self, *_: Any) -> None:
         self.tables, self.projections = [], []
-        for band, (start, end) in enumerate(
-            zip(self.bounds[:-1], self.bounds[1:])
-        ):
+        for band, (start, end) in enumerate(itertools.pairwise(self.bounds)):
             width = int(self.width // self.factor**band)
             self.tables.append(
                 self.add_weight(
@@ -71,17 +70,16 @@ class AdaptiveInput(keras.layers.Layer):
     def call(self, ids: Any) -> Any:
         """Returns the embeddings, `(..., width)`, of ids, `(...)`."""
         result = 0.0
-        for start, end, table, projection in zip(
-            self.bounds[:-1], self.bounds[1:], self.tables, self.projections
+        for (start, end), table, projection in zip(
+            itertools.pairwise(self.bounds), self.tables, self.projections
         ):
             inside = ops.logical_and(ids >= start, ids < end)
             places = ops.clip(ids - start, 0, end - start - 1)
-            rows = ops.take(
-                ops.convert_to_tensor(table, self.compute_dtype), places, axis=0
+            table, projection = (
+                ops.convert_to_tensor(weight, self.compute_dtype)
+                for weight in (table, projection)
             )
-            embedded = ops.matmul(
-                rows, ops.convert_to_tensor(projection, self.compute_dtype)
-            )
+            embedded = ops.matmul(ops.take(table, places, axis=0), projection)
             result = result + ops.where(inside[..., None], embedded, 0)
         return result
 
@@ -120,14 +118,8 @@ class TiedAdaptiveSoftmax(AdaptiveSoftmax):
         self.built = True
 
     def adaptive_weights(self) -> AdaptiveWeights:
-        first, *tables = self.embedding.tables
-        kernel = ops.concatenate(
-            [ops.transpose(first), ops.convert_to_tensor(self.clusters)],
-            axis=-1,
-        )
-        return AdaptiveWeights(
-            kernel,
-            None,
-            [ops.transpose(p) for p in self.embedding.projections[1:]],
-            [ops.transpose(table) for table in tables],
-        )
+        first, *tables = map(ops.transpose, self.embedding.tables)
+        clusters = ops.convert_to_tensor(self.clusters)
+        kernel = ops.concatenate([first, clusters], axis=-1)
+        projections = map(ops.transpose, self.embedding.projections[1:])
+        return AdaptiveWeights(kernel, None, list(projections), tables)

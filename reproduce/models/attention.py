@@ -94,17 +94,10 @@ class Attention(keras.layers.Layer):
         visible: Any,
         training: bool | None = None,
     ) -> Any:
-        """Attends to a memory.
+        """Attends from queries, `(..., queries, width)`, to a memory.
 
-        Args:
-            inputs: The queries, `(..., queries, width)`.
-            memory: The result of `keys_and_values`.
-            visible: The boolean mask of positions to attend to, which
-                broadcasts to `(..., heads, queries, time)`.
-            training: Whether dropout is active.
-
-        Returns:
-            The outputs, of the shape of `inputs`.
+        `visible` is the boolean mask of positions to attend to, which
+        broadcasts to `(..., heads, queries, time)`.
         """
         query = self._split(self.query(inputs))
         query = query * (self.width // self.num_heads) ** -0.5
@@ -148,17 +141,13 @@ class FeedForward(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.width = width
+        policy = {"dtype": self.dtype_policy}
         self.inner = keras.layers.Dense(
-            feed_forward,
-            activation=activation,
-            dtype=self.dtype_policy,
-            name="inner",
+            feed_forward, activation=activation, name="inner", **policy
         )
-        self.outer = keras.layers.Dense(
-            width, dtype=self.dtype_policy, name="outer"
-        )
+        self.outer = keras.layers.Dense(width, name="outer", **policy)
         self.dropout = keras.layers.Dropout(
-            dropout, dtype=self.dtype_policy, name="activation_dropout"
+            dropout, name="activation_dropout", **policy
         )
 
     def build(self, *_: Any) -> None:

@@ -108,14 +108,7 @@ class LanguageModel(TextModel):
         return self._finish(hidden)
 
     def log_probabilities(self, hidden: Any) -> Any:
-        """Returns the log-probabilities of all words, without dropout.
-
-        Args:
-            hidden: The hidden states, `(..., width)`.
-
-        Returns:
-            The log-probabilities in nats and float32, `(..., vocabulary)`.
-        """
+        """Returns the float32 log-probabilities of all words in nats."""
         if self.head is None:
             return ops.log_softmax(self.embedding(hidden, reverse=True))
         return self.head(hidden, training=False)
@@ -141,15 +134,12 @@ class LanguageModel(TextModel):
         return cache
 
     def step(self, ids: Any, index: Any, cache: Cache) -> tuple[Any, Cache]:
-        """Returns the hidden states at one position.
+        """Returns the hidden states at one position, and the new cache.
 
         Args:
             ids: The ids at this position, `(batch,)`.
             index: The position, a scalar.
             cache: The cache of `fill_cache` or of the previous step.
-
-        Returns:
-            The hidden states, `(batch, width)`, and the updated cache.
         """
         hidden = self.embed(self.embedding, ids[:, None], index)
         new_cache = []

@@ -87,17 +87,12 @@ def sinusoids(positions: Any, width: int) -> Any:
 
     KerasHub's layer computes the same, but KerasHub cannot be imported where
     Keras and a backend are all there is, such as on a rented GPU.
-
-    Args:
-        positions: The positions, `(time,)`.
-        width: The size of embeddings. Even columns are sines, odd ones cosines.
     """
     columns = np.arange(width)
     frequencies = 1e4 ** -(columns // 2 * 2 / width)
     # Half precision cannot distinguish adjacent positions.
-    angles = ops.cast(positions, "float32")[:, None] * frequencies.astype(
-        "float32"
-    )
+    positions = ops.cast(positions, "float32")
+    angles = positions[:, None] * frequencies.astype("float32")
     return ops.where(columns % 2 == 0, ops.sin(angles), ops.cos(angles))
 
 

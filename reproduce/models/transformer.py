@@ -108,20 +108,7 @@ class TransformerLayer(keras.layers.Layer):
         visible_source: Any = None,
         training: bool | None = None,
     ) -> Any:
-        """Computes all positions at once.
-
-        Args:
-            inputs: The hidden states, `(batch, time, width)`.
-            visible: The boolean mask, which broadcasts to
-                `(batch, heads, time, time)`.
-            source: The keys and values of the source, which
-                `source_attention` projected.
-            visible_source: The boolean mask, `(batch, 1, 1, source_time)`.
-            training: Whether dropout is active.
-
-        Returns:
-            The new hidden states.
-        """
+        """Returns the new hidden states of `with_memory`."""
         return self.with_memory(
             inputs, visible, source, visible_source, training
         )[0]
@@ -134,7 +121,20 @@ class TransformerLayer(keras.layers.Layer):
         visible_source: Any = None,
         training: bool | None = None,
     ) -> tuple[Any, KeysAndValues]:
-        """Returns the output of `call`, with the keys and values."""
+        """Computes all positions at once.
+
+        Args:
+            inputs: The hidden states, `(batch, time, width)`.
+            visible: The boolean mask, which broadcasts to
+                `(batch, heads, time, time)`.
+            source: The keys and values of the source, which
+                `source_attention` projected.
+            visible_source: The boolean mask, `(batch, 1, 1, source_time)`.
+            training: Whether dropout is active.
+
+        Returns:
+            The new hidden states, and the keys and values.
+        """
         queries = self.attention_residual.prepare(inputs)
         memory = self.attention.keys_and_values(queries)
         branch = self.attention(queries, memory, visible, training=training)
@@ -158,9 +158,9 @@ class TransformerLayer(keras.layers.Layer):
             index: The position, a scalar.
             cache: The keys and values of previous positions, each
                 `(batch, beam, heads, time, width / heads)`.
-            source: The source, as in `call`. All hypotheses of a sentence
-                share it.
-            visible_source: The mask, as in `call`.
+            source: The source, as in `with_memory`. All hypotheses of a
+                sentence share it.
+            visible_source: The mask, as in `with_memory`.
 
         Returns:
             The new hidden states, and the updated cache.
