@@ -24,10 +24,7 @@ def _correlation(compute: Callable[[Any, Any], Any]) -> Callable:
             return 0.0
         with warnings.catch_warnings():
             # The correlation of nearly constant predictions is near 0 anyway.
-            warnings.simplefilter(
-                "ignore", scipy.stats.NearConstantInputWarning
-            )
-            warnings.simplefilter("ignore", scipy.stats.ConstantInputWarning)
+            warnings.simplefilter("ignore", scipy.stats.DegenerateDataWarning)
             return float(np.nan_to_num(compute(labels, predictions)))
 
     return correlation
@@ -48,16 +45,13 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 def evaluate(
     metrics: Sequence[str], outputs: np.ndarray, targets: np.ndarray
 ) -> dict[str, float]:
-    """Scores the outputs of a model.
+    """Scores the outputs of a model by metrics of `METRICS`, as fractions.
 
     Args:
-        metrics: Names of `METRICS`.
+        metrics: The names.
         outputs: Logits of shape `(examples, classes)`, or scores of shape
             `(examples, 1)`.
         targets: Class indices, or scores of shape `(examples, 1)`.
-
-    Returns:
-        The values by name, as fractions.
     """
     if len(outputs) != len(targets) or len(targets) == 0:
         raise ValueError(

@@ -45,15 +45,9 @@ class GlueDataset(Dataset):
 
 
 def load_glue(name: str, directory: Path) -> GlueDataset:
-    """Reads a task.
+    """Reads a task of `GLUE_TASKS`, from the directory of its files or above.
 
-    Args:
-        name: One of `GLUE_TASKS`.
-        directory: The directory of the task's files, or its parent.
-
-    Raises:
-        InputError: If the task is unknown, or a file is missing, empty or
-            malformed. The message names file and line.
+    Errors name file and line.
     """
     if name not in GLUE_TASKS:
         raise InputError(
@@ -78,33 +72,26 @@ def load_glue(name: str, directory: Path) -> GlueDataset:
         valid = {"dev": dev}
         test_files = {"test": MICROSOFT_TEST}
     else:
-        valid_files = task.files("dev")
-        missing = [
-            file
-            for file in ("train.tsv", *valid_files.values())
-            if not (directory / file).is_file()
-        ]
+        files = {"train": "train.tsv"} | task.files("dev")
+        missing = [x for x in files.values() if not (directory / x).is_file()]
         if missing:
             raise InputError(
                 f"{directory}: no {', '.join(missing)} in it. Expected the "
                 f"files of GLUE's {task.folder}."
             )
-        train, *parts = (
-            _part(task, path, list(read_rows(task, path, task.columns, report)))
-            for path in (
-                directory / file
-                for file in ("train.tsv", *valid_files.values())
-            )
-        )
-        valid = dict(zip(valid_files, parts))
+        valid = {}
+        for part, file in files.items():
+            path = directory / file
+            rows = list(read_rows(task, path, task.columns, report))
+            valid[part] = _part(task, path, rows)
+        train = valid.pop("train")
     columns = task.test_columns or task.columns._replace(label=None)
-    test = {
-        part: _part(
-            task, path, list(read_rows(task, path, columns, report)), False
-        )
-        for part, file in test_files.items()
-        if (path := directory / file).exists()
-    }
+    test = {}
+    for part, file in test_files.items():
+        path = directory / file
+        if path.exists():
+            rows = list(read_rows(task, path, columns, report))
+            test[part] = _part(task, path, rows, labelled=False)
     return GlueDataset(
         f"GLUE {task.folder}",
         task.classes,
@@ -122,14 +109,10 @@ def load_glue(name: str, directory: Path) -> GlueDataset:
 def write_predictions(
     task: GlueTask, part: str, outputs: np.ndarray, directory: Path
 ) -> None:
-    """Writes predictions in the format of GLUE's server.
+    """Writes a test part's predictions in the format of GLUE's server.
 
-    Args:
-        task: The task.
-        part: The name of the test part.
-        outputs: Logits of shape `(examples, classes)`, or scores of shape
-            `(examples, 1)`, which are clipped to the range of the labels.
-        directory: The directory to write into.
+    The outputs are logits of shape `(examples, classes)`, or scores of shape
+    `(examples, 1)`, which are clipped to the range of the labels.
     """
     if task.range is not None:
         scores = np.clip(outputs[:, 0], *task.range)

@@ -10,18 +10,15 @@ from typing import NamedTuple
 class Columns(NamedTuple):
     """The columns of a file, by name, or by index in a file without a header.
 
-    Attributes:
-        first: The first sentence.
-        second: The second sentence, None if there is only one.
-        label: The label, None in test files.
-        ids: The columns that together identify a line.
-        width: The number of columns of a file without a header.
+    There is no second sentence in tasks of single ones, and no label in test
+    files. The columns `ids` together identify a line.
     """
 
     first: str | int
     second: str | None = None
     label: str | int | None = None
     ids: tuple[str, ...] = ("index",)
+    # The number of columns of a file without a header.
     width: int | None = None
 
 
@@ -33,16 +30,15 @@ class GlueTask:
         name: The name on the command line, as in the names of the recipes.
         folder: GLUE's folder of the task.
         columns: The columns of the files with labels.
-        test_columns: The columns of test files. None for the same columns
-            without label.
         labels: The class names by their labels in the files, in the order of
             class indices; empty for regression. The second of two classes is
             the positive one.
+        test_columns: The columns of test files. None for the same columns
+            without label.
         range: The lowest and the highest score; None for classification.
         no_label: The mark of a missing label. Such lines are skipped.
         broken: Whether the published files have lines with too few columns,
             which are skipped, and empty sentences, which are kept.
-        metrics: The metrics of GLUE.
         headline: The metric that the paper reports.
         parts: The suffixes in the names of validation and test files.
     """
