@@ -10,12 +10,10 @@ import numpy as np
 from reproduce.common.errors import InputError
 from reproduce.common.tfds import open_prepared
 from reproduce.data import cifar
+from reproduce.data import image_folders
+from reproduce.data import image_records
 from reproduce.data.image_files import images_of
 from reproduce.data.image_files import resized
-from reproduce.data.image_folders import has_folders
-from reproduce.data.image_folders import read_folders
-from reproduce.data.image_records import find_records
-from reproduce.data.image_records import read_records
 from reproduce.data.images import Dataset
 from reproduce.data.images import Part
 from reproduce.data.images import split
@@ -40,8 +38,7 @@ def load_directory(
     Args:
         directory: The directory.
         kind: The format, as for `--format`.
-        side: The side of the squares to resize images to. It applies to
-            folders, TFRecords and tensorflow-datasets.
+        side: The side of the squares to resize images to, except CIFAR's.
         train_images: The size of the training part, None for all images.
         tfds: The name of the dataset in tensorflow-datasets.
     """
@@ -65,9 +62,9 @@ def load_directory(
         parts, classes = _load_tfds(tfds, directory, side)
     else:
         if kind == "folder":
-            found, classes, skipped = read_folders(directory)
+            found, classes, skipped = image_folders.read_folders(directory)
         else:
-            found, classes = read_records(directory)
+            found, classes = image_records.read_records(directory)
         parts = {
             part: Part(images_of(sources, side), labels)
             for part, (sources, labels) in found.items()
@@ -80,9 +77,9 @@ def _format_of(directory: Path) -> str:
     found = cifar.find_cifar(directory)
     if found is not None:
         return found[0]
-    if find_records(directory):
+    if image_records.find_records(directory):
         return "tfrecord"
-    if has_folders(directory):
+    if image_folders.has_folders(directory):
         return "folder"
     files = sorted(path.name for path in directory.iterdir())
     raise InputError(

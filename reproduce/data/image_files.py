@@ -68,11 +68,7 @@ def images_of(
 
     If they do not fit, only the header of every image is checked here. An
     image that is corrupt after its header raises an error when it is used.
-
-    Args:
-        sources: The images.
-        side: The side of the squares to resize to. None keeps the size of the
-            images, which must then be the same for all.
+    Without a side of squares to resize to, all must have the same size.
     """
     keep = side is None or len(sources) * side * side * CHANNELS <= KEPT_BYTES
     images, faults = [], []
@@ -104,12 +100,9 @@ def images_of(
 def decode(
     source: Encoded, side: int | None, pixels: bool = True
 ) -> np.ndarray | None:
-    """Returns a decoded image with three channels.
+    """Returns a decoded image with three channels, resized to a square.
 
-    Args:
-        source: The image.
-        side: The side of the square to resize it to. None keeps its size.
-        pixels: Whether to decode the pixels rather than only the header.
+    A side of None keeps its size. Without `pixels`, only the header is read.
     """
     with source.open() as file:
         head = file.read(8)

@@ -1,7 +1,8 @@
 """Adaptive input, and an adaptive softmax that shares its weights.
 
 Frequent words have wide embeddings and rare words narrow ones. Input and output
-share the same tables (Baevski and Auli, 2019).
+share the same tables
+([Baevski and Auli, 2019](https://arxiv.org/abs/1809.10853)).
 """
 
 from __future__ import annotations
@@ -27,9 +28,6 @@ class AdaptiveInput(keras.layers.Layer):
         cutoffs: The first ids of the other bands.
         factor: The ratio of the widths of successive tables.
         **kwargs: Arguments of `keras.layers.Layer`.
-
-    Reference:
-        [Baevski and Auli, 2019](https://arxiv.org/abs/1809.10853).
     """
 
     def __init__(
@@ -89,11 +87,6 @@ class TiedAdaptiveSoftmax(AdaptiveSoftmax):
 
     Only the vectors of the clusters are its own weights. As in fairseq, the
     first band's projection is used by the input only.
-
-    Args:
-        embedding: The input layer.
-        dropout: The dropout rate, as for `AdaptiveSoftmax`.
-        **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     def __init__(

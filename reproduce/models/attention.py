@@ -37,14 +37,7 @@ class KeysAndValues(NamedTuple):
 
 
 class Attention(keras.layers.Layer):
-    """Multi-head scaled dot-product attention.
-
-    Args:
-        num_heads: The number of heads.
-        width: The size of inputs and outputs.
-        dropout: The dropout rate of attention probabilities.
-        **kwargs: Arguments of `keras.layers.Layer`.
-    """
+    """Multi-head scaled dot-product attention, with dropout of its weights."""
 
     def __init__(
         self, num_heads: int, width: int, dropout: float, **kwargs: Any
@@ -121,15 +114,7 @@ class Attention(keras.layers.Layer):
 
 
 class FeedForward(keras.layers.Layer):
-    """Two dense layers with an activation and dropout in between.
-
-    Args:
-        width: The size of inputs and outputs.
-        feed_forward: The hidden size.
-        dropout: The dropout rate of activations.
-        activation: The activation, as for `keras.layers.Dense`.
-        **kwargs: Arguments of `keras.layers.Layer`.
-    """
+    """Two dense layers with an activation and dropout in between."""
 
     def __init__(
         self,

@@ -13,16 +13,14 @@ import numpy as np
 from rdrop_keras import RDropMixin
 from reproduce.common.errors import InputError
 from reproduce.data.bart_tokenizers import BytePairs
-from reproduce.models.keras_hub_tasks import TakesBatches
-from reproduce.models.keras_hub_tasks import first_line
-from reproduce.models.keras_hub_tasks import scale_kernels
+from reproduce.models import keras_hub_tasks as hub
 
 BART_WIDTH = 1024
 
 
 @keras.saving.register_keras_serializable("rdrop_keras_examples")
 class RDropBartSeq2SeqLM(
-    TakesBatches, RDropMixin, keras_hub.models.BartSeq2SeqLM
+    hub.TakesBatches, RDropMixin, keras_hub.models.BartSeq2SeqLM
 ):
     """`BartSeq2SeqLM`, trained with R-Drop.
 
@@ -61,14 +59,7 @@ def small_bart(
     longest: int,
     dtype: str = "float32",
 ) -> RDropBartSeq2SeqLM:
-    """Returns a BART with random weights.
-
-    Args:
-        configuration: Its size.
-        vocabulary_size: The number of ids.
-        longest: The maximum number of ids of an article or summary.
-        dtype: The dtype policy.
-    """
+    """Returns a BART with random weights, for texts of up to `longest` ids."""
     backbone = keras_hub.models.BartBackbone(
         vocabulary_size=vocabulary_size,
         num_layers=configuration.num_layers,
@@ -80,7 +71,7 @@ def small_bart(
         dtype=dtype,
     )
     model = RDropBartSeq2SeqLM(backbone=backbone, dtype=dtype)
-    scale_kernels(model, (BART_WIDTH / configuration.width) ** 0.5)
+    hub.scale_kernels(model, (BART_WIDTH / configuration.width) ** 0.5)
     return model
 
 
@@ -89,11 +80,9 @@ def preset_bart(
 ) -> tuple[RDropBartSeq2SeqLM, BytePairs]:
     """Returns a pretrained BART and its tokenizer.
 
-    Args:
-        preset: A directory that KerasHub's `save_to_preset` wrote or in Hugging
-            Face's format, or the name of a preset to download.
-        dropout: The rate of all dropout layers. None keeps the preset's rate.
-        dtype: The dtype policy.
+    The preset is a directory that KerasHub's `save_to_preset` wrote or in
+    Hugging Face's format, or the name of a preset to download. A dropout rate
+    of None is that of the preset.
     """
     changes = {} if dropout is None else {"dropout": dropout}
     try:
@@ -107,7 +96,7 @@ def preset_bart(
         raise InputError(
             f"--preset {preset}: expected a directory with a BART and its "
             f"tokenizer, as KerasHub or Hugging Face writes them{kind}, got "
-            f"{type(error).__name__}: {first_line(error)}"
+            f"{type(error).__name__}: {hub.first_line(error)}"
         ) from error
     model = RDropBartSeq2SeqLM(backbone=backbone, dtype=dtype)
     return model, BytePairs(tokenizer)

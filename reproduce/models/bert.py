@@ -18,11 +18,8 @@ from reproduce.common.errors import InputError
 from reproduce.data.batches import cut
 from reproduce.data.word_pieces import word_pieces
 from reproduce.models import hugging_face
+from reproduce.models import keras_hub_tasks as hub
 from reproduce.models.hugging_face_files import load_tokenizer
-from reproduce.models.keras_hub_tasks import TakesBatches
-from reproduce.models.keras_hub_tasks import first_line
-from reproduce.models.keras_hub_tasks import read_config
-from reproduce.models.keras_hub_tasks import scale_kernels
 
 # A BERT that trains from random weights in a minute or two on two CPU cores.
 NUM_LAYERS = 2
@@ -37,14 +34,14 @@ TOKENIZED_TEXTS = 8192
 
 @keras.saving.register_keras_serializable("rdrop_keras_examples")
 class RDropBertTextClassifier(
-    TakesBatches, RDropMixin, keras_hub.models.BertTextClassifier
+    hub.TakesBatches, RDropMixin, keras_hub.models.BertTextClassifier
 ):
     """`BertTextClassifier`, trained with R-Drop."""
 
 
 @keras.saving.register_keras_serializable("rdrop_keras_examples")
 class RDropRobertaTextClassifier(
-    TakesBatches, RDropMixin, keras_hub.models.RobertaTextClassifier
+    hub.TakesBatches, RDropMixin, keras_hub.models.RobertaTextClassifier
 ):
     """`RobertaTextClassifier`, trained with R-Drop."""
 
@@ -78,12 +75,8 @@ def small_classifier(
 ) -> RDropBertTextClassifier:
     """Returns a small BERT with random weights.
 
-    Args:
-        texts: The training texts, from which the vocabulary is computed.
-        num_outputs: The number of classes, or 1 for a score.
-        dropout: The rate of all dropout layers.
-        sequence_length: The maximum number of tokens of an example. The
-            default is 16.
+    Its vocabulary is that of the training texts. It has one output for each
+    class, or 1 for a score. The default sequence length is 16.
     """
     sequence_length = sequence_length or SEQUENCE_LENGTH
     vocabulary = word_pieces(texts, VOCABULARY_SIZE)
@@ -105,7 +98,7 @@ def small_classifier(
         num_classes=num_outputs,
         dropout=dropout,
     )
-    scale_kernels(classifier, (BERT_WIDTH / WIDTH) ** 0.5)
+    hub.scale_kernels(classifier, (BERT_WIDTH / WIDTH) ** 0.5)
     return classifier
 
 
@@ -150,11 +143,11 @@ def preset_classifier(
             Hugging Face's format.
         num_outputs: The number of classes, or 1 for a score.
         dropout: The rate of all dropout layers.
-        sequence_length: The maximum number of tokens of an example. The
-            preset's maximum applies if it is lower, or if this is None.
+        sequence_length: The maximum number of tokens of an example, if the
+            preset's maximum is not lower.
     """
     classifier = CLASSIFIERS[encoder_of(preset)]
-    config, checkpoint = read_config(preset), None
+    config, checkpoint = hub.read_config(preset), None
     if "model_type" in config:
         checkpoint = hugging_face.read_checkpoint(preset, config)
         backbone = hugging_face.backbone_of(checkpoint, dropout)
@@ -171,7 +164,7 @@ def preset_classifier(
         except Exception as error:
             raise InputError(
                 f"--preset {preset}: KerasHub cannot load it: "
-                f"{first_line(error)}"
+                f"{hub.first_line(error)}"
             ) from error
     preprocessor.sequence_length = min(
         sequence_length or preprocessor.sequence_length,
@@ -198,7 +191,7 @@ def preset_classifier(
 
 def encoder_of(preset: Path) -> str:
     """Returns the class name of the encoder in a directory."""
-    config = read_config(preset)
+    config = hub.read_config(preset)
     found = config.get("model_type", config.get("class_name"))
     name = NAMES.get(found, found) if isinstance(found, str) else None
     if name not in CLASSIFIERS:

@@ -29,18 +29,8 @@ class LanguageModel(TextModel):
     outputs are logits `(batch, time, vocabulary)` of the next token at each
     position, in float32 under every dtype policy. Their Keras mask makes
     losses, metrics and R-Drop's consistency ignore padding. With `cutoffs`,
-    the logits are log-probabilities.
-
-    Args:
-        vocabulary_size: The number of ids. With `cutoffs`, they must be
-            ordered by falling frequency.
-        **configuration: The fields of `LanguageSizes`, and arguments of
-            `keras.Model`.
-
-    Reference:
-        [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), and
-        [Baevski and Auli, 2019](https://arxiv.org/abs/1809.10853) for
-        adaptive input and softmax.
+    the logits are log-probabilities, and ids must be ordered by falling
+    frequency. The configuration has the fields of `LanguageSizes`.
     """
 
     sizes = LanguageSizes

@@ -19,10 +19,8 @@ ops = keras.ops
 class TextModel(RDropModel):
     """A Transformer with sinusoidal positions and one table of embeddings.
 
-    Args:
-        vocabulary_size: The number of ids.
-        **configuration: The fields of the class's `sizes`, and arguments of
-            `keras.Model`.
+    The class's `sizes` has the fields of the configuration. Other arguments are
+    those of `keras.Model`.
     """
 
     sizes: ClassVar[type[Sizes]]

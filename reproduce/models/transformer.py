@@ -16,14 +16,9 @@ ops = keras.ops
 
 
 class Residual(keras.layers.Layer):
-    """Residual connection, with layer normalization before or after it.
+    """Residual connection, with dropout of the branch and normalization.
 
-    Args:
-        width: The size of both inputs.
-        dropout: The dropout rate of the branch.
-        pre_norm: Whether the input of the branch is normalized, rather than
-            the sum.
-        **kwargs: Arguments of `keras.layers.Layer`.
+    With `pre_norm`, the input of the branch is normalized, rather than the sum.
     """
 
     def __init__(
@@ -52,14 +47,7 @@ class Residual(keras.layers.Layer):
 
 
 class TransformerLayer(keras.layers.Layer):
-    """Self-attention, attention to a source if there is one, feed-forward.
-
-    Args:
-        sizes: The sizes and dropout rates.
-        pre_norm: Whether normalization precedes the branches.
-        reads_source: Whether the layer attends to a source.
-        **kwargs: Arguments of `keras.layers.Layer`.
-    """
+    """Self-attention, attention to a source if `reads_source`, feed-forward."""
 
     def __init__(
         self,
@@ -121,7 +109,7 @@ class TransformerLayer(keras.layers.Layer):
         visible_source: Any = None,
         training: bool | None = None,
     ) -> tuple[Any, KeysAndValues]:
-        """Computes all positions at once.
+        """Returns the new hidden states of all positions, and their memory.
 
         Args:
             inputs: The hidden states, `(batch, time, width)`.
@@ -131,9 +119,6 @@ class TransformerLayer(keras.layers.Layer):
                 `source_attention` projected.
             visible_source: The boolean mask, `(batch, 1, 1, source_time)`.
             training: Whether dropout is active.
-
-        Returns:
-            The new hidden states, and the keys and values.
         """
         queries = self.attention_residual.prepare(inputs)
         memory = self.attention.keys_and_values(queries)
@@ -151,7 +136,7 @@ class TransformerLayer(keras.layers.Layer):
         source: KeysAndValues | None = None,
         visible_source: Any = None,
     ) -> tuple[Any, KeysAndValues]:
-        """Computes one position of every hypothesis.
+        """Returns the new hidden states of one position, and the new cache.
 
         Args:
             inputs: The hidden states, `(batch, beam, width)`.
@@ -161,9 +146,6 @@ class TransformerLayer(keras.layers.Layer):
             source: The source, as in `with_memory`. All hypotheses of a
                 sentence share it.
             visible_source: The mask, as in `with_memory`.
-
-        Returns:
-            The new hidden states, and the updated cache.
         """
         queries = self.attention_residual.prepare(inputs)
         queries = ops.expand_dims(queries, 2)

@@ -37,12 +37,9 @@ class Transformer(TextModel):
     under every dtype policy. Their Keras mask makes losses, metrics and
     R-Drop's consistency ignore padding.
 
-    Args:
-        vocabulary_size: The number of target ids.
-        source_vocabulary_size: The number of source ids. The default is
-            `vocabulary_size`, which is required for shared embeddings.
-        **configuration: The fields of `TranslationSizes`, and arguments of
-            `keras.Model`.
+    Without `source_vocabulary_size`, source and target have one vocabulary, as
+    shared embeddings require. The configuration has the fields of
+    `TranslationSizes`.
 
     Reference:
         [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762).

@@ -13,8 +13,7 @@ from keras import layers
 
 from rdrop_keras import RDropModel
 from reproduce.common.errors import InputError
-from reproduce.models.keras_hub_tasks import first_line
-from reproduce.models.keras_hub_tasks import read_config
+from reproduce.models import keras_hub_tasks as hub
 
 
 @dataclass(frozen=True)
@@ -49,15 +48,8 @@ def vit(
 ) -> RDropModel:
     """Returns a Vision Transformer with random weights.
 
-    It takes images with values from 0 to 255 and returns logits.
-
-    Args:
-        image_shape: Height, width and channels of the images.
-        num_classes: The number of classes.
-        size: Its size.
-        dropout: The rate of all dropout layers.
-        attention_dropout: The rate of dropout on attention weights.
-        image_size: The side to which it resizes images. None keeps their size.
+    It takes images with values from 0 to 255, which it resizes to squares of
+    the side `image_size` if there is one, and returns logits.
     """
     *sides, channels = image_shape
     if image_size is not None:
@@ -86,9 +78,8 @@ def pretrained_vit(
     """Returns a pretrained Vision Transformer with a new head.
 
     The dropout rates are always set, because KerasHub's presets have rate 0,
-    with which R-Drop has no effect. The arguments are those of `vit`, with a
-    directory that `save_to_preset` wrote in place of the size. Position
-    embeddings are interpolated for another `image_size` than the preset's.
+    with which R-Drop has no effect. Position embeddings are interpolated for
+    another `image_size` than the preset's.
     """
     side = check_side(preset, image_size)
     try:
@@ -96,7 +87,7 @@ def pretrained_vit(
     except (OSError, ValueError) as error:
         raise InputError(
             f"--preset {preset}: expected the weights of its config.json, got "
-            f"{first_line(error)} Save the preset again."
+            f"{hub.first_line(error)} Save the preset again."
         ) from error
     print(
         f"{preset}: dropout {backbone.dropout_rate:g} set to {dropout:g}, "
@@ -162,7 +153,7 @@ def patch_size_of(sides: list[int], size: Size) -> int:
 
 def check_side(preset: Path, image_size: int | None) -> int:
     """Returns the side of the images for a preset; None selects its own."""
-    read = read_config(preset)
+    read = hub.read_config(preset)
     try:
         name, config = read["class_name"], read["config"]
         trained = int(config["image_shape"][0]) if name == "ViTBackbone" else 0
@@ -216,13 +207,7 @@ def interpolated(
 ) -> np.ndarray:
     """Returns position embeddings for another number of rows and columns.
 
-    Args:
-        embeddings: The embeddings of all patches, row by row, after that of
-            the class token, which is kept.
-        before: The rows and columns of patches.
-        after: The new rows and columns.
-        class_token: Whether there is a class token.
-        interpolation: The method, as for `keras.ops.image.resize`.
+    They are in row-major order, after that of the class token, which is kept.
     """
     if before == after:
         return embeddings
