@@ -24,6 +24,7 @@ from reproduce.data.glue_files import Row
 from reproduce.data.glue_files import read_lines
 from reproduce.data.glue_files import read_rows
 from reproduce.data.glue_tasks import GLUE_TASKS
+from reproduce.data.glue_tasks import Columns
 from reproduce.data.glue_tasks import GlueTask
 from reproduce.data.texts import Dataset
 from reproduce.data.texts import Part
@@ -61,6 +62,11 @@ def load_glue(name: str, directory: Path) -> GlueDataset:
             f"{directory}: not a directory. Expected the one of GLUE's "
             f"{task.folder}."
         )
+
+    def read(file: str, columns: Columns) -> Part:
+        path = directory / file
+        return _part(task, path, list(read_rows(task, path, columns, report)))
+
     test_files = task.files("test")
     # GLUE's script leaves Microsoft's files next to those it writes.
     if (
@@ -72,26 +78,22 @@ def load_glue(name: str, directory: Path) -> GlueDataset:
         valid = {"dev": dev}
         test_files = {"test": MICROSOFT_TEST}
     else:
-        files = {"train": "train.tsv"} | task.files("dev")
-        missing = [x for x in files.values() if not (directory / x).is_file()]
+        files = task.files("dev")
+        wanted = ("train.tsv", *files.values())
+        missing = [x for x in wanted if not (directory / x).is_file()]
         if missing:
             raise InputError(
                 f"{directory}: no {', '.join(missing)} in it. Expected the "
                 f"files of GLUE's {task.folder}."
             )
-        valid = {}
-        for part, file in files.items():
-            path = directory / file
-            rows = list(read_rows(task, path, task.columns, report))
-            valid[part] = _part(task, path, rows)
-        train = valid.pop("train")
+        train = read("train.tsv", task.columns)
+        valid = {part: read(x, task.columns) for part, x in files.items()}
     columns = task.test_columns or task.columns._replace(label=None)
-    test = {}
-    for part, file in test_files.items():
-        path = directory / file
-        if path.exists():
-            rows = list(read_rows(task, path, columns, report))
-            test[part] = _part(task, path, rows, labelled=False)
+    test = {
+        part: read(file, columns)
+        for part, file in test_files.items()
+        if (directory / file).exists()
+    }
     return GlueDataset(
         f"GLUE {task.folder}",
         task.classes,
@@ -155,17 +157,18 @@ def _read_microsoft(
     return _part(task, path, train), _part(task, path, valid)
 
 
-def _part(
-    task: GlueTask, path: Path, rows: list[Row], labelled: bool = True
-) -> Part:
+def _part(task: GlueTask, path: Path, rows: list[Row]) -> Part:
     if not rows:
         raise InputError(
             f"{path}: expected examples, got none. Fetch the file again."
         )
+    labels = None
+    if rows[0].label is not None:
+        labels = tuple(_label(task, row) for row in rows)
     return Part(
         tuple(row.first for row in rows),
         tuple(row.second or "" for row in rows) if task.is_pair else None,
-        tuple(_label(task, row) for row in rows) if labelled else None,
+        labels,
     )
 
 

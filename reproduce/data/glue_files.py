@@ -40,10 +40,9 @@ class Report:
         if not self.counts:
             return "no lines skipped"
         counts = ", ".join(f"{n}: {text}" for text, n in self.counts.items())
+        first = "; ".join(self.first)
         more = "; ..." if self.skipped > len(self.first) else ""
-        return f"{self.skipped} lines skipped ({counts}): " + (
-            "; ".join(self.first) + more
-        )
+        return f"{self.skipped} lines skipped ({counts}): {first}{more}"
 
 
 class Row(NamedTuple):

@@ -82,6 +82,7 @@ def _same(*names: str) -> dict[str, str]:
     return {name: name for name in names}
 
 
+_PAIR = Columns("sentence1", "sentence2", "label")
 _ENTAILMENT = _same("entailment", "not_entailment")
 
 GLUE_TASKS: dict[str, GlueTask] = {
@@ -90,7 +91,7 @@ GLUE_TASKS: dict[str, GlueTask] = {
         GlueTask(
             "mnli",
             "MNLI",
-            Columns("sentence1", "sentence2", "gold_label"),
+            _PAIR._replace(label="gold_label"),
             _same("entailment", "neutral", "contradiction"),
             # The label of examples on which annotators did not agree.
             no_label="-",
@@ -117,12 +118,7 @@ GLUE_TASKS: dict[str, GlueTask] = {
             broken=True,
             metrics=("accuracy", "f1"),
         ),
-        GlueTask(
-            "rte",
-            "RTE",
-            Columns("sentence1", "sentence2", "label"),
-            _ENTAILMENT,
-        ),
+        GlueTask("rte", "RTE", _PAIR, _ENTAILMENT),
         GlueTask(
             "sst2",
             "SST-2",
@@ -133,7 +129,7 @@ GLUE_TASKS: dict[str, GlueTask] = {
         GlueTask(
             "stsb",
             "STS-B",
-            Columns("sentence1", "sentence2", "score"),
+            _PAIR._replace(label="score"),
             range=(0.0, 5.0),
             metrics=("pearson", "spearman"),
             headline="pearson",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from typing import NamedTuple
 
 import keras
 import keras_hub
@@ -16,8 +16,7 @@ from reproduce.common.errors import InputError
 from reproduce.models import keras_hub_tasks as hub
 
 
-@dataclass(frozen=True)
-class Size:
+class Size(NamedTuple):
     """The size of a Vision Transformer."""
 
     layers: int

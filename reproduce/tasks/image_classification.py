@@ -18,9 +18,7 @@ from reproduce.data.images import Dataset
 from reproduce.data.images import load_digits
 from reproduce.image_reports import draw
 from reproduce.image_reports import probabilities_of
-from reproduce.models.vit import SIZES
-from reproduce.models.vit import check_side
-from reproduce.models.vit import patch_size_of
+from reproduce.models import vit
 from reproduce.task import Task
 from reproduce.tasks.image_runs import LOGITS
 from reproduce.tasks.image_runs import ImageRun
@@ -44,7 +42,9 @@ class ImageClassification(Task):
         layers = model.encoder_layers
         return {
             "configuration": next(
-                name for name, size in SIZES.items() if size.layers == layers
+                name
+                for name, size in vit.SIZES.items()
+                if size.layers == layers
             ),
             "patch_size": model.patch_size,
             "image_size": model.image_size,
@@ -75,7 +75,7 @@ class ImageClassification(Task):
     def load(self, settings: Settings) -> Dataset:
         side = settings.image_size
         if settings.preset:
-            side = check_side(settings.preset, side)
+            side = vit.check_side(settings.preset, side)
         if settings.data is None:
             data = load_digits(settings.train_images or TRAIN_DIGITS)
         else:
@@ -93,7 +93,7 @@ class ImageClassification(Task):
                 f"{channels} channel. Give --data."
             )
         if settings.model == "vit" and not settings.preset:
-            patch_size_of([side, side] if side else sides, settings.size)
+            vit.patch_size_of([side, side] if side else sides, settings.size)
         return data
 
     def begin(self, data: Dataset, settings: Settings) -> ImageRun:

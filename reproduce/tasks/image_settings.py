@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from reproduce import flags
-from reproduce.models.vit import SIZES
-from reproduce.models.vit import Size
+from reproduce.models import vit
 from reproduce.task import Settings as CommonSettings
 
 LEARNING_RATES = {"sgd": 0.03, "adamw": 1e-3}
@@ -83,11 +81,10 @@ class Settings(CommonSettings):
     them; crop: 5 to 100 % of an image, resized."""
 
     @property
-    def size(self) -> Size:
+    def size(self) -> vit.Size:
         """The size of a ViT with random weights."""
-        size = SIZES[self.configuration]
-        patch_size = self.patch_size or size.patch_size
-        return dataclasses.replace(size, patch_size=patch_size)
+        size = vit.SIZES[self.configuration]
+        return size._replace(patch_size=self.patch_size or size.patch_size)
 
     @property
     def highest_rate(self) -> float:
