@@ -81,7 +81,7 @@ class ProportionalAlpha(Schedule):
 
 
 def times_of(settings: Any) -> float:
-    """Returns the paper's loss, a sum over passes, divided by our mean."""
+    """Returns the ratio of the paper's loss, a sum over passes, to our mean."""
     return 2.0 if settings.summed_loss and settings.arm in TWO_PASSES else 1.0
 
 

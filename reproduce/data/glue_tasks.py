@@ -10,8 +10,8 @@ from typing import NamedTuple
 class Columns(NamedTuple):
     """The columns of a file, by name, or by index in a file without a header.
 
-    There is no second sentence in tasks of single ones, and no label in test
-    files. The columns `ids` together identify a line.
+    `second` is None in tasks of single sentences, and `label` in test files.
+    The columns `ids` together identify a line.
     """
 
     first: str | int

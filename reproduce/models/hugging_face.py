@@ -99,14 +99,13 @@ class Checkpoint:
     """
 
     kind: str
-    directory: Path
     config: Mapping[str, Any]
     path: Path
     tensors: dict[str, np.ndarray]
 
     @property
     def lacks_pooler(self) -> bool:
-        """Whether it is a BERT of masked language modeling alone."""
+        """Whether BERT's pooler is missing; RoBERTa's belongs to the head."""
         return self.kind == "bert" and "pooler.dense.weight" not in self.tensors
 
     def size(self, name: str) -> int:
@@ -119,7 +118,7 @@ class Checkpoint:
     def refusal(self, expected: str, found: Any, why: str = "") -> InputError:
         """Returns the error for a value of the config."""
         return InputError(
-            f"{self.directory / 'config.json'}: expected {expected}, got "
+            f"{self.path.parent / 'config.json'}: expected {expected}, got "
             f"{found}. {why or 'Fetch the file again.'}"
         )
 
@@ -156,7 +155,7 @@ def read_checkpoint(directory: Path, config: Mapping[str, Any]) -> Checkpoint:
         .replace("LayerNorm.beta", "LayerNorm.bias"): tensor
         for name, tensor in found.items()
     }
-    checkpoint = Checkpoint(kind, directory, config, path, tensors)
+    checkpoint = Checkpoint(kind, config, path, tensors)
     # Checked before a model of these sizes is allocated.
     sizes = {name: checkpoint.size(name) for name in SIZES.values()}
     width, heads = sizes["hidden_size"], sizes["num_attention_heads"]

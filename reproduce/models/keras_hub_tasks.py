@@ -1,4 +1,4 @@
-"""What KerasHub's tasks and presets have in common here."""
+"""Helpers for KerasHub's tasks and presets."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TakesBatches:
 
 
 def scale_kernels(model: keras.Model, factor: float) -> None:
-    """Multiplies the initial weights of all but embeddings.
+    """Multiplies all initial kernels except embeddings.
 
     The standard deviation of BERT's and BART's initializers, 0.02, suits their
     full width. In a narrow model, the outputs of attention and feed-forward

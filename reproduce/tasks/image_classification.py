@@ -39,13 +39,9 @@ class ImageClassification(Task):
 
     def own_settings(self, recipe: Any) -> dict[str, Any]:
         model = recipe.model
-        layers = model.encoder_layers
+        names = {size.layers: name for name, size in vit.SIZES.items()}
         return {
-            "configuration": next(
-                name
-                for name, size in vit.SIZES.items()
-                if size.layers == layers
-            ),
+            "configuration": names[model.encoder_layers],
             "patch_size": model.patch_size,
             "image_size": model.image_size,
             "batch_size": recipe.batch.examples,
