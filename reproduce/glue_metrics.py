@@ -45,13 +45,10 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 def evaluate(
     metrics: Sequence[str], outputs: np.ndarray, targets: np.ndarray
 ) -> dict[str, float]:
-    """Scores the outputs of a model by metrics of `METRICS`, as fractions.
+    """Returns metrics of `METRICS` by name, as fractions.
 
-    Args:
-        metrics: The names.
-        outputs: Logits of shape `(examples, classes)`, or scores of shape
-            `(examples, 1)`.
-        targets: Class indices, or scores of shape `(examples, 1)`.
+    The outputs are logits of shape `(examples, classes)` and the targets class
+    indices, or both are scores of shape `(examples, 1)`.
     """
     if len(outputs) != len(targets) or len(targets) == 0:
         raise ValueError(

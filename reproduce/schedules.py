@@ -24,14 +24,10 @@ WARM_UP = 0.05
 def learning_rate(
     kind: str, highest: float, updates: int, warm_up: int | None = None
 ) -> Schedule:
-    """Returns a learning rate schedule.
+    """Returns a schedule that rises from 0 to `highest`, then decays.
 
-    Args:
-        kind: The decay, one of `SCHEDULES`.
-        highest: The learning rate after the warm-up.
-        updates: The number of updates.
-        warm_up: The number of updates in which the learning rate rises from
-            0. The default is a twentieth of all updates.
+    It rises in `warm_up` of all updates, by default a twentieth. The decay is
+    one of `SCHEDULES`.
     """
     if kind not in SCHEDULES:
         raise ValueError(
@@ -102,11 +98,9 @@ def optimizer_of(
             scale of the loss, so that it needs `times` the paper's rate.
         accumulate: The number of batches in an update.
         weight_decay: The decoupled weight decay.
-        clip_norm: The largest norm of the whole gradient of the paper's loss.
-            0 or None: any.
+        clip_norm: The largest norm of the paper's gradient. 0 or None: any.
         times: The result of `times_of`.
-        **options: Other arguments of the optimizer. `epsilon` is that of the
-            paper's loss.
+        **options: Other arguments of the optimizer; `epsilon` is the paper's.
     """
     if clip_norm:
         options["global_clipnorm"] = clip_norm / times

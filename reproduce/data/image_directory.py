@@ -33,14 +33,8 @@ def load_directory(
 
     If the data have no validation part, a tenth of the training part becomes
     one, and likewise the test part: the same images every time, stratified by
-    class.
-
-    Args:
-        directory: The directory.
-        kind: The format, as for `--format`.
-        side: The side of the squares to resize images to, except CIFAR's.
-        train_images: The size of the training part, None for all images.
-        tfds: The name of the dataset in tensorflow-datasets.
+    class. Images, except CIFAR's, are resized to squares of the given side. The
+    other arguments are the flags `--format`, `--train-images` and `--tfds`.
     """
     if not directory.is_dir():
         raise InputError(

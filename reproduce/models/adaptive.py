@@ -27,7 +27,6 @@ class AdaptiveInput(keras.layers.Layer):
         width: The size of the returned embeddings and of the first table.
         cutoffs: The first ids of the other bands.
         factor: The ratio of the widths of successive tables.
-        **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     def __init__(

@@ -135,16 +135,10 @@ def preset_classifier(
 ) -> keras_hub.models.TextClassifier:
     """Returns a pretrained BERT or RoBERTa as a classifier.
 
-    Its head is new, unless a Hugging Face checkpoint has a head with the same
-    number of outputs. The program prints a line about new weights.
-
-    Args:
-        preset: A directory that KerasHub's `save_to_preset` wrote, or in
-            Hugging Face's format.
-        num_outputs: The number of classes, or 1 for a score.
-        dropout: The rate of all dropout layers.
-        sequence_length: The maximum number of tokens of an example, if the
-            preset's maximum is not lower.
+    The preset is a directory that KerasHub's `save_to_preset` wrote, or in
+    Hugging Face's format. The head is new, unless a Hugging Face checkpoint has
+    a head with the same number of outputs. The program prints a line about new
+    weights. The sequence length is at most that of the preset.
     """
     classifier = CLASSIFIERS[encoder_of(preset)]
     config, checkpoint = hub.read_config(preset), None

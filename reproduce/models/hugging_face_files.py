@@ -97,14 +97,10 @@ def _read(path: Path) -> str:
 
 
 def read_weights(directory: Path) -> tuple[Path, dict[str, np.ndarray]]:
-    """Reads all floating point tensors as float32.
+    """Returns the path of a file, and its floating point tensors in float32.
 
-    Args:
-        directory: The directory of `model.safetensors` or, for older
-            checkpoints, of `pytorch_model.bin`, which requires PyTorch.
-
-    Returns:
-        The file that was read, and its tensors by name.
+    The file is `model.safetensors` or, for older checkpoints,
+    `pytorch_model.bin`, which requires PyTorch.
     """
     for name, read in ((SAFETENSORS, _safetensors), (PYTORCH, _pytorch)):
         path = directory / name

@@ -104,12 +104,9 @@ class LanguageModel(TextModel):
         return self.head(hidden, training=False)
 
     def fill_cache(self, ids: Any, time: Any) -> Cache:
-        """Returns a cache for `step` with the keys and values of all ids.
+        """Returns a cache of `time` positions that begins with prompts.
 
-        Args:
-            ids: The ids of the prompts, `(batch, prompt)`. Cache entries of
-                padding on the right are overwritten before they are read.
-            time: The number of positions in the cache.
+        Entries of padding on the right are overwritten before they are read.
         """
         hidden, visible = self.embed(self.embedding, ids), causal_mask(ids)
         cache = self.empty_cache(ops.shape(ids)[0], 1, time)
@@ -124,12 +121,9 @@ class LanguageModel(TextModel):
         return cache
 
     def step(self, ids: Any, index: Any, cache: Cache) -> tuple[Any, Cache]:
-        """Returns the hidden states at one position, and the new cache.
+        """Returns the hidden states of ids `(batch,)`, and the new cache.
 
-        Args:
-            ids: The ids at this position, `(batch,)`.
-            index: The position, a scalar.
-            cache: The cache of `fill_cache` or of the previous step.
+        The cache is that of `fill_cache` or of the previous step.
         """
         hidden = self.embed(self.embedding, ids[:, None], index)
         new_cache = []

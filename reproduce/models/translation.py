@@ -153,13 +153,10 @@ class Transformer(TextModel):
     def decode_step(
         self, ids: Any, index: Any, cache: list[KeysAndValues], source: Source
     ) -> tuple[Any, list[KeysAndValues]]:
-        """Returns the decoder's states at one position, and the new cache.
+        """Returns the states of target ids `(batch, beam)`, and the new cache.
 
-        Args:
-            ids: The target ids at this position, `(batch, beam)`.
-            index: The position, a scalar.
-            cache: The cache of the previous step, or of `empty_cache`.
-            source: The result of `source` for the batch, without beams.
+        The cache is that of the previous step or of `empty_cache`. The source
+        is that of the batch, without beams.
         """
         hidden = self.embed(self.embedding, ids[..., None], index)[:, :, 0]
         new_cache = []
