@@ -46,8 +46,7 @@ def _flag(
     metavar: str,
     read: Callable[[str], Any],
     write: Callable[[Any], str] = str,
-    expected: str = "",
-    holds: Callable[[Any], bool] = lambda value: True,
+    **valid: Any,
 ) -> Flag:
     # One specification covers values and None, because tyro's error for a
     # union lists every alternative that it tried.
@@ -57,15 +56,7 @@ def _flag(
     def show(value: Any) -> list[str]:
         return ["none" if value is None else write(value)]
 
-    return Flag(
-        nargs=1,
-        metavar=metavar,
-        instance_from_str=parse,
-        is_instance=lambda value: True,
-        str_from_instance=show,
-        expected=expected,
-        holds=holds,
-    )
+    return Flag(1, metavar, parse, lambda value: True, show, **valid)
 
 
 def _number(
@@ -79,7 +70,8 @@ def _number(
         # The test `value < least` would accept NaN.
         return least <= value < below and not (open_ and value == least)
 
-    return _flag(kind.__name__.upper(), kind, str, expected, holds)
+    metavar = kind.__name__.upper()
+    return _flag(metavar, kind, expected=expected, holds=holds)
 
 
 def _words(metavar: str, kind: type, expected: str, holds: Any) -> Flag:
@@ -87,13 +79,9 @@ def _words(metavar: str, kind: type, expected: str, holds: Any) -> Flag:
         metavar,
         lambda text: tuple(kind(word) for word in text.split(",")),
         lambda values: ",".join(map(str, values)),
-        expected,
-        lambda values: len(set(values)) == len(values) and holds(values),
+        expected=expected,
+        holds=lambda values: len(set(values)) == len(values) and holds(values),
     )
-
-
-def _chunk(text: str) -> int | str:
-    return text if text == "auto" else int(text)
 
 
 Strategy = Literal["none", "mirrored", "multi_worker", "data_parallel"]
@@ -131,7 +119,7 @@ Chunk = Annotated[
     int | str | None,
     _flag(
         "TOKENS|auto",
-        _chunk,
+        lambda text: text if text == "auto" else int(text),
         expected="at least 1, or auto",
         holds=lambda value: value == "auto" or value >= 1,
     ),

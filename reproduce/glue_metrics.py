@@ -24,10 +24,7 @@ def _correlation(compute: Callable[[Any, Any], Any]) -> Callable:
             return 0.0
         with warnings.catch_warnings():
             # The correlation of nearly constant predictions is near 0 anyway.
-            warnings.simplefilter(
-                "ignore", scipy.stats.NearConstantInputWarning
-            )
-            warnings.simplefilter("ignore", scipy.stats.ConstantInputWarning)
+            warnings.simplefilter("ignore", scipy.stats.DegenerateDataWarning)
             return float(np.nan_to_num(compute(labels, predictions)))
 
     return correlation
@@ -48,16 +45,10 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 def evaluate(
     metrics: Sequence[str], outputs: np.ndarray, targets: np.ndarray
 ) -> dict[str, float]:
-    """Scores the outputs of a model.
+    """Returns metrics of `METRICS` by name, as fractions.
 
-    Args:
-        metrics: Names of `METRICS`.
-        outputs: Logits of shape `(examples, classes)`, or scores of shape
-            `(examples, 1)`.
-        targets: Class indices, or scores of shape `(examples, 1)`.
-
-    Returns:
-        The values by name, as fractions.
+    The outputs are logits of shape `(examples, classes)` and the targets class
+    indices, or both are scores of shape `(examples, 1)`.
     """
     if len(outputs) != len(targets) or len(targets) == 0:
         raise ValueError(

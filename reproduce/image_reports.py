@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import scipy.special
@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from reproduce.common.curves import COLORS
 from reproduce.data.images import Dataset
 
+RELIABILITY = "reliability.png"
+PREDICTIONS = "predictions.png"
 # The number of confidence bins.
 BINS = 15
 # The number of images to draw, and the number of columns.
@@ -30,12 +32,7 @@ def probabilities_of(logits: np.ndarray) -> np.ndarray:
 
 
 def measure(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Returns accuracy, negative log-likelihood and calibration error.
-
-    Args:
-        logits: Logits of shape `(examples, classes)`.
-        labels: The true class indices.
-    """
+    """Returns accuracy, negative log-likelihood and calibration error."""
     # Not scikit-learn's log loss, which clips probabilities.
     log_likelihoods = scipy.special.log_softmax(
         logits.astype("float64"), axis=-1
@@ -50,16 +47,11 @@ def measure(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     }
 
 
-@dataclass(frozen=True)
-class Reliability:
+class Reliability(NamedTuple):
     """Predictions by confidence, in bins of equal width from 0 to 1.
 
-    A bin includes its upper edge. The means of an empty bin are 0.
-
-    Attributes:
-        counts: The number of predictions.
-        confidence: The mean probability of the predicted class.
-        accuracy: The share of right predictions.
+    Each bin has its number of predictions, their mean confidence and the share
+    of right ones; the means of an empty bin are 0.
     """
 
     counts: np.ndarray
@@ -76,13 +68,7 @@ class Reliability:
 def reliability(
     probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS
 ) -> Reliability:
-    """Sorts predictions into bins by their confidence.
-
-    Args:
-        probabilities: Probabilities of shape `(examples, classes)`.
-        labels: The true class indices.
-        bins: The number of bins.
-    """
+    """Sorts predictions into bins, which include their upper edge."""
     if len(labels) == 0 or len(probabilities) != len(labels):
         raise ValueError(
             "Expected one label for each row of probabilities, and at least "
@@ -101,19 +87,23 @@ def reliability(
     return Reliability(counts, confidences / filled, rights / filled)
 
 
-def plot_reliability(
-    predicted: Predicted, labels: np.ndarray, title: str, path: Path
-) -> None:
-    """Draws accuracy and share of the predictions by confidence.
+def draw(predicted: Predicted, data: Dataset, title: str, output: Path) -> None:
+    """Draws reliability and predictions of one or several arms."""
+    figure = _reliability_figure(predicted, data.test.labels)
+    figure.suptitle(title)
+    figure.savefig(output / RELIABILITY, dpi=120)
+    ends = predicted if len(predicted) == 1 else [predicted[0], predicted[-1]]
+    figure = _predictions_figure(ends, data)
+    figure.suptitle(
+        f"{title}: images that an arm gets wrong, then others; above each its "
+        "class, below the predictions"
+    )
+    figure.savefig(output / PREDICTIONS, dpi=120)
 
-    Args:
-        predicted: For each arm the probabilities, one panel each.
-        labels: The true class indices.
-        title: The title.
-        path: The PNG file to write.
-    """
-    size = max(4.2 * len(predicted), 7), 5.5
-    figure = _figure(size, title)
+
+def _reliability_figure(predicted: Predicted, labels: np.ndarray) -> Figure:
+    """Draws accuracy and share of the predictions by confidence."""
+    figure = _figure(max(4.2 * len(predicted), 7), 5.5)
     grid = figure.subplots(
         2, len(predicted), squeeze=False, sharex=True, height_ratios=(3, 1)
     )
@@ -121,19 +111,9 @@ def plot_reliability(
     for (arm, probabilities), (above, below) in zip(predicted, grid.T):
         found = reliability(probabilities, labels)
         filled = found.counts > 0
-        for axes, heights in (
-            (above, found.accuracy),
-            (below, found.counts / found.counts.sum()),
-        ):
-            axes.bar(
-                centres,
-                heights,
-                width=0.9 / BINS,
-                color=COLORS[arm],
-                alpha=0.75,
-                label="accuracy",
-            )
-            axes.grid(alpha=0.3)
+        bars = {"width": 0.9 / BINS, "color": COLORS[arm], "alpha": 0.75}
+        above.bar(centres, found.accuracy, label="accuracy", **bars)
+        below.bar(centres, found.counts / found.counts.sum(), **bars)
         above.plot([0, 1], [0, 1], "k--", linewidth=1, label="calibrated")
         above.plot(
             found.confidence[filled],
@@ -153,52 +133,41 @@ def plot_reliability(
             xlim=(0, 1),
             ylim=(0, 1),
         )
+        above.grid(alpha=0.3)
+        below.grid(alpha=0.3)
     grid[0, 0].legend(loc="upper left")
-    figure.savefig(path, dpi=120)
+    return figure
 
 
-def plot_predictions(
-    predicted: Predicted, dataset: Dataset, title: str, path: Path
-) -> None:
-    """Draws test images, each with the predictions of every arm.
-
-    Args:
-        predicted: For each arm the probabilities of all test images.
-        dataset: The test images and the names of the classes.
-        title: The title.
-        path: The PNG file to write.
-    """
-    chosen = chosen_images(predicted, dataset.test.labels)
+def _predictions_figure(predicted: Predicted, data: Dataset) -> Figure:
+    """Draws test images, each with the predictions of every arm."""
+    chosen = chosen_images(predicted, data.test.labels)
     rows = -(-len(chosen) // COLUMNS)
     height = 1.5 + 0.22 * len(predicted)
-    figure = _figure(
-        (1.55 * COLUMNS, rows * height + 0.9),
-        f"{title}: images that an arm gets wrong, then others; above each its "
-        "class, below the predictions",
-    )
+    figure = _figure(1.55 * COLUMNS, rows * height + 0.9)
     grid = figure.subplots(rows, COLUMNS, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
-    names = [n if len(n) <= 14 else n[:13] + "…" for n in dataset.classes]
-    images = dataset.test.images[chosen]
+    names = [n if len(n) <= 14 else n[:13] + "…" for n in data.classes]
+    images = data.test.images[chosen]
     for axes, index, image in zip(grid.flat, chosen, images):
         axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-        label = dataset.test.labels[index]
+        label = data.test.labels[index]
         axes.set_title(names[label], fontsize=9)
         for line, (arm, probabilities) in enumerate(predicted):
             guess = int(np.argmax(probabilities[index]))
+            share = 100 * probabilities[index, guess]
             axes.text(
                 0.5,
                 -0.04 - 0.17 * line,
-                f"{arm}: {names[guess]} "
-                f"({100 * probabilities[index, guess]:.0f} %)",
+                f"{arm}: {names[guess]} ({share:.0f} %)",
                 transform=axes.transAxes,
                 fontsize=8,
                 horizontalalignment="center",
                 verticalalignment="top",
                 color=RIGHT if guess == label else WRONG,
             )
-    figure.savefig(path, dpi=120)
+    return figure
 
 
 def chosen_images(predicted: Predicted, labels: np.ndarray) -> np.ndarray:
@@ -215,9 +184,8 @@ def chosen_images(predicted: Predicted, labels: np.ndarray) -> np.ndarray:
     return np.concatenate([wrong_ones[:count], right_ones[: SHOWN - count]])
 
 
-def _figure(size: tuple[float, float], title: str) -> Figure:
-    # Figure, not pyplot, which needs a display.
-    figure = Figure(figsize=size, layout="constrained")
+def _figure(width: float, height: float) -> Figure:
+    # Unlike pyplot, a Figure needs no display.
+    figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title)
     return figure

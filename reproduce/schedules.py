@@ -13,6 +13,7 @@ from reproduce.common.errors import InputError
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 
+# To 0 along half a cosine, to 0 along a line, by ten at each of `STEPS`.
 SCHEDULES = ("cosine", "linear", "steps")
 # He et al. 2016 divide the learning rate by ten at these shares of updates.
 STEPS = (0.5, 0.75)
@@ -23,16 +24,10 @@ WARM_UP = 0.05
 def learning_rate(
     kind: str, highest: float, updates: int, warm_up: int | None = None
 ) -> Schedule:
-    """Returns a learning rate schedule.
+    """Returns a schedule that rises from 0 to `highest`, then decays.
 
-    Args:
-        kind: The decay: "cosine" to 0 along half a cosine, "linear" to 0
-            along a line, "steps" by a factor of ten after half and again
-            after three quarters of all updates.
-        highest: The learning rate after the warm-up.
-        updates: The number of updates.
-        warm_up: The number of updates in which the learning rate rises from
-            0. The default is a twentieth of all updates.
+    It rises in `warm_up` of all updates, by default a twentieth. The decay is
+    one of `SCHEDULES`.
     """
     if kind not in SCHEDULES:
         raise ValueError(
@@ -57,13 +52,7 @@ def learning_rate(
 
 @keras.saving.register_keras_serializable("rdrop_keras_examples")
 class ProportionalAlpha(Schedule):
-    """An alpha proportional to the learning rate.
-
-    Args:
-        alpha: The alpha at the highest learning rate.
-        learning_rate: A schedule.
-        highest: Its highest value.
-    """
+    """An alpha proportional to a learning rate, `alpha` at its highest."""
 
     def __init__(self, alpha: float, learning_rate: Schedule, highest: float):
         self.alpha = alpha
@@ -74,11 +63,10 @@ class ProportionalAlpha(Schedule):
         return self.learning_rate(step) * (self.alpha / self.highest)
 
     def get_config(self) -> dict[str, Any]:
+        rate = keras.saving.serialize_keras_object(self.learning_rate)
         return {
             "alpha": self.alpha,
-            "learning_rate": keras.saving.serialize_keras_object(
-                self.learning_rate
-            ),
+            "learning_rate": rate,
             "highest": self.highest,
         }
 
@@ -89,10 +77,7 @@ class ProportionalAlpha(Schedule):
 
 
 def times_of(settings: Any) -> float:
-    """Returns the paper's loss, divided by ours.
-
-    The paper sums the losses of two passes, and `compile` averages them.
-    """
+    """Returns the ratio of the paper's loss, a sum over passes, to our mean."""
     return 2.0 if settings.summed_loss and settings.arm in TWO_PASSES else 1.0
 
 
@@ -113,11 +98,9 @@ def optimizer_of(
             scale of the loss, so that it needs `times` the paper's rate.
         accumulate: The number of batches in an update.
         weight_decay: The decoupled weight decay.
-        clip_norm: The largest norm of the whole gradient of the paper's loss.
-            0 or None: any.
-        times: The paper's loss, divided by ours.
-        **options: Other arguments of the optimizer. `epsilon` is that of the
-            paper's loss.
+        clip_norm: The largest norm of the paper's gradient. 0 or None: any.
+        times: The result of `times_of`.
+        **options: Other arguments of the optimizer; `epsilon` is the paper's.
     """
     if clip_norm:
         options["global_clipnorm"] = clip_norm / times
@@ -136,9 +119,8 @@ def optimizer_of(
     if "epsilon" in options:
         options["epsilon"] /= times
     if name == "adam":
-        return keras.optimizers.Adam(
-            rate, weight_decay=weight_decay or None, **options
-        )
+        decay = weight_decay or None
+        return keras.optimizers.Adam(rate, weight_decay=decay, **options)
     optimizer = keras.optimizers.AdamW(
         rate, weight_decay=weight_decay, **options
     )

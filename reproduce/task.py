@@ -12,44 +12,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from typing import ClassVar
-from typing import Protocol
 
 import keras
 
+from reproduce import flags
 from reproduce.common.comparison import Measure
 from reproduce.common.curves import Score
 from reproduce.common.epochs import EpochNumber
 from reproduce.common.history import Curve
 from reproduce.common.recipes import common_settings
 from reproduce.common.recipes import recipe_of
-from reproduce.flags import Arm
-from reproduce.flags import Count
-from reproduce.flags import MaybeCount
-from reproduce.flags import MaybeText
-from reproduce.flags import NotNegative
-from reproduce.flags import Seed
-from reproduce.flags import Strategy
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """The settings of every run. Each field is a flag; its text is the help."""
 
-    recipe: MaybeText = None
-    """Start from the paper's recipe of this name. Other flags override it.
-    """
-    arm: Arm = "rdrop"
+    recipe: flags.MaybeText = None
+    """Start from the paper's recipe of this name. Other flags override it."""
+    arm: flags.Arm = "rdrop"
     """plain: one pass; doubled: one pass over every row twice; two_pass: two
     passes averaged, alpha 0; rdrop: R-Drop."""
-    alpha: NotNegative = 1.0
+    alpha: flags.NotNegative = 1.0
     """Weight of the consistency, the paper's alpha."""
-    seed: Seed = 1
+    seed: flags.Seed = 1
     """The seed of initial weights, order of rows and dropout."""
-    epochs: Count = 1
+    epochs: flags.Count = 1
     """The number of epochs."""
-    updates: MaybeCount = None
+    updates: flags.MaybeCount = None
     """Train for at least this many updates, instead of --epochs."""
-    strategy: Strategy = "none"
+    strategy: flags.Strategy = "none"
     """none: one device; mirrored: all GPUs of this host, on TensorFlow;
     multi_worker: the workers of TF_CONFIG, on TensorFlow; data_parallel: all
     devices of one or several processes, on JAX. They share each batch."""
@@ -74,35 +66,20 @@ class Settings:
         }
 
 
-class Data(Protocol):
-    """The data of a task."""
-
-    name: str
-
-    def facts(self) -> dict[str, Any]:
-        """Returns the facts that identify the data, as JSON values."""
-
-
 class Run:
-    """One run of a task: a compiled model with its training and evaluation.
-
-    Attributes:
-        model: The compiled model.
-        epochs: The number of epochs to train, resumed ones included.
-        validation: The `validation_data` of `fit`.
-    """
+    """One run of a task: a compiled model with its training and evaluation."""
 
     model: keras.Model
+    # Of the whole run, resumed ones included.
     epochs: int
+    # The `validation_data` of `fit`.
     validation: Any = None
 
     def batches(self, epoch: EpochNumber) -> Any:
         """Returns the training batches of the plain arm.
 
-        Args:
-            epoch: A function that returns the number of the current epoch.
-                The order of the batches must depend on it and the seed only,
-                so that a resumed run continues in the same order.
+        Their order must depend on the seed and the number that `epoch` returns
+        only, so that a resumed run continues in the same order.
         """
         raise NotImplementedError
 
@@ -116,10 +93,6 @@ class Run:
 
     def finish(self, output: Path, history: dict[str, Curve]) -> dict[str, Any]:
         """Selects weights, saves, exports and evaluates the model.
-
-        Args:
-            output: The directory of the run.
-            history: The values of each quantity, epoch by epoch.
 
         Returns:
             The task's entries of `metrics.json`. The entry `data` is added
@@ -171,7 +144,7 @@ class Task:
         """Raises `InputError` if settings contradict one another."""
 
     def load(self, settings: Any) -> Any:
-        """Returns the `Data` that the settings name."""
+        """Returns the data, with `name` and `facts()` as JSON values."""
         raise NotImplementedError
 
     def begin(self, data: Any, settings: Any) -> Run:
@@ -205,13 +178,7 @@ class Task:
     def compared(
         self, data: Any, settings: Any, runs: dict[tuple[str, int], Path]
     ) -> None:
-        """Adds files to a finished comparison.
-
-        Args:
-            data: The data that the task loaded.
-            settings: The settings of the comparison.
-            runs: The directory of each run, by arm and seed.
-        """
+        """Adds files to a finished comparison of runs by arm and seed."""
 
 
 def epochs_for(settings: Settings, updates_per_epoch: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from reproduce.data.image_directory import resized
+from reproduce.data.image_files import resized
 
 # He et al. 2016 shift by at most this many pixels.
 SHIFT = 4
@@ -18,13 +18,9 @@ CROP_TRIES = 10
 def shifted_and_mirrored(
     images: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
-    """Shifts images by up to 4 pixels and mirrors half of them.
-
-    The edges are filled with black, as in the CIFAR training of He et al. 2016.
-    """
+    """Shifts images by up to 4 pixels, with black edges, and mirrors half."""
     count, height, width, _ = images.shape
-    edges = ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0))
-    padded = np.pad(images, edges)
+    padded = np.pad(images, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)))
     tops, lefts = generator.integers(0, 2 * SHIFT + 1, (2, count))
     shifted = np.stack(
         [

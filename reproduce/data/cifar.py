@@ -62,28 +62,23 @@ LAYOUTS = {
 
 
 def find_cifar(directory: Path) -> tuple[str, Path] | None:
-    """Returns the name and the folder of the dataset, or None."""
+    """Returns the format and the folder of the dataset, or None."""
     for kind, layout in LAYOUTS.items():
         for folder in (directory, *(directory / x for x in layout.folders)):
             # A folder of images may contain directories of the same names.
-            if any(
-                (folder / f"{layout.train[0]}{suffix}").is_file()
-                for suffix in ("", ".bin")
-            ):
+            first = folder / layout.train[0]
+            if first.is_file() or first.with_suffix(".bin").is_file():
                 return kind, folder
     return None
 
 
 def load_cifar(
     kind: str, directory: Path
-) -> tuple[str, tuple[str, ...], Part, Part]:
+) -> tuple[str, tuple[str, ...], dict[str, Part]]:
     """Reads the unpacked files of the published archives.
 
     Returns:
-        The name, the class names, the training part and the test part.
-
-    Raises:
-        InputError: If a file is missing, truncated or corrupt.
+        The name, the class names, and the training and the test part.
     """
     layout = LAYOUTS[kind]
     found = find_cifar(directory)
@@ -110,7 +105,8 @@ def load_cifar(
         np.concatenate([part.images for part in parts]),
         np.concatenate([part.labels for part in parts]),
     )
-    return layout.name, _class_names(layout, names, binary), train, test
+    classes = _class_names(layout, names, binary)
+    return layout.name, classes, {"train": train, "test": test}
 
 
 def _read_pickle(layout: Layout, path: Path) -> tuple[np.ndarray, list]:
@@ -195,9 +191,6 @@ def load_arrays(path: Path) -> Any:
 
     A pickle names functions to call. Only the functions that NumPy arrays need
     are allowed. All others are refused before they are imported.
-
-    Raises:
-        InputError: If the file is not such a pickle, or is truncated.
     """
     try:
         with path.open("rb") as file:

@@ -24,6 +24,7 @@ from reproduce.data.glue_files import Row
 from reproduce.data.glue_files import read_lines
 from reproduce.data.glue_files import read_rows
 from reproduce.data.glue_tasks import GLUE_TASKS
+from reproduce.data.glue_tasks import Columns
 from reproduce.data.glue_tasks import GlueTask
 from reproduce.data.texts import Dataset
 from reproduce.data.texts import Part
@@ -45,15 +46,9 @@ class GlueDataset(Dataset):
 
 
 def load_glue(name: str, directory: Path) -> GlueDataset:
-    """Reads a task.
+    """Reads a task of `GLUE_TASKS`, from the directory of its files or above.
 
-    Args:
-        name: One of `GLUE_TASKS`.
-        directory: The directory of the task's files, or its parent.
-
-    Raises:
-        InputError: If the task is unknown, or a file is missing, empty or
-            malformed. The message names file and line.
+    Errors name file and line.
     """
     if name not in GLUE_TASKS:
         raise InputError(
@@ -67,6 +62,11 @@ def load_glue(name: str, directory: Path) -> GlueDataset:
             f"{directory}: not a directory. Expected the one of GLUE's "
             f"{task.folder}."
         )
+
+    def read(file: str, columns: Columns) -> Part:
+        path = directory / file
+        return _part(task, path, list(read_rows(task, path, columns, report)))
+
     test_files = task.files("test")
     # GLUE's script leaves Microsoft's files next to those it writes.
     if (
@@ -78,32 +78,21 @@ def load_glue(name: str, directory: Path) -> GlueDataset:
         valid = {"dev": dev}
         test_files = {"test": MICROSOFT_TEST}
     else:
-        valid_files = task.files("dev")
-        missing = [
-            file
-            for file in ("train.tsv", *valid_files.values())
-            if not (directory / file).is_file()
-        ]
+        files = task.files("dev")
+        wanted = ("train.tsv", *files.values())
+        missing = [x for x in wanted if not (directory / x).is_file()]
         if missing:
             raise InputError(
                 f"{directory}: no {', '.join(missing)} in it. Expected the "
                 f"files of GLUE's {task.folder}."
             )
-        train, *parts = (
-            _part(task, path, list(read_rows(task, path, task.columns, report)))
-            for path in (
-                directory / file
-                for file in ("train.tsv", *valid_files.values())
-            )
-        )
-        valid = dict(zip(valid_files, parts))
+        train = read("train.tsv", task.columns)
+        valid = {part: read(x, task.columns) for part, x in files.items()}
     columns = task.test_columns or task.columns._replace(label=None)
     test = {
-        part: _part(
-            task, path, list(read_rows(task, path, columns, report)), False
-        )
+        part: read(file, columns)
         for part, file in test_files.items()
-        if (path := directory / file).exists()
+        if (directory / file).exists()
     }
     return GlueDataset(
         f"GLUE {task.folder}",
@@ -122,14 +111,10 @@ def load_glue(name: str, directory: Path) -> GlueDataset:
 def write_predictions(
     task: GlueTask, part: str, outputs: np.ndarray, directory: Path
 ) -> None:
-    """Writes predictions in the format of GLUE's server.
+    """Writes a test part's predictions in the format of GLUE's server.
 
-    Args:
-        task: The task.
-        part: The name of the test part.
-        outputs: Logits of shape `(examples, classes)`, or scores of shape
-            `(examples, 1)`, which are clipped to the range of the labels.
-        directory: The directory to write into.
+    The outputs are logits of shape `(examples, classes)`, or scores of shape
+    `(examples, 1)`, which are clipped to the range of the labels.
     """
     if task.range is not None:
         scores = np.clip(outputs[:, 0], *task.range)
@@ -172,17 +157,18 @@ def _read_microsoft(
     return _part(task, path, train), _part(task, path, valid)
 
 
-def _part(
-    task: GlueTask, path: Path, rows: list[Row], labelled: bool = True
-) -> Part:
+def _part(task: GlueTask, path: Path, rows: list[Row]) -> Part:
     if not rows:
         raise InputError(
             f"{path}: expected examples, got none. Fetch the file again."
         )
+    labels = None
+    if rows[0].label is not None:
+        labels = tuple(_label(task, row) for row in rows)
     return Part(
         tuple(row.first for row in rows),
         tuple(row.second or "" for row in rows) if task.is_pair else None,
-        tuple(_label(task, row) for row in rows) if labelled else None,
+        labels,
     )
 
 

@@ -40,10 +40,9 @@ class Report:
         if not self.counts:
             return "no lines skipped"
         counts = ", ".join(f"{n}: {text}" for text, n in self.counts.items())
+        first = "; ".join(self.first)
         more = "; ..." if self.skipped > len(self.first) else ""
-        return f"{self.skipped} lines skipped ({counts}): " + (
-            "; ".join(self.first) + more
-        )
+        return f"{self.skipped} lines skipped ({counts}): {first}{more}"
 
 
 class Row(NamedTuple):
@@ -59,31 +58,14 @@ class Row(NamedTuple):
 def read_rows(
     task: GlueTask, path: Path, columns: Columns, report: Report
 ) -> Iterator[Row]:
-    """Reads the examples of a file.
-
-    Args:
-        task: The task.
-        path: The file.
-        columns: Its columns.
-        report: The report that counts skipped lines.
-
-    Raises:
-        InputError: If the file or a line is malformed.
-    """
+    """Reads the examples of a file. The report counts skipped lines."""
     lines = read_lines(path)
     header, width, start = [], columns.width, 0
     if width is None:
         header = [name.strip() for name in lines[0].split("\t")]
         width, start = len(header), 1
-    first, second, label, *ids = (
-        _place(path, column, header)
-        for column in (
-            columns.first,
-            columns.second,
-            columns.label,
-            *columns.ids,
-        )
-    )
+    wanted = (columns.first, columns.second, columns.label, *columns.ids)
+    first, second, label, *ids = (_place(path, x, header) for x in wanted)
     seen: dict[tuple[str, ...], int] = {}
     for number, line in enumerate(lines[start:], start=start + 1):
         where = f"{path}:{number}"

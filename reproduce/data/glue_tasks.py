@@ -10,18 +10,15 @@ from typing import NamedTuple
 class Columns(NamedTuple):
     """The columns of a file, by name, or by index in a file without a header.
 
-    Attributes:
-        first: The first sentence.
-        second: The second sentence, None if there is only one.
-        label: The label, None in test files.
-        ids: The columns that together identify a line.
-        width: The number of columns of a file without a header.
+    `second` is None in tasks of single sentences, and `label` in test files.
+    The columns `ids` together identify a line.
     """
 
     first: str | int
     second: str | None = None
     label: str | int | None = None
     ids: tuple[str, ...] = ("index",)
+    # The number of columns of a file without a header.
     width: int | None = None
 
 
@@ -33,16 +30,15 @@ class GlueTask:
         name: The name on the command line, as in the names of the recipes.
         folder: GLUE's folder of the task.
         columns: The columns of the files with labels.
-        test_columns: The columns of test files. None for the same columns
-            without label.
         labels: The class names by their labels in the files, in the order of
             class indices; empty for regression. The second of two classes is
             the positive one.
+        test_columns: The columns of test files. None for the same columns
+            without label.
         range: The lowest and the highest score; None for classification.
         no_label: The mark of a missing label. Such lines are skipped.
         broken: Whether the published files have lines with too few columns,
             which are skipped, and empty sentences, which are kept.
-        metrics: The metrics of GLUE.
         headline: The metric that the paper reports.
         parts: The suffixes in the names of validation and test files.
     """
@@ -86,6 +82,7 @@ def _same(*names: str) -> dict[str, str]:
     return {name: name for name in names}
 
 
+_PAIR = Columns("sentence1", "sentence2", "label")
 _ENTAILMENT = _same("entailment", "not_entailment")
 
 GLUE_TASKS: dict[str, GlueTask] = {
@@ -94,7 +91,7 @@ GLUE_TASKS: dict[str, GlueTask] = {
         GlueTask(
             "mnli",
             "MNLI",
-            Columns("sentence1", "sentence2", "gold_label"),
+            _PAIR._replace(label="gold_label"),
             _same("entailment", "neutral", "contradiction"),
             # The label of examples on which annotators did not agree.
             no_label="-",
@@ -121,12 +118,7 @@ GLUE_TASKS: dict[str, GlueTask] = {
             broken=True,
             metrics=("accuracy", "f1"),
         ),
-        GlueTask(
-            "rte",
-            "RTE",
-            Columns("sentence1", "sentence2", "label"),
-            _ENTAILMENT,
-        ),
+        GlueTask("rte", "RTE", _PAIR, _ENTAILMENT),
         GlueTask(
             "sst2",
             "SST-2",
@@ -137,7 +129,7 @@ GLUE_TASKS: dict[str, GlueTask] = {
         GlueTask(
             "stsb",
             "STS-B",
-            Columns("sentence1", "sentence2", "score"),
+            _PAIR._replace(label="score"),
             range=(0.0, 5.0),
             metrics=("pearson", "spearman"),
             headline="pearson",

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import BinaryIO
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -30,25 +30,19 @@ KEPT_BYTES = 2 << 30
 NAMED = 5
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """An encoded image.
-
-    Attributes:
-        name: The name in messages.
-        open: A function that opens the file.
-    """
+class Encoded(NamedTuple):
+    """An encoded image: its name in messages, and a function that opens it."""
 
     name: str
     open: Callable[[], BinaryIO]
 
 
-class EncodedImages:
-    """Images that are decoded whenever they are indexed.
+# The encoded images and their class indices, by the name of the part.
+Sources = dict[str, tuple[list[Encoded], np.ndarray]]
 
-    Attributes:
-        shape: Count, height, width and channels.
-    """
+
+class EncodedImages:
+    """Images that are decoded whenever they are indexed, as uint8."""
 
     def __init__(self, sources: Sequence[Encoded], side: int):
         self._sources = sources
@@ -74,15 +68,7 @@ def images_of(
 
     If they do not fit, only the header of every image is checked here. An
     image that is corrupt after its header raises an error when it is used.
-
-    Args:
-        sources: The images.
-        side: The side of the squares to resize to. None keeps the size of the
-            images, which must then be the same for all.
-
-    Raises:
-        InputError: If any image is corrupt. The message counts and names
-            the corrupt images.
+    Without a side of squares to resize to, all must have the same size.
     """
     keep = side is None or len(sources) * side * side * CHANNELS <= KEPT_BYTES
     images, faults = [], []
@@ -92,12 +78,9 @@ def images_of(
         except InputError as error:
             faults.append(str(error))
     if faults:
-        more = len(faults) - NAMED
         raise InputError(
             f"{len(faults)} of {len(sources)} images cannot be read: "
-            + "; ".join(faults[:NAMED])
-            + (f"; and {more} more" if more > 0 else "")
-            + ". Replace or remove them."
+            f"{'; '.join(faults[:NAMED])}. Replace or remove them."
         )
     if not keep:
         return EncodedImages(sources, side)
@@ -117,32 +100,24 @@ def images_of(
 def decode(
     source: Encoded, side: int | None, pixels: bool = True
 ) -> np.ndarray | None:
-    """Returns a decoded image with three channels.
+    """Returns a decoded image with three channels, resized to a square.
 
-    Args:
-        source: The image.
-        side: The side of the square to resize it to. None keeps its size.
-        pixels: Whether to decode the pixels rather than only the header.
-
-    Raises:
-        InputError: If the file is not a complete PNG or JPEG image, or has
-            too many pixels.
+    A side of None keeps its size. Without `pixels`, only the header is read.
     """
     with source.open() as file:
         head = file.read(8)
         kind = next((k for k, m in MAGIC.items() if head.startswith(m)), None)
         if kind is None:
-            found = f"a file that begins with {head[:4]!r}" if head else ""
+            found = f"a file that begins with {head[:4]!r}"
             raise InputError(
                 f"{source.name}: expected a PNG or JPEG, got "
-                + (found or "0 bytes")
+                f"{found if head else '0 bytes'}"
             )
         try:
             file.seek(0)
             image = Image.open(file, formats=[kind])
-            count = image.width * image.height
-            if count > MAX_PIXELS:
-                raise Image.DecompressionBombError(f"{count} pixels")
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
             return _pixels(image, side) if pixels else None
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise InputError(
@@ -161,7 +136,19 @@ def _pixels(image: Image.Image, side: int | None) -> np.ndarray:
     if image.mode.startswith("I"):
         # Pillow clips 16-bit gray images instead of scaling them.
         image = Image.fromarray((np.asarray(image) >> 8).astype("uint8"))
-    image = image.convert("RGB")
-    if side is not None and image.size != (side, side):
-        image = image.resize((side, side), Image.Resampling.BILINEAR)
-    return np.asarray(image)
+    pixels = np.asarray(image.convert("RGB"))
+    return pixels if side is None else resized(pixels, side, side)
+
+
+def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Returns an image of another size, bilinear and antialiased."""
+    if image.shape[:2] == (height, width):
+        return image
+    # Channel by channel, because Pillow supports only 1, 3 and 4 channels.
+    channels = [
+        Image.fromarray(channel).resize(
+            (width, height), Image.Resampling.BILINEAR
+        )
+        for channel in np.moveaxis(image, -1, 0)
+    ]
+    return np.stack(channels, axis=-1)

@@ -9,6 +9,7 @@ import numpy as np
 
 from reproduce.common.errors import InputError
 from reproduce.data.image_files import Encoded
+from reproduce.data.image_files import Sources
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 # The names of the directories and files of each part.
@@ -30,11 +31,7 @@ def has_folders(directory: Path) -> bool:
 
 def read_folders(
     directory: Path,
-) -> tuple[
-    dict[str, tuple[list[Encoded], np.ndarray]],
-    tuple[str, ...],
-    dict[str, int],
-]:
+) -> tuple[Sources, tuple[str, ...], dict[str, int]]:
     """Finds the images of a directory that has a directory for each class.
 
     The class directories are in `train` and, optionally, `valid` and `test`, or
@@ -42,12 +39,8 @@ def read_folders(
     suffixes are skipped and counted.
 
     Returns:
-        The images and class indices of each part, or of one part "all"; the
-        class names in order; and the number of skipped files.
-
-    Raises:
-        InputError: If a directory is empty, or its class is not in the
-            training part.
+        The images of each part, or of one part "all"; the class names in
+        order; and the number of skipped files.
     """
     inner = {path.name: path for path in _directories(directory)}
     roots = {
@@ -58,13 +51,11 @@ def read_folders(
     }
     if "train" not in roots:
         roots = {"all": directory}
-    else:
-        unknown = inner.keys() - {path.name for path in roots.values()}
-        if unknown:
-            raise InputError(
-                f"{directory}: expected train, valid and test, got "
-                f"{', '.join(sorted(unknown))} beside them. Move it elsewhere."
-            )
+    elif others := inner.keys() - {path.name for path in roots.values()}:
+        raise InputError(
+            f"{directory}: expected train, valid and test, got "
+            f"{', '.join(sorted(others))} beside them. Move it elsewhere."
+        )
     first = next(iter(roots.values()))
     classes = tuple(path.name for path in _directories(first))
     if len(classes) < 2:
@@ -76,41 +67,30 @@ def read_folders(
     for part, root in roots.items():
         sources, labels = [], []
         for folder in _directories(root):
-            images, others = _images_in(folder)
-            skipped += others
+            files = [
+                path
+                for path in sorted(folder.rglob("*"))
+                if path.is_file() and not path.name.startswith(".")
+            ]
+            images = [x for x in files if x.suffix.lower() in SUFFIXES]
+            if not images:
+                raise InputError(
+                    f"{folder}: expected images ({', '.join(SUFFIXES)}) of the "
+                    f"class {folder.name}, got {len(files)} other files. Add "
+                    "some, or remove the directory."
+                )
             if folder.name not in classes:
                 raise InputError(
                     f"{folder}: expected classes that {first} has, got "
                     f"{folder.name} with {len(images)} images. Move or rename "
                     "it."
                 )
-            sources += images
+            skipped += len(files) - len(images)
+            sources += [Encoded(str(x), partial(x.open, "rb")) for x in images]
             labels += [classes.index(folder.name)] * len(images)
         parts[part] = sources, np.array(labels, "int32")
-    return (
-        parts,
-        classes,
-        ({"files of other suffixes": skipped} if skipped else {}),
-    )
-
-
-def _images_in(folder: Path) -> tuple[list[Encoded], int]:
-    files = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.name.startswith(".")
-    ]
-    images = [path for path in files if path.suffix.lower() in SUFFIXES]
-    if not images:
-        raise InputError(
-            f"{folder}: expected images ({', '.join(SUFFIXES)}) of the class "
-            f"{folder.name}, got {len(files)} other files. Add some, or remove "
-            "the directory."
-        )
-    return (
-        [Encoded(str(path), partial(path.open, "rb")) for path in images],
-        len(files) - len(images),
-    )
+    counts = {"files of other suffixes": skipped} if skipped else {}
+    return parts, classes, counts
 
 
 def _directories(directory: Path) -> list[Path]:

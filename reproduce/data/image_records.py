@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from reproduce.common.errors import InputError
 from reproduce.data.image_files import Encoded
+from reproduce.data.image_files import Sources
 from reproduce.data.image_folders import PARTS
+from reproduce.data.texts import read_text
 
 # The names of the image and of its label in an example.
 FEATURES = (("image/encoded", "image/class/label"), ("image", "label"))
@@ -31,9 +34,17 @@ def find_records(directory: Path) -> list[Path]:
     )
 
 
-def read_records(
-    directory: Path,
-) -> tuple[dict[str, tuple[list[Encoded], np.ndarray]], tuple[str, ...]]:
+def _is_record_name(name: str) -> bool:
+    suffixes = (".tfrecord", ".tfrecords")
+    if name.endswith(suffixes) or any(f"{x}-" in name for x in suffixes):
+        return True
+    names = [each for names in PARTS.values() for each in names]
+    return (
+        name.partition("-")[0] in names and "-of-" in name and "." not in name
+    )
+
+
+def read_records(directory: Path) -> tuple[Sources, tuple[str, ...]]:
     """Finds the images in a directory's uncompressed TFRecords.
 
     The name of a file begins with the name of its part, for example
@@ -42,11 +53,7 @@ def read_records(
     one per line. Without it, the names are numbers.
 
     Returns:
-        The images and labels of each part, and the class names.
-
-    Raises:
-        InputError: If a file is empty, truncated or corrupt, or a record lacks
-            an image or a label. The message names file and record.
+        The images of each part, and the class names.
     """
     parts: dict[str, tuple[list[Encoded], list[int]]] = {}
     for path in find_records(directory):
@@ -60,20 +67,31 @@ def read_records(
             f"got {', '.join(sorted(parts)) or 'none'}."
         )
     classes = _class_names(directory)
-    count = len(classes)
     if not classes:
-        count = min(max(parts["train"][1], default=0) + 1, MAX_CLASSES)
+        highest = max(parts["train"][1], default=0)
+        classes = tuple(map(str, range(min(highest + 1, MAX_CLASSES))))
     for sources, labels in parts.values():
-        wrong = [i for i, x in enumerate(labels) if not 0 <= x < count]
+        wrong = [i for i, x in enumerate(labels) if not 0 <= x < len(classes)]
         if wrong:
             raise InputError(
                 f"{sources[wrong[0]].name}: expected a label from 0 to "
-                f"{count - 1}, got {labels[wrong[0]]}, one of {len(wrong)} "
-                "such. Correct it, or name all classes in labels.txt."
+                f"{len(classes) - 1}, got {labels[wrong[0]]}, one of "
+                f"{len(wrong)} such. Correct it, or name all classes in "
+                "labels.txt."
             )
-    return (
-        {part: (s, np.array(x, "int32")) for part, (s, x) in parts.items()},
-        classes or tuple(map(str, range(count))),
+    return {
+        part: (sources, np.array(labels, "int32"))
+        for part, (sources, labels) in parts.items()
+    }, classes
+
+
+def _part_of(path: Path) -> str:
+    for part, names in PARTS.items():
+        if path.name.lower().startswith(names):
+            return part
+    raise InputError(
+        f"{path}: expected a name that begins with train, valid or test, got "
+        f"{path.name}. Rename it."
     )
 
 
@@ -81,34 +99,32 @@ def _read_file(path: Path) -> Iterator[tuple[Encoded, int]]:
     # TensorFlow's reader is the only one that verifies checksums.
     import tensorflow as tf
 
-    if path.stat().st_size == 0:
+    size = path.stat().st_size
+    if size == 0:
         raise InputError(
             f"{path}: expected records, got 0 bytes. Fetch the file again."
         )
-    count, offset = 0, 0
+    count, offset = 0, BEFORE
     try:
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             name = f"{path}, record {count + 1}"
-            _, label = _parse(name, record)
-            yield _encoded(name, path, offset + BEFORE, len(record)), label
+            image, label = _parse(name, record)
+            start = offset + record.index(image)
+            yield Encoded(name, partial(_open, path, start, len(image))), label
             count += 1
-            offset += BEFORE + len(record) + AFTER
+            offset += len(record) + AFTER + BEFORE
     except (tf.errors.DataLossError, tf.errors.OutOfRangeError) as error:
         raise InputError(
-            f"{path}: expected whole, uncompressed records, got "
-            f"{path.stat().st_size} bytes that are cut short or broken after "
-            f"record {count}. Fetch the file again."
+            f"{path}: expected whole, uncompressed records, got {size} bytes "
+            f"that are cut short or broken after record {count}. Fetch the "
+            "file again."
         ) from error
 
 
-def _encoded(name: str, path: Path, start: int, length: int) -> Encoded:
-    def read() -> io.BytesIO:
-        with path.open("rb") as file:
-            file.seek(start)
-            image, _ = _parse(name, file.read(length))
-        return io.BytesIO(image)
-
-    return Encoded(name, read)
+def _open(path: Path, start: int, length: int) -> io.BytesIO:
+    with path.open("rb") as file:
+        file.seek(start)
+        return io.BytesIO(file.read(length))
 
 
 def _parse(name: str, record: bytes) -> tuple[bytes, int]:
@@ -138,41 +154,15 @@ def _parse(name: str, record: bytes) -> tuple[bytes, int]:
     )
 
 
-def _part_of(path: Path) -> str:
-    for part, names in PARTS.items():
-        if path.name.lower().startswith(names):
-            return part
-    raise InputError(
-        f"{path}: expected a name that begins with train, valid or test, got "
-        f"{path.name}. Rename it."
-    )
-
-
-def _is_record_name(name: str) -> bool:
-    suffixes = (".tfrecord", ".tfrecords")
-    if name.endswith(suffixes) or any(f"{x}-" in name for x in suffixes):
-        return True
-    part = name.partition("-")[0]
-    names = [each for names in PARTS.values() for each in names]
-    return part in names and "-of-" in name and "." not in name
-
-
 def _class_names(directory: Path) -> tuple[str, ...]:
-    path = next(
-        (directory / x for x in CLASS_NAMES if (directory / x).is_file()), None
-    )
-    if path is None:
-        return ()
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: not UTF-8. Save the file as UTF-8."
-        ) from error
-    names = tuple(line.strip() for line in lines if line.strip())
-    if len(set(names)) != len(names):
-        raise InputError(
-            f"{path}: expected different class names, got "
-            f"{len(names) - len(set(names))} of {len(names)} again."
-        )
-    return names
+    for path in (directory / name for name in CLASS_NAMES):
+        if path.is_file():
+            lines = [line.strip() for line in read_text(path).splitlines()]
+            names = tuple(filter(None, lines))
+            if len(set(names)) != len(names):
+                raise InputError(
+                    f"{path}: expected different class names, got "
+                    f"{len(names) - len(set(names))} of {len(names)} again."
+                )
+            return names
+    return ()

@@ -6,12 +6,13 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
-from typing import Protocol
 
 import numpy as np
 import sklearn.datasets
 
 from reproduce.common.errors import InputError
+from reproduce.data.batches import Rows
+from reproduce.data.image_files import EncodedImages
 
 # Independent of a run's seed: all runs on a dataset share its split.
 SPLIT_SEED = 2106
@@ -20,34 +21,26 @@ TRAIN_DIGITS = 200
 VALID_DIGITS = 200
 
 
-class Images(Protocol):
-    """Images in memory or on disk. A NumPy array is one.
-
-    Attributes:
-        shape: Count, height, width and channels.
-    """
-
-    shape: tuple[int, ...]
-
-    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
-        """Returns the images at these indices, as uint8."""
-
-
 @dataclass(frozen=True)
 class Part:
     """Images and the class index of each."""
 
-    images: Images
+    images: np.ndarray | EncodedImages
     labels: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def rows(self) -> Rows:
+        """The images and labels as rows of batches."""
+        return Rows(self.images, self.labels)
+
     def at(self, indices: np.ndarray) -> Part:
         """Returns a part with only these images."""
-        if isinstance(self.images, np.ndarray):
-            return Part(self.images[indices], self.labels[indices])
-        return Part(self.images.at(indices), self.labels[indices])
+        if isinstance(self.images, EncodedImages):
+            return Part(self.images.at(indices), self.labels[indices])
+        return Part(self.images[indices], self.labels[indices])
 
 
 @dataclass(frozen=True)
@@ -55,7 +48,6 @@ class Dataset:
     """A training, a validation and a test part over the same classes.
 
     Attributes:
-        name: The name to show.
         classes: The class names, by class index.
         skipped: The number of skipped files, by reason.
     """
@@ -90,10 +82,7 @@ def load_digits(
 ) -> Dataset:
     """Returns scikit-learn's 1,797 digits of 8 by 8 gray pixels.
 
-    Args:
-        train_images: The size of the training part.
-        valid_images: The size of the validation part. All other digits form
-            the test part.
+    All digits outside of the training and validation part are the test part.
     """
     digits = sklearn.datasets.load_digits()
     # The maximum pixel value is 16.
@@ -106,19 +95,9 @@ def load_digits(
 
 
 def split(part: Part, counts: Sequence[int]) -> list[Part]:
-    """Splits a part into several, stratified by class.
+    """Returns a part of each size, stratified by class, and one of the rest.
 
     The same images go to the same parts every time.
-
-    Args:
-        part: The images to split.
-        counts: The size of each new part.
-
-    Returns:
-        A part for each count, and one with the rest.
-
-    Raises:
-        InputError: If there are too few images.
     """
     wanted = sum(counts)
     if wanted > len(part):

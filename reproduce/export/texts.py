@@ -13,7 +13,7 @@ from reproduce.data.special_ids import PAD
 from reproduce.decoding.generator import Generator
 from reproduce.decoding.sampling import generate
 from reproduce.decoding.text_to_text import TextToText
-from reproduce.export.functions import export_functions
+from reproduce.export import export_functions
 from reproduce.export.tokenizers import generated_texts
 from reproduce.export.tokenizers import graph_of
 from reproduce.export.tokenizers import text_ids
@@ -35,23 +35,14 @@ def export_text_to_text(generator: TextToText, path: Path) -> None:
     pad, _, end = generator.source.special
 
     def serve(texts):
-        ids = text_ids(
-            source, texts, generator.begin, generator.longest, end
-        ).to_tensor(pad)
-        found = generator.search(ids)
-        found_texts = generated_texts(
-            target,
-            found.ids[:, 0],
-            generator.target.special,
-            generator.target.bos,
-        )
+        ids = text_ids(source, texts, generator.begin, generator.longest, end)
+        found = generator.search(ids.to_tensor(pad))
+        special, bos = generator.target.special, generator.target.bos
+        found_texts = generated_texts(target, found.ids[:, 0], special, bos)
         return {generator.output: found_texts, "score": found.scores[:, 0]}
 
-    export_functions(
-        path,
-        {"serve": (serve, [TEXTS])},
-        [generator.model, source.resource, target.resource],
-    )
+    resources = [generator.model, source.resource, target.resource]
+    export_functions(path, {"serve": (serve, [TEXTS])}, resources)
 
 
 def export_generator(generator: Generator, path: Path) -> None:

@@ -45,13 +45,11 @@ class GraphWords(tf.Module):
 
     def __init__(self, words: Words):
         super().__init__()
-        self._table = tf.lookup.StaticHashTable(
-            tf.lookup.KeyValueTensorInitializer(
-                tf.constant(words.words, tf.string),
-                tf.range(len(SPECIAL), len(words.known)),
-            ),
-            default_value=UNK,
+        ids = tf.range(len(SPECIAL), len(words.known))
+        rows = tf.lookup.KeyValueTensorInitializer(
+            tf.constant(words.words, tf.string), ids
         )
+        self._table = tf.lookup.StaticHashTable(rows, default_value=UNK)
         self._known = tf.Variable(tf.constant(words.known), trainable=False)
         self.resource = self
 

@@ -1,11 +1,13 @@
 """Adaptive input, and an adaptive softmax that shares its weights.
 
 Frequent words have wide embeddings and rare words narrow ones. Input and output
-share the same tables (Baevski and Auli, 2019).
+share the same tables
+([Baevski and Auli, 2019](https://arxiv.org/abs/1809.10853)).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,10 +27,6 @@ class AdaptiveInput(keras.layers.Layer):
         width: The size of the returned embeddings and of the first table.
         cutoffs: The first ids of the other bands.
         factor: The ratio of the widths of successive tables.
-        **kwargs: Arguments of `keras.layers.Layer`.
-
-    Reference:
-        [Baevski and Auli, 2019](https://arxiv.org/abs/1809.10853).
     """
 
     def __init__(
@@ -46,9 +44,7 @@ class AdaptiveInput(keras.layers.Layer):
 
     def build(self, *_: Any) -> None:
         self.tables, self.projections = [], []
-        for band, (start, end) in enumerate(
-            zip(self.bounds[:-1], self.bounds[1:])
-        ):
+        for band, (start, end) in enumerate(itertools.pairwise(self.bounds)):
             width = int(self.width // self.factor**band)
             self.tables.append(
                 self.add_weight(
@@ -71,17 +67,16 @@ class AdaptiveInput(keras.layers.Layer):
     def call(self, ids: Any) -> Any:
         """Returns the embeddings, `(..., width)`, of ids, `(...)`."""
         result = 0.0
-        for start, end, table, projection in zip(
-            self.bounds[:-1], self.bounds[1:], self.tables, self.projections
+        for (start, end), table, projection in zip(
+            itertools.pairwise(self.bounds), self.tables, self.projections
         ):
             inside = ops.logical_and(ids >= start, ids < end)
             places = ops.clip(ids - start, 0, end - start - 1)
-            rows = ops.take(
-                ops.convert_to_tensor(table, self.compute_dtype), places, axis=0
+            table, projection = (
+                ops.convert_to_tensor(weight, self.compute_dtype)
+                for weight in (table, projection)
             )
-            embedded = ops.matmul(
-                rows, ops.convert_to_tensor(projection, self.compute_dtype)
-            )
+            embedded = ops.matmul(ops.take(table, places, axis=0), projection)
             result = result + ops.where(inside[..., None], embedded, 0)
         return result
 
@@ -91,11 +86,6 @@ class TiedAdaptiveSoftmax(AdaptiveSoftmax):
 
     Only the vectors of the clusters are its own weights. As in fairseq, the
     first band's projection is used by the input only.
-
-    Args:
-        embedding: The input layer.
-        dropout: The dropout rate, as for `AdaptiveSoftmax`.
-        **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     def __init__(
@@ -120,14 +110,8 @@ class TiedAdaptiveSoftmax(AdaptiveSoftmax):
         self.built = True
 
     def adaptive_weights(self) -> AdaptiveWeights:
-        first, *tables = self.embedding.tables
-        kernel = ops.concatenate(
-            [ops.transpose(first), ops.convert_to_tensor(self.clusters)],
-            axis=-1,
-        )
-        return AdaptiveWeights(
-            kernel,
-            None,
-            [ops.transpose(p) for p in self.embedding.projections[1:]],
-            [ops.transpose(table) for table in tables],
-        )
+        first, *tables = map(ops.transpose, self.embedding.tables)
+        clusters = ops.convert_to_tensor(self.clusters)
+        kernel = ops.concatenate([first, clusters], axis=-1)
+        projections = map(ops.transpose, self.embedding.projections[1:])
+        return AdaptiveWeights(kernel, None, list(projections), tables)

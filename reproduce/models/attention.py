@@ -37,14 +37,7 @@ class KeysAndValues(NamedTuple):
 
 
 class Attention(keras.layers.Layer):
-    """Multi-head scaled dot-product attention.
-
-    Args:
-        num_heads: The number of heads.
-        width: The size of inputs and outputs.
-        dropout: The dropout rate of attention probabilities.
-        **kwargs: Arguments of `keras.layers.Layer`.
-    """
+    """Multi-head scaled dot-product attention, with dropout of its weights."""
 
     def __init__(
         self, num_heads: int, width: int, dropout: float, **kwargs: Any
@@ -94,17 +87,10 @@ class Attention(keras.layers.Layer):
         visible: Any,
         training: bool | None = None,
     ) -> Any:
-        """Attends to a memory.
+        """Attends from queries, `(..., queries, width)`, to a memory.
 
-        Args:
-            inputs: The queries, `(..., queries, width)`.
-            memory: The result of `keys_and_values`.
-            visible: The boolean mask of positions to attend to, which
-                broadcasts to `(..., heads, queries, time)`.
-            training: Whether dropout is active.
-
-        Returns:
-            The outputs, of the shape of `inputs`.
+        `visible` is the boolean mask of positions to attend to, which
+        broadcasts to `(..., heads, queries, time)`.
         """
         query = self._split(self.query(inputs))
         query = query * (self.width // self.num_heads) ** -0.5
@@ -128,15 +114,7 @@ class Attention(keras.layers.Layer):
 
 
 class FeedForward(keras.layers.Layer):
-    """Two dense layers with an activation and dropout in between.
-
-    Args:
-        width: The size of inputs and outputs.
-        feed_forward: The hidden size.
-        dropout: The dropout rate of activations.
-        activation: The activation, as for `keras.layers.Dense`.
-        **kwargs: Arguments of `keras.layers.Layer`.
-    """
+    """Two dense layers with an activation and dropout in between."""
 
     def __init__(
         self,
@@ -148,17 +126,13 @@ class FeedForward(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.width = width
+        policy = {"dtype": self.dtype_policy}
         self.inner = keras.layers.Dense(
-            feed_forward,
-            activation=activation,
-            dtype=self.dtype_policy,
-            name="inner",
+            feed_forward, activation=activation, name="inner", **policy
         )
-        self.outer = keras.layers.Dense(
-            width, dtype=self.dtype_policy, name="outer"
-        )
+        self.outer = keras.layers.Dense(width, name="outer", **policy)
         self.dropout = keras.layers.Dropout(
-            dropout, dtype=self.dtype_policy, name="activation_dropout"
+            dropout, name="activation_dropout", **policy
         )
 
     def build(self, *_: Any) -> None:

@@ -9,7 +9,6 @@ file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,21 +61,22 @@ SIZES = {
 }
 # Hugging Face's name and the sizes of the weight, outputs first, for the last
 # part of each layer's name in KerasHub. These names are part of KerasHub's file
-# format and do not change.
+# format and do not change. The letters are the first ones of the sizes in a
+# config; `t` is the number of token types.
 LAYERS = {
-    "token_embedding": ("embeddings.word_embeddings", "vw"),
-    "position_embedding": ("embeddings.position_embeddings", "pw"),
-    "segment_embedding": ("embeddings.token_type_embeddings", "tw"),
-    "embeddings_layer_norm": ("embeddings.LayerNorm", "w"),
-    "query": ("attention.self.query", "ww"),
-    "key": ("attention.self.key", "ww"),
-    "value": ("attention.self.value", "ww"),
-    "attention_output": ("attention.output.dense", "ww"),
-    "self_attention_layer_norm": ("attention.output.LayerNorm", "w"),
-    "feedforward_intermediate_dense": ("intermediate.dense", "iw"),
-    "feedforward_output_dense": ("output.dense", "wi"),
-    "feedforward_layer_norm": ("output.LayerNorm", "w"),
-    "pooled_dense": ("pooler.dense", "ww"),
+    "token_embedding": ("embeddings.word_embeddings", "vh"),
+    "position_embedding": ("embeddings.position_embeddings", "mh"),
+    "segment_embedding": ("embeddings.token_type_embeddings", "th"),
+    "embeddings_layer_norm": ("embeddings.LayerNorm", "h"),
+    "query": ("attention.self.query", "hh"),
+    "key": ("attention.self.key", "hh"),
+    "value": ("attention.self.value", "hh"),
+    "attention_output": ("attention.output.dense", "hh"),
+    "self_attention_layer_norm": ("attention.output.LayerNorm", "h"),
+    "feedforward_intermediate_dense": ("intermediate.dense", "ih"),
+    "feedforward_output_dense": ("output.dense", "hi"),
+    "feedforward_layer_norm": ("output.LayerNorm", "h"),
+    "pooled_dense": ("pooler.dense", "hh"),
 }
 # The layers of the classification head for each model type.
 HEADS = {
@@ -94,41 +94,59 @@ class Checkpoint:
 
     Attributes:
         kind: The model type, `bert` or `roberta`.
-        directory: The directory.
-        config: The content of `config.json`.
         path: The file of the weights.
         tensors: The weights by name, without the prefix of the encoder.
     """
 
     kind: str
-    directory: Path
     config: Mapping[str, Any]
     path: Path
     tensors: dict[str, np.ndarray]
 
     @property
-    def stores_pooler(self) -> bool:
-        """Whether BERT's pooler is stored. RoBERTa's is part of the head."""
-        return self.kind == "bert" and "pooler.dense.weight" in self.tensors
+    def lacks_pooler(self) -> bool:
+        """Whether BERT's pooler is missing; RoBERTa's belongs to the head."""
+        return self.kind == "bert" and "pooler.dense.weight" not in self.tensors
 
     def size(self, name: str) -> int:
         """Returns a positive integer of the config."""
         value = self.config.get(name)
         if type(value) is not int or value < 1:
-            raise InputError(
-                f"{self.directory / 'config.json'}: expected a whole number "
-                f"for {name}, got {value}. Fetch the file again."
-            )
+            raise self.refusal(f"a whole number for {name}", value)
         return value
+
+    def refusal(self, expected: str, found: Any, why: str = "") -> InputError:
+        """Returns the error for a value of the config."""
+        return InputError(
+            f"{self.path.parent / 'config.json'}: expected {expected}, got "
+            f"{found}. {why or 'Fetch the file again.'}"
+        )
+
+    def check(self, name: str, shape: tuple[int, ...]) -> None:
+        """Raises `InputError` if a tensor does not have this shape."""
+        if name not in self.tensors:
+            raise InputError(
+                f"{self.path}: expected a tensor {name}, got none. Fetch the "
+                "weights of the encoder with all its layers."
+            )
+        found = self.tensors[name].shape
+        if found != shape:
+            raise InputError(
+                f"{self.path}: expected shape {shape} of {name}, got shape "
+                f"{found}. Check that config.json is that of the weights."
+            )
+
+    def tensor(self, variable: keras.Variable, layer: str) -> np.ndarray:
+        """Returns the value of a layer's variable."""
+        kind = variable.path.rsplit("/", 1)[1]
+        suffix = "bias" if kind in ("bias", "beta") else "weight"
+        tensor = self.tensors[f"{layer}.{suffix}"]
+        # PyTorch stores kernels with outputs first.
+        return tensor.T if kind == "kernel" else tensor
 
 
 def read_checkpoint(directory: Path, config: Mapping[str, Any]) -> Checkpoint:
-    """Reads the weights that belong to a config.
-
-    Raises:
-        InputError: If the weights are missing, damaged, or do not have the
-            shapes of the config.
-    """
+    """Reads the weights that belong to a config, and checks their shapes."""
     kind = config["model_type"]
     path, found = read_weights(directory)
     tensors = {
@@ -137,51 +155,33 @@ def read_checkpoint(directory: Path, config: Mapping[str, Any]) -> Checkpoint:
         .replace("LayerNorm.beta", "LayerNorm.bias"): tensor
         for name, tensor in found.items()
     }
-    checkpoint = Checkpoint(kind, directory, config, path, tensors)
+    checkpoint = Checkpoint(kind, config, path, tensors)
     # Checked before a model of these sizes is allocated.
-    for name, shape in _shapes(checkpoint):
-        _check(checkpoint, name, shape)
-    return checkpoint
-
-
-def _shapes(checkpoint: Checkpoint) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yields the tensors of the encoder, with the shapes of the config."""
-    sizes = {"t": 2} | {
-        letter: checkpoint.size(name)
-        for letter, name in zip("vnhwip", SIZES.values())
-    }
-    if sizes["w"] % sizes["h"]:
-        raise InputError(
-            f"{checkpoint.directory / 'config.json'}: expected a hidden_size "
-            "that num_attention_heads divides, got "
-            f"{sizes['w']} and {sizes['h']}."
+    sizes = {name: checkpoint.size(name) for name in SIZES.values()}
+    width, heads = sizes["hidden_size"], sizes["num_attention_heads"]
+    if width % heads:
+        raise checkpoint.refusal(
+            "a hidden_size that num_attention_heads divides",
+            f"{width} and {heads}",
         )
-    for layer, (name, letters) in LAYERS.items():
-        if layer == "segment_embedding" and checkpoint.kind == "roberta":
+    letters = {name[0]: size for name, size in sizes.items()} | {"t": 2}
+    for layer, (name, axes) in LAYERS.items():
+        if layer == "segment_embedding" and kind == "roberta":
             continue
-        if layer == "pooled_dense" and not checkpoint.stores_pooler:
+        if layer == "pooled_dense" and (
+            kind == "roberta" or checkpoint.lacks_pooler
+        ):
             continue
-        shape = tuple(sizes[letter] for letter in letters)
-        is_outer = name.startswith(("embeddings", "pooler"))
-        for number in range(1 if is_outer else sizes["n"]):
-            prefix = "" if is_outer else f"encoder.layer.{number}."
-            yield f"{prefix}{name}.weight", shape
+        shape = tuple(letters[axis] for axis in axes)
+        prefixes = [""]
+        if not name.startswith(("embeddings", "pooler")):
+            numbers = range(sizes["num_hidden_layers"])
+            prefixes = (f"encoder.layer.{number}." for number in numbers)
+        for prefix in prefixes:
+            checkpoint.check(f"{prefix}{name}.weight", shape)
             if "_embedding" not in layer:
-                yield f"{prefix}{name}.bias", shape[:1]
-
-
-def _check(checkpoint: Checkpoint, name: str, shape: tuple[int, ...]) -> None:
-    if name not in checkpoint.tensors:
-        raise InputError(
-            f"{checkpoint.path}: expected a tensor {name}, got none. Fetch the "
-            "weights of the encoder with all its layers."
-        )
-    found = checkpoint.tensors[name].shape
-    if found != shape:
-        raise InputError(
-            f"{checkpoint.path}: expected shape {shape} of {name}, got shape "
-            f"{found}. Check that config.json is that of the weights."
-        )
+                checkpoint.check(f"{prefix}{name}.bias", shape[:1])
+    return checkpoint
 
 
 def backbone_of(
@@ -191,26 +191,19 @@ def backbone_of(
 
     A checkpoint of masked language modeling has no pooler, which then keeps its
     random weights.
-
-    Args:
-        checkpoint: The weights.
-        dropout: The rate of all dropout layers.
-
-    Raises:
-        InputError: If KerasHub has no such encoder.
     """
-    kind = checkpoint.kind
-    activation = checkpoint.config.get("hidden_act", "gelu")
-    epsilon = checkpoint.config.get("layer_norm_eps", EPSILONS[kind])
+    kind, config = checkpoint.kind, checkpoint.config
+    activation = config.get("hidden_act", "gelu")
+    epsilon = config.get("layer_norm_eps", EPSILONS[kind])
     for name, value, known in (
         ("hidden_act", activation, [a for k, a in BACKBONES if k == kind]),
         ("layer_norm_eps", epsilon, [EPSILONS[kind]]),
     ):
         if value not in known:
-            raise InputError(
-                f"{checkpoint.directory / 'config.json'}: expected {name} "
-                f"{' or '.join(map(str, known))}, got {value}. KerasHub has "
-                f"no such {kind}."
+            raise checkpoint.refusal(
+                f"{name} {' or '.join(map(str, known))}",
+                value,
+                f"KerasHub has no such {kind}.",
             )
     sizes = {ours: checkpoint.size(theirs) for ours, theirs in SIZES.items()}
     first = FIRST_POSITION[kind]
@@ -218,12 +211,12 @@ def backbone_of(
     backbone = BACKBONES[kind, activation](**sizes, dropout=dropout)
     for variable in backbone.weights:
         *layers, _ = variable.path.split("/")
-        if layers[-1] == "pooled_dense" and not checkpoint.stores_pooler:
+        if layers[-1] == "pooled_dense" and checkpoint.lacks_pooler:
             continue
         name, _ = LAYERS[layers[-1]]
         if layers[0].startswith("transformer_layer_"):
             name = f"encoder.layer.{layers[0].rsplit('_', 1)[1]}.{name}"
-        tensor = _tensor(checkpoint, variable, name)
+        tensor = checkpoint.tensor(variable, name)
         if layers[-1] == "position_embedding":
             tensor = tensor[first:]
             if kind == "roberta":
@@ -238,15 +231,9 @@ def backbone_of(
 def assign_head(
     checkpoint: Checkpoint, classifier: keras_hub.models.TextClassifier
 ) -> bool:
-    """Assigns the head of a checkpoint to a classifier, if there is one.
+    """Assigns the head of a checkpoint, and returns whether it has one.
 
-    Args:
-        checkpoint: The weights.
-        classifier: The model, with the encoder of the checkpoint.
-
-    Returns:
-        Whether the checkpoint has a head with the classifier's number of
-        outputs.
+    A head with another number of outputs does not count.
     """
     heads = HEADS[checkpoint.kind]
     last = checkpoint.tensors.get(f"{heads['logits']}.weight")
@@ -256,16 +243,6 @@ def assign_head(
         for variable in classifier.get_layer(layer).weights:
             shape = tuple(variable.shape[::-1])
             kind = "weight" if len(shape) == 2 else "bias"
-            _check(checkpoint, f"{name}.{kind}", shape)
-            variable.assign(_tensor(checkpoint, variable, name))
+            checkpoint.check(f"{name}.{kind}", shape)
+            variable.assign(checkpoint.tensor(variable, name))
     return True
-
-
-def _tensor(
-    checkpoint: Checkpoint, variable: keras.Variable, layer: str
-) -> np.ndarray:
-    kind = variable.path.rsplit("/", 1)[1]
-    name = f"{layer}.{'bias' if kind in ('bias', 'beta') else 'weight'}"
-    tensor = checkpoint.tensors[name]
-    # PyTorch stores kernels with outputs first.
-    return tensor.T if kind == "kernel" else tensor

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Iterator
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import safetensors
 
 from reproduce.common.errors import InputError
+from reproduce.models.keras_hub_tasks import first_line
 
 SAFETENSORS = "model.safetensors"
 PYTORCH = "pytorch_model.bin"
@@ -26,50 +26,13 @@ INTEGERS = ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64")
 def load_tokenizer(
     directory: Path, kind: str, size: int
 ) -> keras_hub.tokenizers.Tokenizer:
-    """Returns the tokenizer of an encoder.
-
-    Args:
-        directory: The directory of its files.
-        kind: The model type, `bert` or `roberta`.
-        size: The number of embeddings.
-
-    Raises:
-        InputError: If its files are missing or damaged, or do not fit the
-            embeddings.
-    """
+    """Returns the tokenizer of a `bert` or `roberta` with `size` embeddings."""
     try:
         if kind == "bert":
-            path = directory / "vocab.txt"
-            lines = _read(path).removesuffix("\n").split("\n")
-            pieces = {piece: line for line, piece in enumerate(lines)}
-            if len(pieces) < len(lines):
-                twice = next(x for i, x in enumerate(lines) if pieces[x] != i)
-                raise InputError(
-                    f"{path}:{pieces[twice] + 1}: expected a new piece, got "
-                    f"{twice!r} again. Fetch the file again."
-                )
-        else:
-            path = directory / "vocab.json"
-            pieces = json.loads(_read(path))
-        ids = pieces.values()
-        if not all(type(x) is int and 0 <= x < size for x in ids):
-            raise InputError(
-                f"{path}: expected ids from 0 to {size - 1}, as the "
-                "embeddings have, got others. Fetch the file of this model."
-            )
-        if len(set(ids)) < len(pieces):
-            raise InputError(
-                f"{path}: expected an id of its own for each piece, got "
-                f"{len(set(ids))} ids for {len(pieces)}. Fetch it again."
-            )
-        if kind == "bert":
-            lowercase = _drops_capitals(directory, pieces)
-            return keras_hub.models.BertTokenizer(
-                list(pieces),
-                lowercase=lowercase,
-                # Hugging Face strips accents when it lowercases.
-                strip_accents=lowercase,
-            )
+            return _bert_tokenizer(directory, size)
+        path = directory / "vocab.json"
+        pieces = json.loads(_read(path))
+        _check_ids(path, pieces, size)
         merges = _read(directory / "merges.txt").split("\n")
         return keras_hub.models.RobertaTokenizer(
             pieces, [x for x in merges if x and not x.startswith("#version")]
@@ -79,18 +42,49 @@ def load_tokenizer(
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise InputError(
             f"{directory}: expected the vocabulary of a {kind}, got one that "
-            f"KerasHub refuses: {str(error).splitlines()[0]}"
+            f"KerasHub refuses: {first_line(error)}"
         ) from error
 
 
-def _drops_capitals(directory: Path, pieces: Mapping[str, int]) -> bool:
-    path = directory / "tokenizer_config.json"
-    if path.exists():
-        stated = json.loads(_read(path)).get("do_lower_case")
-        if stated is not None:
-            return bool(stated)
-    # An uncased vocabulary has capitals only in special tokens.
-    return all(x == x.lower() for x in pieces if x[:1] != "[")
+def _bert_tokenizer(
+    directory: Path, size: int
+) -> keras_hub.models.BertTokenizer:
+    path = directory / "vocab.txt"
+    pieces: dict[str, int] = {}
+    for piece in _read(path).removesuffix("\n").split("\n"):
+        if piece in pieces:
+            raise InputError(
+                f"{path}:{len(pieces) + 1}: expected a new piece, got "
+                f"{piece!r} again. Fetch the file again."
+            )
+        pieces[piece] = len(pieces)
+    _check_ids(path, pieces, size)
+    config, lowercase = directory / "tokenizer_config.json", None
+    if config.exists():
+        lowercase = json.loads(_read(config)).get("do_lower_case")
+    if lowercase is None:
+        # An uncased vocabulary has capitals only in special tokens.
+        lowercase = all(x == x.lower() for x in pieces if x[:1] != "[")
+    return keras_hub.models.BertTokenizer(
+        list(pieces),
+        lowercase=bool(lowercase),
+        # Hugging Face strips accents when it lowercases.
+        strip_accents=bool(lowercase),
+    )
+
+
+def _check_ids(path: Path, pieces: dict[str, Any], size: int) -> None:
+    ids = pieces.values()
+    if not all(type(x) is int and 0 <= x < size for x in ids):
+        raise InputError(
+            f"{path}: expected ids from 0 to {size - 1}, as the embeddings "
+            "have, got others. Fetch the file of this model."
+        )
+    if len(set(ids)) < len(pieces):
+        raise InputError(
+            f"{path}: expected an id of its own for each piece, got "
+            f"{len(set(ids))} ids for {len(pieces)}. Fetch it again."
+        )
 
 
 def _read(path: Path) -> str:
@@ -103,18 +97,10 @@ def _read(path: Path) -> str:
 
 
 def read_weights(directory: Path) -> tuple[Path, dict[str, np.ndarray]]:
-    """Reads all floating point tensors as float32.
+    """Returns the path of a file, and its floating point tensors in float32.
 
-    Args:
-        directory: The directory of `model.safetensors` or, for older
-            checkpoints, of `pytorch_model.bin`, which requires PyTorch.
-
-    Returns:
-        The file that was read, and its tensors by name.
-
-    Raises:
-        InputError: If both files are missing, or the file is damaged or has
-            tensors of fewer than 16 bits.
+    The file is `model.safetensors` or, for older checkpoints,
+    `pytorch_model.bin`, which requires PyTorch.
     """
     for name, read in ((SAFETENSORS, _safetensors), (PYTORCH, _pytorch)):
         path = directory / name
@@ -131,13 +117,10 @@ def read_weights(directory: Path) -> tuple[Path, dict[str, np.ndarray]]:
                 OSError,
                 AttributeError,
             ) as error:
-                reason = (
-                    str(error).strip() or type(error).__name__
-                ).splitlines()
                 raise InputError(
                     f"{path}: expected a whole file of weights, got "
                     f"{path.stat().st_size} bytes that cannot be read "
-                    f"({reason[0]}). Fetch it again."
+                    f"({first_line(error)}). Fetch it again."
                 ) from error
     raise InputError(
         f"{directory}: expected {SAFETENSORS} or {PYTORCH}, got neither. "

@@ -29,18 +29,8 @@ class LanguageModel(TextModel):
     outputs are logits `(batch, time, vocabulary)` of the next token at each
     position, in float32 under every dtype policy. Their Keras mask makes
     losses, metrics and R-Drop's consistency ignore padding. With `cutoffs`,
-    the logits are log-probabilities.
-
-    Args:
-        vocabulary_size: The number of ids. With `cutoffs`, they must be
-            ordered by falling frequency.
-        **configuration: The fields of `LanguageSizes`, and arguments of
-            `keras.Model`.
-
-    Reference:
-        [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), and
-        [Baevski and Auli, 2019](https://arxiv.org/abs/1809.10853) for
-        adaptive input and softmax.
+    the logits are log-probabilities, and ids must be ordered by falling
+    frequency. The configuration has the fields of `LanguageSizes`.
     """
 
     sizes = LanguageSizes
@@ -108,25 +98,15 @@ class LanguageModel(TextModel):
         return self._finish(hidden)
 
     def log_probabilities(self, hidden: Any) -> Any:
-        """Returns the log-probabilities of all words, without dropout.
-
-        Args:
-            hidden: The hidden states, `(..., width)`.
-
-        Returns:
-            The log-probabilities in nats and float32, `(..., vocabulary)`.
-        """
+        """Returns the float32 log-probabilities of all words in nats."""
         if self.head is None:
             return ops.log_softmax(self.embedding(hidden, reverse=True))
         return self.head(hidden, training=False)
 
     def fill_cache(self, ids: Any, time: Any) -> Cache:
-        """Returns a cache for `step` with the keys and values of all ids.
+        """Returns a cache of `time` positions that begins with prompts.
 
-        Args:
-            ids: The ids of the prompts, `(batch, prompt)`. Cache entries of
-                padding on the right are overwritten before they are read.
-            time: The number of positions in the cache.
+        Entries of padding on the right are overwritten before they are read.
         """
         hidden, visible = self.embed(self.embedding, ids), causal_mask(ids)
         cache = self.empty_cache(ops.shape(ids)[0], 1, time)
@@ -141,15 +121,9 @@ class LanguageModel(TextModel):
         return cache
 
     def step(self, ids: Any, index: Any, cache: Cache) -> tuple[Any, Cache]:
-        """Returns the hidden states at one position.
+        """Returns the hidden states of ids `(batch,)`, and the new cache.
 
-        Args:
-            ids: The ids at this position, `(batch,)`.
-            index: The position, a scalar.
-            cache: The cache of `fill_cache` or of the previous step.
-
-        Returns:
-            The hidden states, `(batch, width)`, and the updated cache.
+        The cache is that of `fill_cache` or of the previous step.
         """
         hidden = self.embed(self.embedding, ids[:, None], index)
         new_cache = []

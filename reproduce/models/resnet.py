@@ -12,7 +12,6 @@ from rdrop_keras import RDropModel
 from reproduce.models.vit import resized
 
 WIDTHS = (16, 32, 64)
-WEIGHT_INITIALIZER = "he_normal"
 
 
 def resnet(
@@ -24,17 +23,10 @@ def resnet(
 ) -> RDropModel:
     """Returns a residual network of 6n + 2 layers with random weights.
 
-    It takes images with values from 0 to 255 and returns logits. The network
-    of He et al. has no dropout, which R-Drop needs. Here dropout precedes the
-    last layer, so that both passes can share everything before it.
-
-    Args:
-        image_shape: Height, width and channels of the images.
-        num_classes: The number of classes.
-        blocks: The number of blocks in a stage, n in the paper. 3 gives
-            ResNet-20.
-        dropout: The rate of the dropout layer.
-        image_size: The side to which it resizes images. None keeps their size.
+    The number n of blocks in a stage is 3 for ResNet-20. Images are those of
+    `vit`. The network of He et al. has no dropout, which R-Drop needs. Here
+    dropout precedes the last layer, so that both passes can share everything
+    before it.
     """
     inputs = layers.Input(image_shape, dtype="uint8", name="images")
     sides = (image_size, image_size) if image_size else image_shape[:2]
@@ -71,5 +63,5 @@ def _convolution(
         strides,
         padding="same",
         use_bias=False,
-        kernel_initializer=WEIGHT_INITIALIZER,
+        kernel_initializer="he_normal",
     )(x)

@@ -7,23 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Sizes:
-    """The size of a Transformer and its dropout rates.
-
-    Attributes:
-        num_layers: The number of layers, of encoder and decoder each.
-        width: The size of embeddings and hidden states.
-        feed_forward: The hidden size of the feed-forward layers.
-        num_heads: The number of attention heads.
-        dropout: The dropout rate of embeddings and residual branches.
-        attention_dropout: The dropout rate of attention probabilities.
-        activation_dropout: The dropout rate of feed-forward activations.
-        activation: The activation of the feed-forward layers.
-    """
+    """The size of a Transformer and its dropout rates."""
 
     num_layers: int
     width: int
     feed_forward: int
     num_heads: int
+    # Of embeddings and residual branches.
     dropout: float
     attention_dropout: float
     activation_dropout: float
@@ -32,13 +22,9 @@ class Sizes:
 
 @dataclass(frozen=True)
 class TranslationSizes(Sizes):
-    """The size of a `Transformer`.
+    """The size of a `Transformer`."""
 
-    Attributes:
-        shared_embeddings: Whether source and target share one embedding table.
-            The target's table is always shared with the output layer.
-    """
-
+    # The target's embeddings are always shared with the output layer.
     shared_embeddings: bool = True
 
 

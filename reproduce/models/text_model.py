@@ -19,10 +19,8 @@ ops = keras.ops
 class TextModel(RDropModel):
     """A Transformer with sinusoidal positions and one table of embeddings.
 
-    Args:
-        vocabulary_size: The number of ids.
-        **configuration: The fields of the class's `sizes`, and arguments of
-            `keras.Model`.
+    The class's `sizes` has the fields of the configuration. Other arguments are
+    those of `keras.Model`.
     """
 
     sizes: ClassVar[type[Sizes]]
@@ -87,17 +85,12 @@ def sinusoids(positions: Any, width: int) -> Any:
 
     KerasHub's layer computes the same, but KerasHub cannot be imported where
     Keras and a backend are all there is, such as on a rented GPU.
-
-    Args:
-        positions: The positions, `(time,)`.
-        width: The size of embeddings. Even columns are sines, odd ones cosines.
     """
     columns = np.arange(width)
     frequencies = 1e4 ** -(columns // 2 * 2 / width)
     # Half precision cannot distinguish adjacent positions.
-    angles = ops.cast(positions, "float32")[:, None] * frequencies.astype(
-        "float32"
-    )
+    positions = ops.cast(positions, "float32")
+    angles = positions[:, None] * frequencies.astype("float32")
     return ops.where(columns % 2 == 0, ops.sin(angles), ops.cos(angles))
 
 

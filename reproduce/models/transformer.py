@@ -16,14 +16,9 @@ ops = keras.ops
 
 
 class Residual(keras.layers.Layer):
-    """Residual connection, with layer normalization before or after it.
+    """Residual connection, with dropout of the branch and normalization.
 
-    Args:
-        width: The size of both inputs.
-        dropout: The dropout rate of the branch.
-        pre_norm: Whether the input of the branch is normalized, rather than
-            the sum.
-        **kwargs: Arguments of `keras.layers.Layer`.
+    With `pre_norm`, the input of the branch is normalized, rather than the sum.
     """
 
     def __init__(
@@ -52,14 +47,7 @@ class Residual(keras.layers.Layer):
 
 
 class TransformerLayer(keras.layers.Layer):
-    """Self-attention, attention to a source if there is one, feed-forward.
-
-    Args:
-        sizes: The sizes and dropout rates.
-        pre_norm: Whether normalization precedes the branches.
-        reads_source: Whether the layer attends to a source.
-        **kwargs: Arguments of `keras.layers.Layer`.
-    """
+    """Self-attention, attention to a source if `reads_source`, feed-forward."""
 
     def __init__(
         self,
@@ -108,20 +96,7 @@ class TransformerLayer(keras.layers.Layer):
         visible_source: Any = None,
         training: bool | None = None,
     ) -> Any:
-        """Computes all positions at once.
-
-        Args:
-            inputs: The hidden states, `(batch, time, width)`.
-            visible: The boolean mask, which broadcasts to
-                `(batch, heads, time, time)`.
-            source: The keys and values of the source, which
-                `source_attention` projected.
-            visible_source: The boolean mask, `(batch, 1, 1, source_time)`.
-            training: Whether dropout is active.
-
-        Returns:
-            The new hidden states.
-        """
+        """Returns the new hidden states of `with_memory`."""
         return self.with_memory(
             inputs, visible, source, visible_source, training
         )[0]
@@ -134,7 +109,17 @@ class TransformerLayer(keras.layers.Layer):
         visible_source: Any = None,
         training: bool | None = None,
     ) -> tuple[Any, KeysAndValues]:
-        """Returns the output of `call`, with the keys and values."""
+        """Returns the new hidden states of all positions, and their memory.
+
+        Args:
+            inputs: The hidden states, `(batch, time, width)`.
+            visible: The boolean mask, which broadcasts to
+                `(batch, heads, time, time)`.
+            source: The keys and values of the source, which
+                `source_attention` projected.
+            visible_source: The boolean mask, `(batch, 1, 1, source_time)`.
+            training: Whether dropout is active.
+        """
         queries = self.attention_residual.prepare(inputs)
         memory = self.attention.keys_and_values(queries)
         branch = self.attention(queries, memory, visible, training=training)
@@ -151,19 +136,16 @@ class TransformerLayer(keras.layers.Layer):
         source: KeysAndValues | None = None,
         visible_source: Any = None,
     ) -> tuple[Any, KeysAndValues]:
-        """Computes one position of every hypothesis.
+        """Returns the new hidden states of one position, and the new cache.
 
         Args:
             inputs: The hidden states, `(batch, beam, width)`.
             index: The position, a scalar.
             cache: The keys and values of previous positions, each
                 `(batch, beam, heads, time, width / heads)`.
-            source: The source, as in `call`. All hypotheses of a sentence
-                share it.
-            visible_source: The mask, as in `call`.
-
-        Returns:
-            The new hidden states, and the updated cache.
+            source: The source, as in `with_memory`. All hypotheses of a
+                sentence share it.
+            visible_source: The mask, as in `with_memory`.
         """
         queries = self.attention_residual.prepare(inputs)
         queries = ops.expand_dims(queries, 2)

@@ -18,12 +18,9 @@ ops = keras.ops
 
 
 class Source(NamedTuple):
-    """The encoded source, which every decoding step reads.
+    """The keys and values of the source for each decoder layer, and its mask.
 
-    Attributes:
-        layers: The keys and values of the memory for each decoder layer.
-        visible: The mask of positions that are not padding,
-            `(batch, 1, 1, source_time)`.
+    The mask, `(batch, 1, 1, source_time)`, is false at padding.
     """
 
     layers: list[KeysAndValues]
@@ -40,12 +37,9 @@ class Transformer(TextModel):
     under every dtype policy. Their Keras mask makes losses, metrics and
     R-Drop's consistency ignore padding.
 
-    Args:
-        vocabulary_size: The number of target ids.
-        source_vocabulary_size: The number of source ids. The default is
-            `vocabulary_size`, which is required for shared embeddings.
-        **configuration: The fields of `TranslationSizes`, and arguments of
-            `keras.Model`.
+    Without `source_vocabulary_size`, source and target have one vocabulary, as
+    shared embeddings require. The configuration has the fields of
+    `TranslationSizes`.
 
     Reference:
         [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762).
@@ -101,8 +95,10 @@ class Transformer(TextModel):
             layer.build()
 
     def get_config(self) -> dict[str, Any]:
-        sources = {"source_vocabulary_size": self.source_vocabulary_size}
-        return super().get_config() | sources
+        return {
+            **super().get_config(),
+            "source_vocabulary_size": self.source_vocabulary_size,
+        }
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         hidden = self.hidden_states(inputs, training=training)
@@ -143,17 +139,7 @@ class Transformer(TextModel):
     def decode(
         self, target_ids: Any, source: Source, training: bool | None = None
     ) -> Any:
-        """Returns the decoder's hidden states at all positions.
-
-        Args:
-            target_ids: The target ids, `(batch, target_time)`, beginning with
-                `BOS`.
-            source: The result of `source` for the batch.
-            training: Whether dropout is active.
-
-        Returns:
-            The hidden states, `(batch, target_time, width)`.
-        """
+        """Returns the decoder's states at all positions of `target_ids`."""
         hidden = self.embed(self.embedding, target_ids)
         hidden = self.target_dropout(hidden, training=training)
         # Padding is on the right, so the causal mask already hides it.
@@ -167,16 +153,10 @@ class Transformer(TextModel):
     def decode_step(
         self, ids: Any, index: Any, cache: list[KeysAndValues], source: Source
     ) -> tuple[Any, list[KeysAndValues]]:
-        """Returns the decoder's hidden states at one position.
+        """Returns the states of target ids `(batch, beam)`, and the new cache.
 
-        Args:
-            ids: The target ids at this position, `(batch, beam)`.
-            index: The position, a scalar.
-            cache: The cache of the previous step, or of `empty_cache`.
-            source: The result of `source` for the batch, without beams.
-
-        Returns:
-            The hidden states, `(batch, beam, width)`, and the updated cache.
+        The cache is that of the previous step or of `empty_cache`. The source
+        is that of the batch, without beams.
         """
         hidden = self.embed(self.embedding, ids[..., None], index)[:, :, 0]
         new_cache = []

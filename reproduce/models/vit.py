@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from typing import NamedTuple
 
 import keras
 import keras_hub
@@ -14,24 +13,17 @@ from keras import layers
 
 from rdrop_keras import RDropModel
 from reproduce.common.errors import InputError
+from reproduce.models import keras_hub_tasks as hub
 
 
-@dataclass(frozen=True)
-class Size:
-    """The size of a Vision Transformer.
-
-    Attributes:
-        layers: The number of blocks.
-        width: The size of an embedding.
-        feed_forward: The size of the hidden layer of a block.
-        heads: The number of attention heads.
-        patch_size: The side of a patch; None if it follows from the images.
-    """
+class Size(NamedTuple):
+    """The size of a Vision Transformer."""
 
     layers: int
     width: int
     feed_forward: int
     heads: int
+    # The side of a patch; None if it follows from the images.
     patch_size: int | None
 
 
@@ -55,15 +47,8 @@ def vit(
 ) -> RDropModel:
     """Returns a Vision Transformer with random weights.
 
-    It takes images with values from 0 to 255 and returns logits.
-
-    Args:
-        image_shape: Height, width and channels of the images.
-        num_classes: The number of classes.
-        size: Its size.
-        dropout: The rate of all dropout layers.
-        attention_dropout: The rate of dropout on attention weights.
-        image_size: The side to which it resizes images. None keeps their size.
+    It takes images with values from 0 to 255, which it resizes to squares of
+    the side `image_size` if there is one, and returns logits.
     """
     *sides, channels = image_shape
     if image_size is not None:
@@ -92,19 +77,8 @@ def pretrained_vit(
     """Returns a pretrained Vision Transformer with a new head.
 
     The dropout rates are always set, because KerasHub's presets have rate 0,
-    with which R-Drop has no effect.
-
-    Args:
-        preset: A directory that `save_to_preset` wrote.
-        image_shape: Height, width and channels of the images.
-        num_classes: The number of classes.
-        dropout: The rate of all dropout layers.
-        attention_dropout: The rate of dropout on attention weights.
-        image_size: The side to which images are resized, for which position
-            embeddings are interpolated. None keeps that of the preset.
-
-    Raises:
-        InputError: If the preset does not exist, or the size does not fit it.
+    with which R-Drop has no effect. Position embeddings are interpolated for
+    another `image_size` than the preset's.
     """
     side = check_side(preset, image_size)
     try:
@@ -112,7 +86,7 @@ def pretrained_vit(
     except (OSError, ValueError) as error:
         raise InputError(
             f"--preset {preset}: expected the weights of its config.json, got "
-            f"{str(error).strip().splitlines()[0]} Save the preset again."
+            f"{hub.first_line(error)} Save the preset again."
         ) from error
     print(
         f"{preset}: dropout {backbone.dropout_rate:g} set to {dropout:g}, "
@@ -163,11 +137,7 @@ def resized(
 
 
 def patch_size_of(sides: list[int], size: Size) -> int:
-    """Returns the side of a patch for images of these sides.
-
-    Raises:
-        InputError: If the sides are not multiples of the patch size.
-    """
+    """Returns the side of a patch for images of these sides."""
     # Four patches per side for the smallest images, eight for others.
     fitting = max(max(sides) // (4 if max(sides) < 16 else 8), 1)
     patch_size = size.patch_size or fitting
@@ -181,27 +151,13 @@ def patch_size_of(sides: list[int], size: Size) -> int:
 
 
 def check_side(preset: Path, image_size: int | None) -> int:
-    """Returns the side of the images for a preset.
-
-    Args:
-        preset: A directory that `save_to_preset` wrote.
-        image_size: The side. None selects that of the preset.
-
-    Raises:
-        InputError: If the preset does not exist, or the size does not fit it.
-    """
-    path = preset / "config.json"
+    """Returns the side of the images for a preset; None selects its own."""
+    read = hub.read_config(preset)
     try:
-        read = json.loads(path.read_text("utf-8"))
         name, config = read["class_name"], read["config"]
         trained = int(config["image_shape"][0]) if name == "ViTBackbone" else 0
         patch_size = np.max(config.get("patch_size", 1))
-    except OSError as error:
-        raise InputError(
-            f"--preset {preset}: {error.strerror}: config.json. Expected a "
-            "directory written by KerasHub's `save_to_preset`."
-        ) from error
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(
             f"--preset {preset}: config.json is not a KerasHub config."
         ) from error
@@ -223,10 +179,7 @@ def with_other_settings(
 ) -> keras_hub.models.ViTBackbone:
     """Returns a Vision Transformer with other settings and the same weights.
 
-    Args:
-        backbone: The model whose weights are copied.
-        **changes: Dropout rates, and the shape of images, to which position
-            embeddings are interpolated.
+    If the shape of images changes, position embeddings are interpolated.
     """
     changed = type(backbone).from_config({**backbone.get_config(), **changes})
     before, after = (_grid(each) for each in (backbone, changed))
@@ -251,16 +204,9 @@ def interpolated(
     class_token: bool = True,
     interpolation: str = "bicubic",
 ) -> np.ndarray:
-    """Returns position embeddings for another number of patches.
+    """Returns position embeddings for another number of rows and columns.
 
-    Args:
-        embeddings: The embeddings of all positions, row by row, after that of
-            the class token.
-        before: The rows and columns of patches.
-        after: The new rows and columns.
-        class_token: Whether the first embedding is that of the class token,
-            which is kept.
-        interpolation: The method, as for `keras.ops.image.resize`.
+    They are in row-major order, after that of the class token, which is kept.
     """
     if before == after:
         return embeddings

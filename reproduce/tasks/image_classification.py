@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,12 @@ from reproduce.data.image_directory import load_directory
 from reproduce.data.images import TRAIN_DIGITS
 from reproduce.data.images import Dataset
 from reproduce.data.images import load_digits
+from reproduce.image_reports import draw
 from reproduce.image_reports import probabilities_of
-from reproduce.models.vit import SIZES
-from reproduce.models.vit import check_side
-from reproduce.models.vit import patch_size_of
+from reproduce.models import vit
 from reproduce.task import Task
 from reproduce.tasks.image_runs import LOGITS
 from reproduce.tasks.image_runs import ImageRun
-from reproduce.tasks.image_runs import draw
 from reproduce.tasks.image_settings import Settings
 
 # The images that `compare --demo` writes and classifies.
@@ -42,17 +39,9 @@ class ImageClassification(Task):
 
     def own_settings(self, recipe: Any) -> dict[str, Any]:
         model = recipe.model
-        sizes = (
-            model.encoder_layers,
-            model.hidden_size,
-            model.feed_forward_size,
-            model.attention_heads,
-            model.patch_size,
-        )
+        names = {size.layers: name for name, size in vit.SIZES.items()}
         return {
-            "configuration": next(
-                name for name, size in SIZES.items() if astuple(size) == sizes
-            ),
+            "configuration": names[model.encoder_layers],
             "patch_size": model.patch_size,
             "image_size": model.image_size,
             "batch_size": recipe.batch.examples,
@@ -68,12 +57,12 @@ class ImageClassification(Task):
             raise InputError("--format and --tfds need --data DIR.")
         if settings.preset and settings.model != "vit":
             raise InputError("--preset is for --model vit.")
-        rates = [settings.dropout]
+        rate = settings.dropout
         if settings.model == "vit":
-            rates.append(settings.attention_dropout)
+            rate = max(rate, settings.attention_dropout)
         arms = getattr(settings, "arms", (settings.arm,))
         twice = [arm for arm in arms if arm in TWO_PASSES]
-        if twice and not any(rates):
+        if twice and not rate:
             raise InputError(
                 f"--dropout {settings.dropout:g}: expected more than 0 for "
                 f"{' and '.join(twice)}, got two passes that are the same."
@@ -82,7 +71,7 @@ class ImageClassification(Task):
     def load(self, settings: Settings) -> Dataset:
         side = settings.image_size
         if settings.preset:
-            side = check_side(settings.preset, side)
+            side = vit.check_side(settings.preset, side)
         if settings.data is None:
             data = load_digits(settings.train_images or TRAIN_DIGITS)
         else:
@@ -100,7 +89,7 @@ class ImageClassification(Task):
                 f"{channels} channel. Give --data."
             )
         if settings.model == "vit" and not settings.preset:
-            patch_size_of([side, side] if side else sides, settings.size)
+            vit.patch_size_of([side, side] if side else sides, settings.size)
         return data
 
     def begin(self, data: Dataset, settings: Settings) -> ImageRun:

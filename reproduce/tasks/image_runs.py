@@ -9,7 +9,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from rdrop_keras import RDrop
 from reproduce import schedules
 from reproduce.common import runs
 from reproduce.common.arms import rdrop_of
@@ -17,27 +16,18 @@ from reproduce.common.devices import is_compiled
 from reproduce.common.export import writes_saved_model
 from reproduce.data.augment import AUGMENTATIONS
 from reproduce.data.batches import Batches
-from reproduce.data.batches import Rows
 from reproduce.data.batches import batches_of_rows
 from reproduce.data.images import Dataset
-from reproduce.data.images import Part
+from reproduce.image_reports import draw
 from reproduce.image_reports import measure
-from reproduce.image_reports import plot_predictions
-from reproduce.image_reports import plot_reliability
 from reproduce.image_reports import probabilities_of
 from reproduce.models.resnet import resnet
 from reproduce.models.vit import pretrained_vit
 from reproduce.models.vit import vit
-from reproduce.schedules import ProportionalAlpha
-from reproduce.schedules import Schedule
-from reproduce.schedules import learning_rate
-from reproduce.schedules import times_of
 from reproduce.task import Run
 from reproduce.tasks.image_settings import Settings
 
 LOGITS = "test_logits.npz"
-RELIABILITY = "reliability.png"
-PREDICTIONS = "predictions.png"
 
 
 class ImageRun(Run):
@@ -55,11 +45,11 @@ class ImageRun(Run):
             updates = settings.updates
             self.epochs = math.ceil(updates * settings.accumulate / steps)
         compile_classifier(self.model, settings, updates)
-        self.validation = batches_of_rows(_rows(data.valid))
+        self.validation = batches_of_rows(data.valid.rows)
 
     def batches(self, epoch: Any) -> Batches:
         return batches_of_rows(
-            _rows(self.data.train),
+            self.data.train.rows,
             self.settings.batch_size,
             self.settings.seed,
             epoch,
@@ -69,7 +59,7 @@ class ImageRun(Run):
     def finish(self, output: Path, history: Any) -> dict[str, Any]:
         data, arm = self.data, self.settings.arm
         logits = {
-            part: self.model.predict(batches_of_rows(_rows(images)), verbose=0)
+            part: self.model.predict(batches_of_rows(images.rows), verbose=0)
             for part, images in (("valid", data.valid), ("test", data.test))
         }
         np.savez(output / LOGITS, logits=logits["test"])
@@ -87,48 +77,39 @@ class ImageRun(Run):
                 output / runs.SAVED_MODEL,
             )
         return {
-            part: measure(logits[part], images.labels)
-            for part, images in (("valid", data.valid), ("test", data.test))
+            "valid": measure(logits["valid"], data.valid.labels),
+            "test": measure(logits["test"], data.test.labels),
         }
 
 
 def build(
     image_shape: tuple[int, ...], num_classes: int, settings: Settings
 ) -> keras.Model:
-    """Returns the classifier of these settings.
-
-    Args:
-        image_shape: Height, width and channels of the images.
-        num_classes: The number of classes.
-        settings: The settings.
-    """
+    """Returns the classifier of these settings."""
+    shapes, side = (image_shape, num_classes), settings.image_size
     if settings.model == "resnet":
-        return resnet(
-            image_shape,
-            num_classes,
-            settings.blocks,
-            settings.dropout,
-            settings.image_size,
-        )
+        return resnet(*shapes, settings.blocks, settings.dropout, side)
     rates = settings.dropout, settings.attention_dropout
     if settings.preset is None:
-        return vit(
-            image_shape, num_classes, settings.size, *rates, settings.image_size
-        )
-    return pretrained_vit(
-        settings.preset, image_shape, num_classes, *rates, settings.image_size
-    )
+        return vit(*shapes, settings.size, *rates, side)
+    return pretrained_vit(settings.preset, *shapes, *rates, side)
 
 
 def compile_classifier(
     classifier: keras.Model, settings: Settings, updates: int
 ) -> None:
     """Compiles a classifier for a number of optimizer updates."""
+    options = {"divergence": "categorical"}
+    if settings.model == "resnet":
+        # Batch normalization precedes the only dropout, in the part that runs
+        # once.
+        options["moving_statistics"] = "first_pass"
+        options["passes"] = "shared_prefix"
     classifier.compile(
         optimizer_of(settings, updates),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
-        rdrop=_rdrop_of(settings, updates),
+        rdrop=rdrop_of(settings.arm, alpha_of(settings, updates), **options),
         jit_compile=is_compiled(),
     )
 
@@ -137,7 +118,7 @@ def optimizer_of(
     settings: Settings, updates: int
 ) -> keras.optimizers.Optimizer:
     """Returns a new optimizer for a number of updates."""
-    is_sgd, times = settings.optimizer == "sgd", times_of(settings)
+    is_sgd, times = settings.optimizer == "sgd", schedules.times_of(settings)
     options = {"momentum": settings.momentum} if is_sgd else {}
     return schedules.optimizer_of(
         settings.optimizer,
@@ -150,43 +131,17 @@ def optimizer_of(
     )
 
 
-def alpha_of(settings: Settings, updates: int) -> float | Schedule:
+def alpha_of(settings: Settings, updates: int) -> float | schedules.Schedule:
     """Returns alpha: a number, or a schedule like the learning rate's."""
     if not settings.decay_alpha:
         return settings.alpha
-    rate = _rate(settings, updates, 1)
-    return ProportionalAlpha(settings.alpha, rate, settings.highest_rate)
+    return schedules.ProportionalAlpha(
+        settings.alpha, _rate(settings, updates, 1.0), settings.highest_rate
+    )
 
 
-def _rate(settings: Settings, updates: int, times: float) -> Schedule:
+def _rate(settings: Settings, updates: int, times: float) -> schedules.Schedule:
     highest = settings.highest_rate * times
-    return learning_rate(settings.schedule, highest, updates, settings.warm_up)
-
-
-def _rdrop_of(settings: Settings, updates: int) -> RDrop | None:
-    options = {"divergence": "categorical"}
-    if settings.model == "resnet":
-        # Batch normalization precedes the only dropout, in the part that runs
-        # once.
-        options |= {
-            "moving_statistics": "first_pass",
-            "passes": "shared_prefix",
-        }
-    return rdrop_of(settings.arm, alpha_of(settings, updates), **options)
-
-
-def _rows(part: Part) -> Rows:
-    return Rows(part.images, part.labels)
-
-
-def draw(
-    predicted: list[tuple[str, np.ndarray]],
-    data: Dataset,
-    title: str,
-    output: Path,
-) -> None:
-    """Plots reliability and predictions of one or several arms."""
-    labels = data.test.labels
-    plot_reliability(predicted, labels, title, output / RELIABILITY)
-    ends = predicted if len(predicted) == 1 else [predicted[0], predicted[-1]]
-    plot_predictions(ends, data, title, output / PREDICTIONS)
+    return schedules.learning_rate(
+        settings.schedule, highest, updates, settings.warm_up
+    )

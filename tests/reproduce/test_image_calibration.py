@@ -16,7 +16,7 @@ from reproduce.data.augment import cropped
 from reproduce.data.augment import shifted_and_mirrored
 from reproduce.data.batches import Rows
 from reproduce.data.batches import batches_of_rows
-from reproduce.data.image_directory import resized
+from reproduce.data.image_files import resized
 from reproduce.data.images import Part
 from reproduce.data.images import load_digits
 from reproduce.data.images import split

@@ -24,13 +24,13 @@ from reproduce.comparison import compare
 from reproduce.comparison import run_directory
 from reproduce.data import image_files as decoding
 from reproduce.data.images import load_digits
+from reproduce.image_reports import PREDICTIONS
+from reproduce.image_reports import RELIABILITY
 from reproduce.models.vit import SIZES
 from reproduce.models.vit import Size
 from reproduce.tasks import image_runs as task_module
 from reproduce.tasks.image_classification import TASK
 from reproduce.tasks.image_runs import LOGITS
-from reproduce.tasks.image_runs import PREDICTIONS
-from reproduce.tasks.image_runs import RELIABILITY
 from reproduce.tasks.image_runs import build
 from reproduce.tasks.image_runs import compile_classifier
 from reproduce.tasks.image_settings import Settings

@@ -87,7 +87,7 @@ def test_vit_resizes_and_refuses_what_does_not_fit():
     assert model.get_layer("vi_t_backbone").image_shape == (16, 16, 1)
     assert model.predict(_images(2, (8, 8, 1)), verbose=0).shape == (2, 5)
     with pytest.raises(InputError, match="multiples of .* 3, got 8x8"):
-        vit((8, 8, 1), 5, replace(SMALL, patch_size=3), 0.1)
+        vit((8, 8, 1), 5, SMALL._replace(patch_size=3), 0.1)
 
 
 # --- ResNet ------------------------------------------------------------------

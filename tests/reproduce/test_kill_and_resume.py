@@ -12,9 +12,9 @@ from killing import run_and_kill
 
 from reproduce.__main__ import main
 from reproduce.common import runs
+from reproduce.image_reports import PREDICTIONS
+from reproduce.image_reports import RELIABILITY
 from reproduce.tasks.image_runs import LOGITS
-from reproduce.tasks.image_runs import PREDICTIONS
-from reproduce.tasks.image_runs import RELIABILITY
 
 EPOCHS = 3
 # 242 rows in batches of 64, the last of 50.

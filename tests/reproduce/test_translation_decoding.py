@@ -12,7 +12,7 @@ from reproduce.data.special_ids import BOS
 from reproduce.data.special_ids import EOS
 from reproduce.data.special_ids import PAD
 from reproduce.decoding import translate as decoding
-from reproduce.export.functions import export_functions
+from reproduce.export import export_functions
 from reproduce.models.translation import Transformer
 
 ops = keras.ops
