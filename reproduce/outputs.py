@@ -44,19 +44,9 @@ def claimed(
     """Prepares a directory for a run and locks out other processes.
 
     A new or empty directory is accepted. A directory that holds a run of the
-    same program is continued with `resume` and cleared with `overwrite`, which
-    removes only files that runs write. Every other directory is refused.
-
-    Args:
-        directory: The directory that the run writes.
-        program: The name of the program that makes the run.
-        settings: The settings that the run depends on, as JSON values.
-        resume: Whether to continue an earlier run with the same settings.
-            Without an earlier run, a new one begins.
-        overwrite: Whether to remove an earlier run.
-
-    Raises:
-        InputError: If the directory is refused or in use.
+    same program is continued with `resume`, if its settings are the same, and
+    cleared with `overwrite`, which removes only files that runs write. Every
+    other directory is refused.
     """
     if resume and overwrite:
         raise InputError("Give --resume or --overwrite, not both.")
@@ -86,11 +76,7 @@ def is_finished(directory: Path) -> bool:
 
 
 def read_metrics(directory: Path) -> dict[str, Any]:
-    """Reads the metrics of a finished run.
-
-    Raises:
-        InputError: If the file is missing or damaged.
-    """
+    """Reads the metrics of a finished run."""
     path = directory / runs.METRICS
     try:
         found = runs.read_json(path)

@@ -115,15 +115,7 @@ class Checkpoints(keras.callbacks.Callback):
         return self.scored[-count:] if count else []
 
     def choose(self, average: int) -> list[int]:
-        """Loads the mean of the last scored epochs, or the best of all.
-
-        Args:
-            average: The number of last scored epochs to average. 0 selects
-                the best epoch.
-
-        Returns:
-            The numbers of the epochs whose weights were loaded.
-        """
+        """Loads the mean of the last epochs, 0: the best, and returns them."""
         if not self.scored:
             raise _damaged(self.directory / INDEX, "scores of the epochs")
         chosen = self.last(average) or [self.best()]
@@ -156,13 +148,6 @@ def average_weights(model: keras.Model, paths: Sequence[Path]) -> None:
 
     All floating point variables are averaged. The random state of dropout
     cannot be averaged and is taken from the last file.
-
-    Args:
-        model: The model.
-        paths: Files that `save_weights` of this model wrote.
-
-    Raises:
-        InputError: If a file cannot be read.
     """
     totals: list[np.ndarray] = []
     for path in paths:

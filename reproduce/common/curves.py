@@ -41,14 +41,8 @@ def plot_curves(
 ) -> None:
     """Plots training loss, validation loss and one score of all runs.
 
-    Args:
-        runs: The arm and the history of each run. For several seeds of one
-            arm, the mean is drawn, with the validation curves of the single
-            seeds in a fainter line.
-        title: The title of the figure.
-        path: The PNG file to write.
-        score: The quantity to plot next to the loss, for training and
-            validation where the history has it.
+    For several seeds of one arm, the mean is drawn, with the validation curves
+    of the single seeds in a fainter line.
     """
     # Unlike pyplot, a Figure needs no display and no global state.
     figure = Figure(figsize=(11, 5), layout="constrained")

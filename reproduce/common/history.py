@@ -13,14 +13,7 @@ Curve = list[tuple[int, float]]
 def read_history(path: Path) -> dict[str, Curve]:
     """Reads the file that `keras.callbacks.CSVLogger` wrote.
 
-    Args:
-        path: The file, with one row per epoch.
-
-    Returns:
-        A list of (number of epochs trained, value) for each quantity.
-
-    Raises:
-        InputError: If the file is missing or damaged.
+    Each quantity is a list of (number of epochs trained, value).
     """
     try:
         return _read(path)

@@ -25,20 +25,12 @@ WIKITEXT = "wiki.{}.tokens"
 
 @dataclass(frozen=True)
 class LineFile:
-    """The lines of a file, reread each time: the file may exceed the memory.
-
-    Attributes:
-        path: The file.
-    """
+    """The lines of a file, reread each time: the file may exceed the memory."""
 
     path: Path
 
     def __iter__(self) -> Iterator[str]:
-        """Yields the lines.
-
-        Raises:
-            InputError: If the file cannot be read, or a line is not text.
-        """
+        """Yields the lines."""
         try:
             with self.path.open("rb") as file:
                 for number, raw in enumerate(file, 1):
@@ -66,15 +58,8 @@ class LineFile:
 
 @dataclass(frozen=True)
 class Corpus:
-    """The lines of each part.
-
-    Attributes:
-        name: The name of the corpus.
-        train: The training part.
-        valid: The validation part.
-        test: The test part, if there is one.
-        source: The source and its version, if the text depends on it.
-        extra: Further facts to show.
+    """The lines of each part, the version of their source if the text depends
+    on it, and further facts to show.
     """
 
     name: str
@@ -122,11 +107,7 @@ def first_words(lines: Iterable[str], words: int | None) -> list[str]:
 def load_files(
     train: Path, valid: Path, test: Path | None = None, name: str | None = None
 ) -> Corpus:
-    """Reads a corpus with one text file per part.
-
-    Raises:
-        InputError: If a file is missing, is not text, or has no words.
-    """
+    """Reads a corpus with one text file per part."""
     paths = {"train": train, "valid": valid, "test": test}
     parts = {
         part: checked(LineFile(Path(path)))
@@ -137,11 +118,7 @@ def load_files(
 
 
 def load_wikitext(directory: Path) -> Corpus:
-    """Reads WikiText's published files: `wiki.train.tokens` and so on.
-
-    Raises:
-        InputError: If a file is missing, is not text, or has no words.
-    """
+    """Reads WikiText's published files: `wiki.train.tokens` and so on."""
     paths = [Path(directory) / WIKITEXT.format(part) for part in PARTS]
     missing = [path.name for path in paths if not path.is_file()]
     if missing:
@@ -154,11 +131,7 @@ def load_wikitext(directory: Path) -> Corpus:
 
 
 def checked(lines: LineFile) -> LineFile:
-    """Returns a file after checking all its lines.
-
-    Raises:
-        InputError: If the file is not text, or has no words.
-    """
+    """Returns a file after checking that it is text and has words."""
     # An error should appear now, not in the middle of training.
     words = False
     for line in lines:

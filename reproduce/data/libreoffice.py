@@ -18,7 +18,7 @@ from reproduce.common.errors import InputError
 from reproduce.data.corpora import Corpus
 from reproduce.data.descriptions import sentence_pairs
 from reproduce.data.held_out import Item
-from reproduce.data.held_out_pairs import parallel_corpus
+from reproduce.data.held_out import parallel_corpus
 from reproduce.data.texts import read_text
 
 NAME = "libreoffice_help"
@@ -40,13 +40,8 @@ def load_libreoffice_help(
             with a folder per language.
         source_language: The folder of the sources, "en-US"; "en" also does.
         target_language: The folder of the targets.
-        train_pairs: The maximum number of training pairs. A smaller training
-            part is a prefix of a larger one. None takes all pairs.
-        maximum_words: The maximum number of words on a side of a pair, in all
-            parts. None keeps all pairs.
-
-    Raises:
-        InputError: If a language is missing, or no file has both languages.
+        train_pairs: As for `parallel_corpus`.
+        maximum_words: As for `parallel_corpus`.
     """
     directory = Path(directory)
     source, target = (

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 from reproduce.common.errors import InputError
@@ -51,10 +50,6 @@ def load_stories(directory: Path) -> Corpus:
     Args:
         directory: The directory of the lists, or of a folder `url_lists` with
             them. It contains the stories, in any folders.
-
-    Raises:
-        InputError: If a list is missing, a story is listed twice, or a part
-            has no stories.
     """
     lists = {part: _list_of(directory, part) for part in PARTS}
     missing = [LIST.format(PARTS[p]) for p, path in lists.items() if not path]
@@ -83,23 +78,14 @@ def load_stories(directory: Path) -> Corpus:
 
 
 def read_story(content: bytes, where: str) -> tuple[str, str]:
-    """Returns the article and the summary of a story.
-
-    Args:
-        content: The content of the file.
-        where: The name of the story in messages.
-
-    Raises:
-        Malformed: If the story is not UTF-8, or lacks article or summary.
-    """
-    lines = [line.strip() for line in clean_text(content, where).splitlines()]
-    article, highlights = [], []
-    for line in filter(None, lines):
+    """Returns the article and the summary of a story."""
+    article, summary = [], []
+    current = article
+    for line in map(str.strip, clean_text(content, where).splitlines()):
         if line == HIGHLIGHT:
-            highlights.append([])
-        else:
-            (highlights[-1] if highlights else article).append(_ended(line))
-    summary = [line for highlight in highlights for line in highlight]
+            current = summary
+        elif line:
+            current.append(line if line.endswith(SENTENCE_ENDS) else f"{line}.")
     if not article:
         raise Malformed(where, "no article")
     if not summary:
@@ -137,7 +123,7 @@ def _check_distinct(directory: Path, names: dict[str, list[str]]) -> None:
 
 
 def _read_part(
-    path: Path, names: Iterable[str], paths: dict[str, Path]
+    path: Path, names: list[str], paths: dict[str, Path]
 ) -> tuple[ParallelText, Report]:
     def parse(number: int, name: str) -> tuple[str, str]:
         if name not in paths:
@@ -148,8 +134,4 @@ def _read_part(
             raise Malformed(str(paths[name]), str(error.strerror)) from error
         return read_story(content, str(paths[name]))
 
-    return collect_pairs(parse, list(names), path, skip=True)
-
-
-def _ended(line: str) -> str:
-    return line if line.endswith(SENTENCE_ENDS) else f"{line}."
+    return collect_pairs(parse, names, path, skip=True)

@@ -27,14 +27,6 @@ def load_tfds(name: str, directory: Path) -> Corpus:
     """Reads a dataset from the directory where it was prepared.
 
     Examples without text are skipped and reported.
-
-    Args:
-        name: The name in tensorflow-datasets, for example `cnn_dailymail`.
-        directory: The `data_dir` of tensorflow-datasets.
-
-    Raises:
-        InputError: If the package or the dataset is missing, or if the dataset
-            has other features or no training or validation part.
     """
     features = FEATURES.get(name.split(":")[0].split("/")[0], DEFAULT)
     builder, splits = open_prepared(name, directory, features)
@@ -63,5 +55,5 @@ def _read(
         )
         return article, summary
 
-    rows = list(examples.as_numpy_iterator())
+    rows = examples.as_numpy_iterator()
     return collect_pairs(parse, rows, Path(f"{name} {split}"), skip=True)

@@ -6,20 +6,20 @@ chapters of the language reference, in English prose with grammar and code.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import platform
 import re
 from collections.abc import Iterator
 from pydoc_data.topics import topics
 
+from reproduce.data.held_out import PARTS
+from reproduce.data.held_out import digest
 from reproduce.data.language_corpus import Corpus
 from reproduce.data.language_corpus import first_words
 
 NAME = "Python reference topics"
 # The part for the hash of a topic's name modulo 10; all others are training.
-PARTS = {0: "valid", 1: "test"}
-ORDER = ("train", "valid", "test")
+PART_OF = {0: "valid", 1: "test"}
 # An underline of a heading.
 RULE = re.compile(r"(\W)\1+")
 
@@ -30,16 +30,15 @@ def load_topics(train_words: int | None = None) -> Corpus:
     The part of a topic depends only on its name, so that it does not change if
     other topics are added or removed. Many paragraphs occur in several topics.
     Each is kept only once, in the first of training, validation and test that
-    has it, so that no held-out paragraph occurs in the training part.
-
-    Args:
-        train_words: The number of training words, taken from topics in a fixed
-            random order. None takes all words.
+    has it, so that no held-out paragraph occurs in the training part. Training
+    words are taken from topics in the order of a hash.
     """
-    found: dict[str, list[str]] = {part: [] for part in ORDER}
+    topics_of: dict[str, list[str]] = {part: [] for part in PARTS}
+    for name in sorted(topics, key=digest):
+        topics_of[PART_OF.get(int(digest(name), 16) % 10, "train")].append(name)
+    found: dict[str, list[str]] = {part: [] for part in PARTS}
     seen: set[str] = set()
-    for name in sorted(topics, key=lambda name: (_rank(name), _hash(name))):
-        part = part_of(name)
+    for part, name in ((p, name) for p in PARTS for name in topics_of[p]):
         for paragraph in _paragraphs(topics[name]):
             key = " ".join(" ".join(paragraph).split())
             if key not in seen:
@@ -51,20 +50,6 @@ def load_topics(train_words: int | None = None) -> Corpus:
         source=f"CPython {platform.python_version()}",
         **{part: tuple(lines) for part, lines in found.items()},
     )
-
-
-def part_of(name: str) -> str:
-    """Returns the part that a topic belongs to."""
-    return PARTS.get(_hash(name) % 10, "train")
-
-
-def _hash(name: str) -> int:
-    digest = hashlib.sha256(name.encode("utf-8")).digest()
-    return int.from_bytes(digest, "big")
-
-
-def _rank(name: str) -> int:
-    return ORDER.index(part_of(name))
 
 
 def _paragraphs(text: str) -> Iterator[list[str]]:

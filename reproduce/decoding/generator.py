@@ -27,12 +27,7 @@ SAMPLING = "sampling.json"
 
 @dataclass(frozen=True)
 class Sampling:
-    """Settings of sampling; see `sampling.generate`.
-
-    Attributes:
-        context: The maximum number of prompt tokens that the model reads, which
-            is its block size.
-    """
+    """Settings of `sampling.generate`; the model reads `context` tokens."""
 
     new_tokens: int = 40
     temperature: float = 0.8
@@ -43,13 +38,7 @@ class Sampling:
 
 
 class Generator:
-    """A model with its vocabulary, which maps texts to texts.
-
-    Args:
-        model: The model.
-        vocabulary: The vocabulary of the model.
-        sampling: The settings of sampling.
-    """
+    """A model with its vocabulary, which maps texts to texts."""
 
     def __init__(
         self, model: LanguageModel, vocabulary: Vocabulary, sampling: Sampling
@@ -90,16 +79,7 @@ class Generator:
 
     @classmethod
     def load(cls, directory: Path, **sampling: Any) -> Generator:
-        """Reads the files that `save` wrote.
-
-        Args:
-            directory: The directory of a run.
-            **sampling: Fields of `Sampling` that replace the settings of the
-                run. None keeps a setting.
-
-        Raises:
-            InputError: If the directory has no finished run.
-        """
+        """Reads the files that `save` wrote; `sampling` as in `load_model`."""
         model, settings = load_model(directory, SAMPLING, **sampling)
         return cls(model, load_vocabulary(directory), Sampling(**settings))
 

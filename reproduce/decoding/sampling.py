@@ -40,12 +40,10 @@ def generate(
     temperature: Any = 1.0,
     top_k: Any = 0,
     top_p: Any = 1.0,
-    cached: bool = True,
 ) -> Generated:
     """Samples the continuation of each prompt, token by token.
 
     Args:
-        model: The model.
         ids: The prompts, each of at least one token, padded with `PAD` on the
             right, `(batch, time)`.
         lengths: The number of tokens in each prompt, `(batch,)`.
@@ -57,12 +55,6 @@ def generate(
             from all tokens.
         top_p: The total probability of the most probable tokens to sample
             from. At least one token is kept.
-        cached: Whether keys and values of earlier positions are cached.
-            Without the cache, each step runs the model on all positions,
-            which is slower and gives the same result.
-
-    Returns:
-        `Generated`.
     """
     ids, lengths = ops.cast(ids, "int32"), ops.cast(lengths, "int32")
     uniform = ops.convert_to_tensor(uniform, "float32")
@@ -73,15 +65,11 @@ def generate(
     # The log-probability of the token after each position.
     scores = ops.zeros(ops.shape(all_ids), "float32")
     places = ops.arange(time)
-    cache = model.fill_cache(ids, time) if cached else ()
+    cache = model.fill_cache(ids, time)
 
     def advance(index, all_ids, scores, cache):
-        if cached:
-            now = ops.take(all_ids, index, axis=1)
-            hidden, cache = model.step(now, index, cache)
-        else:
-            hidden = model.hidden_states(all_ids, training=False)
-            hidden = ops.take(hidden, index, axis=1)
+        now = ops.take(all_ids, index, axis=1)
+        hidden, cache = model.step(now, index, cache)
         logs = model.log_probabilities(hidden)
         following = index + 1
         number = ops.clip(following - lengths, 0, new_tokens - 1)
@@ -112,18 +100,7 @@ def generate(
 def sample(
     logs: Any, uniform: Any, temperature: Any, top_k: Any, top_p: Any
 ) -> Any:
-    """Draws a token for each row; see `generate`.
-
-    Args:
-        logs: The log-probabilities, `(batch, vocabulary)`.
-        uniform: Random numbers from 0 to 1, `(batch,)`.
-        temperature: The temperature, as in `generate`.
-        top_k: The number of tokens, as in `generate`.
-        top_p: The total probability, as in `generate`.
-
-    Returns:
-        The ids, `(batch,)`.
-    """
+    """Draws a token for each row; see `generate`."""
     size = logs.shape[-1]
     vocabulary = ops.arange(size)
     # Padding and start are never labels, so their logits are untrained.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,15 +35,21 @@ from reproduce.scores.perplexity import Perplexity
 from reproduce.task import Task
 from reproduce.tasks.language_modeling_runs import LanguageRun
 from reproduce.tasks.language_modeling_settings import Settings
+from reproduce.tasks.text import generate_lines
 
 RECIPE_MODELS = {
     "transformer_lm_gpt": "gpt",
     "transformer_lm_wiki103": "wiki103",
 }
-
-
 # Few enough for a tiny model to overfit, which R-Drop counteracts.
 TOPIC_WORDS = 16_000
+COUNTS = ("nats", "tokens", "words")
+MEASURES = [
+    Column("valid", "token_perplexity", "validation perplexity by token"),
+    Column("test", "word_perplexity", "test perplexity by word"),
+    Column("test", "token_perplexity", "test perplexity by token"),
+    Column("test", "loss", "test loss, nats", digits=3),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,14 +130,15 @@ class Generate:
         generator = Generator.load(
             self.model, **{name: getattr(self, name) for name in names}
         )
+
+        def go_on(prompts: Sequence[str]) -> list[str]:
+            pairs = zip(prompts, generator.go_on(prompts))
+            return [f"{prompt} [...] {text}" for prompt, text in pairs]
+
         if self.prompt:
-            for prompt, text in zip(self.prompt, generator.go_on(self.prompt)):
-                print(f"{prompt} [...] {text}")
-            return
-        # Line by line, so that a pipe is answered before it ends.
-        for line in sys.stdin:
-            prompt = line.rstrip("\r\n")
-            print(f"{prompt} [...] {generator.go_on([prompt])[0]}", flush=True)
+            print("\n".join(go_on(self.prompt)))
+        else:
+            generate_lines(go_on, None, at_a_time=1)
 
 
 class LanguageModeling(Task):
@@ -230,17 +237,6 @@ def load_corpus(
     if flags.data:
         return load_wikitext(flags.data)
     return load_topics(train_words)
-
-
-COUNTS = ("nats", "tokens", "words")
-
-
-MEASURES = [
-    Column("valid", "token_perplexity", "validation perplexity by token"),
-    Column("test", "word_perplexity", "test perplexity by word"),
-    Column("test", "token_perplexity", "test perplexity by token"),
-    Column("test", "loss", "test loss, nats", digits=3),
-]
 
 
 TASK = LanguageModeling()

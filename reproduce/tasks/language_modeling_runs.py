@@ -34,21 +34,11 @@ from reproduce.tasks.language_modeling_settings import Settings
 
 # Learning rates that suit a tiny model, found without a search.
 LEARNING_RATES = {"adam": 2e-3, "nesterov": 0.1}
-
-
 BEST = "best.weights.h5"
 
 
 class LanguageRun(Run):
-    """One run: an encoded corpus and a compiled model.
-
-    Args:
-        corpus: The corpus.
-        settings: The settings of the run.
-
-    Raises:
-        InputError: If the vocabulary does not fit the corpus or the model.
-    """
+    """One run: an encoded corpus and a compiled model."""
 
     def __init__(self, corpus: Corpus, settings: Settings):
         self.settings = settings
@@ -143,18 +133,14 @@ class Validate(keras.callbacks.Callback):
 
     The loss is the mean over all tokens, in nats. With `validation_data`, Keras
     would weight all batches equally, although the last has fewer tokens.
-
-    Args:
-        measure: Measures the model that is trained.
-        stream: The validation part.
-        agreed: A function of the logs that returns those of all processes.
+    `agreed` maps the logs of this process to those of all processes.
     """
 
     def __init__(
         self,
         measure: Measure,
         stream: Stream,
-        agreed: Callable[[dict[str, float]], dict[str, float]] = dict,
+        agreed: Callable[[dict[str, float]], dict[str, float]],
     ):
         super().__init__()
         self.agreed = agreed

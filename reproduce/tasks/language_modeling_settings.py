@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,27 +18,16 @@ from reproduce.flags import NotNegative
 from reproduce.flags import Rate
 from reproduce.models.sizes import LANGUAGE_SIZES
 from reproduce.models.sizes import LanguageSizes
-from reproduce.tasks.text import TextSettings
-from reproduce.tasks.text import stated
-
-RATES = (
-    "dropout",
-    "attention_dropout",
-    "activation_dropout",
-    "softmax_dropout",
-)
+from reproduce.tasks.text import ModelSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(TextSettings):
+class Settings(ModelSettings):
     """The flags of `train language_modeling`."""
 
     epochs: Count = 16
-    """The number of epochs."""
     output: Path = Path("runs/language_modeling")
-    """The directory to write."""
     weight_decay: NotNegative = 0.01
-    """Decoupled weight decay."""
     train: MaybePath = None
     """Own data: a UTF-8 text."""
     valid: MaybePath = None
@@ -58,13 +46,6 @@ class Settings(TextSettings):
     """The number of ids; 0: all words."""
     configuration: Literal["tiny", "tiny_adaptive", "gpt", "wiki103"] = "tiny"
     """The size of the model."""
-    dropout: MaybeRate = None
-    """The dropout rate of embeddings and residuals; none: the
-    configuration's."""
-    attention_dropout: MaybeRate = None
-    """The dropout rate of attention; none: the configuration's."""
-    activation_dropout: MaybeRate = None
-    """The dropout rate of activations; none: the configuration's."""
     softmax_dropout: MaybeRate = None
     """The dropout rate of the softmax; none: the configuration's."""
     cutoffs: Cutoffs = None
@@ -104,10 +85,7 @@ class Settings(TextSettings):
     @property
     def sizes(self) -> LanguageSizes:
         """The sizes and rates of the model."""
-        changes = {name: getattr(self, name) for name in (*RATES, "cutoffs")}
-        return dataclasses.replace(
-            LANGUAGE_SIZES[self.configuration], **stated(changes)
-        )
+        return self.replaced(LANGUAGE_SIZES[self.configuration])
 
     @property
     def sampling(self) -> Sampling:

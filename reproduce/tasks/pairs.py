@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from collections.abc import Iterable
 from dataclasses import asdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +20,6 @@ from reproduce.data.batching import EncodedPairs
 from reproduce.data.corpora import Corpus
 from reproduce.data.parallel_text import ParallelText
 from reproduce.data.parallel_text import read_parallel
-from reproduce.data.parallel_text import read_sentences
 from reproduce.decoding.text_to_text import TextToText
 from reproduce.flags import Count
 from reproduce.flags import CountOrZero
@@ -33,6 +29,7 @@ from reproduce.flags import Rate
 from reproduce.task import Run
 from reproduce.task import Task
 from reproduce.tasks.text import TextSettings
+from reproduce.tasks.text import generate_lines
 
 FILES = tuple(
     f"{part}_{side}"
@@ -69,6 +66,8 @@ class PairSettings(TextSettings):
     average: CountOrZero = 0
     """Average the weights of this many last validated epochs; 0: use the
     weights of the best score."""
+    length_penalty: float = 1.0
+    """The exponent of the length by which scores are divided."""
 
     @property
     def files(self) -> dict[str, Path | None]:
@@ -123,12 +122,7 @@ class ScoreLines:
 class PairRun(Run):
     """One run: an encoded corpus and a compiled model.
 
-    Attributes:
-        corpus: The corpus.
-        settings: The settings of the run.
-        pairs: The training pairs.
-        batching: The rules of their batches.
-        facts: Facts about the pairs for `metrics.json`.
+    `facts` are those about the training pairs, for `metrics.json`.
     """
 
     corpus: Corpus
@@ -192,8 +186,7 @@ class PairRun(Run):
             "chosen_epochs": chosen,
         }
         for part in ("valid", "test"):
-            text = getattr(self.corpus, part)
-            if text:
+            if text := getattr(self.corpus, part):
                 losses = self.model.evaluate(
                     self.evaluation(text), verbose=0, return_dict=True
                 )
@@ -202,11 +195,7 @@ class PairRun(Run):
 
 
 class PairTask(Task):
-    """A task on pairs of texts.
-
-    Attributes:
-        columns: The columns of a comparison's table.
-    """
+    """A task on pairs of texts, with the columns of a comparison's table."""
 
     columns: ClassVar[list[Measure]]
 
@@ -223,23 +212,3 @@ class PairTask(Task):
             [text.sources[place] for place in places],
             [text.targets[place] for place in places],
         )
-
-
-def generate_lines(
-    generate: Callable[[list[str]], Iterable[str]],
-    source: Path | None,
-    at_a_time: int,
-) -> None:
-    """Prints what is generated from each line of a file or standard input."""
-    if source is not None:
-        print("\n".join(generate(list(read_sentences(source)))))
-        return
-    # Line by line, so that a pipe is answered before it ends.
-    waiting: list[str] = []
-    for line in sys.stdin:
-        waiting.append(line.rstrip("\r\n"))
-        if len(waiting) == at_a_time or sys.stdin.isatty():
-            print("\n".join(generate(waiting)), flush=True)
-            waiting = []
-    if waiting:
-        print("\n".join(generate(waiting)), flush=True)

@@ -22,9 +22,9 @@ from reproduce.flags import Count
 from reproduce.flags import MaybeCount
 from reproduce.flags import MaybeCountOrZero
 from reproduce.flags import MaybeFloat
-from reproduce.scores.baselines import lead
-from reproduce.scores.baselines import names as names_of
 from reproduce.scores.rouge import Scores
+from reproduce.scores.rouge import lead
+from reproduce.scores.rouge import names as names_of
 from reproduce.scores.rouge import score
 from reproduce.tasks.pairs import GenerateLines
 from reproduce.tasks.pairs import PairTask

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from reproduce.decoding.summarize import Decoding
+from reproduce.decoding.summarizer import Decoding
 from reproduce.flags import Count
 from reproduce.flags import CountOrZero
 from reproduce.flags import MaybeCount
@@ -29,21 +29,15 @@ class Settings(PairSettings):
     """The flags of `train summarization`."""
 
     alpha: NotNegative = 0.7
-    """Weight of the consistency, the paper's alpha."""
     epochs: Count = 8
-    """The number of epochs."""
     output: Path = Path("runs/summarization")
-    """The directory to write."""
     train_pairs: Count = 4000
     """The number of training pairs of the default corpus."""
     vocabulary_size: Count = 2000
     """The number of subwords, without --preset."""
     max_tokens: Count = 1024
-    """The maximum number of tokens per side of a batch, with padding."""
     warm_up: CountOrZero = 100
-    """The number of updates in which the learning rate rises."""
     weight_decay: NotNegative = 0.01
-    """Decoupled weight decay."""
     validate_every: Count = 2
     """The number of epochs between summaries of the validation part."""
     validate_on: MaybeCount = None
@@ -71,8 +65,6 @@ class Settings(PairSettings):
     Recipes set this flag."""
     beam_size: Count = 4
     """The beam size; 1 is greedy search."""
-    length_penalty: float = 1.0
-    """The exponent of the length by which scores are divided."""
     min_length: CountOrZero = 2
     """The minimum number of tokens of a summary, including <s>."""
     max_length: Count = 40

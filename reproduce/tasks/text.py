@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from typing import Literal
 
 from rdrop_keras import RDrop
 from reproduce.common.arms import rdrop_of
 from reproduce.common.devices import is_compiled
+from reproduce.data.parallel_text import read_sentences
 from reproduce.flags import Chunk
 from reproduce.flags import Count
 from reproduce.flags import CountOrZero
 from reproduce.flags import MaybeCount
 from reproduce.flags import MaybePositive
+from reproduce.flags import MaybeRate
 from reproduce.flags import NotNegative
 from reproduce.task import Settings
 
@@ -67,8 +73,42 @@ class TextSettings(Settings):
         )
 
 
-def stated(settings: dict[str, Any]) -> dict[str, Any]:
-    """Returns the settings that are not None."""
-    return {
-        name: value for name, value in settings.items() if value is not None
-    }
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings(TextSettings):
+    """Settings that replace those of a configuration, where they are given."""
+
+    dropout: MaybeRate = None
+    """The dropout rate of embeddings and residuals; none: the
+    configuration's."""
+    attention_dropout: MaybeRate = None
+    """The dropout rate of attention; none: the configuration's."""
+    activation_dropout: MaybeRate = None
+    """The dropout rate of activations; none: the configuration's."""
+
+    def replaced(self, sizes: Any) -> Any:
+        """Returns the sizes and rates of a configuration with the given ones."""
+        names = {field.name for field in dataclasses.fields(sizes)}
+        given = {name: getattr(self, name, None) for name in names}
+        return dataclasses.replace(
+            sizes, **{name: x for name, x in given.items() if x is not None}
+        )
+
+
+def generate_lines(
+    generate: Callable[[list[str]], list[str]],
+    source: Path | None,
+    at_a_time: int,
+) -> None:
+    """Prints what is generated from each line of a file or standard input."""
+    if source is not None:
+        print("\n".join(generate(read_sentences(source))))
+        return
+    # Line by line, so that a pipe is answered before it ends.
+    waiting: list[str] = []
+    for line in sys.stdin:
+        waiting.append(line.rstrip("\r\n"))
+        if len(waiting) == at_a_time or sys.stdin.isatty():
+            print("\n".join(generate(waiting)), flush=True)
+            waiting = []
+    if waiting:
+        print("\n".join(generate(waiting)), flush=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,27 +10,21 @@ from reproduce.decoding.translator import Decoding
 from reproduce.flags import Count
 from reproduce.flags import MaybeCount
 from reproduce.flags import MaybePath
-from reproduce.flags import MaybeRate
 from reproduce.flags import MaybeRatio
 from reproduce.flags import NotNegative
 from reproduce.models.sizes import TRANSLATION_SIZES
 from reproduce.models.sizes import TranslationSizes
 from reproduce.tasks.pairs import PairSettings
-from reproduce.tasks.text import stated
-
-RATES = ("dropout", "attention_dropout", "activation_dropout")
+from reproduce.tasks.text import ModelSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(PairSettings):
+class Settings(PairSettings, ModelSettings):
     """The flags of `train translation`."""
 
     alpha: NotNegative = 5.0
-    """Weight of the consistency, the paper's alpha."""
     epochs: Count = 60
-    """The number of epochs."""
     output: Path = Path("runs/translation")
-    """The directory to write."""
     corpus: Literal["iwslt14", "debian", "libreoffice_help"] = "iwslt14"
     """What --data has: the files of prepare-iwslt14.sh, Debian's package
     descriptions, or LibreOffice's help."""
@@ -42,7 +35,6 @@ class Settings(PairSettings):
     """Keep pairs of at most this many words on a side, of Debian's and
     LibreOffice's; none: all."""
     max_tokens: Count = 256
-    """The maximum number of tokens per side of a batch, with padding."""
     validate_every: Count = 5
     """The number of epochs between translations of the validation part."""
     train_tsv: MaybePath = None
@@ -55,13 +47,6 @@ class Settings(PairSettings):
     """The language code."""
     configuration: Literal["tiny", "iwslt", "big"] = "tiny"
     """The size of the model."""
-    dropout: MaybeRate = None
-    """The dropout rate of embeddings and residuals; none: the
-    configuration's."""
-    attention_dropout: MaybeRate = None
-    """The dropout rate of attention; none: the configuration's."""
-    activation_dropout: MaybeRate = None
-    """The dropout rate of activations; none: the configuration's."""
     separate_vocabularies: bool = False
     """Use separate subwords and embeddings for source and target."""
     max_length: Count = 175
@@ -70,16 +55,11 @@ class Settings(PairSettings):
     """Exclude training pairs with a higher ratio of the two lengths."""
     beam_size: Count = 5
     """The beam size; 1 is greedy search."""
-    length_penalty: float = 1.0
-    """The exponent of the length by which scores are divided."""
 
     @property
     def sizes(self) -> TranslationSizes:
         """The sizes and rates of the model."""
-        rates = stated({name: getattr(self, name) for name in RATES})
-        return dataclasses.replace(
-            TRANSLATION_SIZES[self.configuration], **rates
-        )
+        return self.replaced(TRANSLATION_SIZES[self.configuration])
 
     @property
     def decoding(self) -> Decoding:
