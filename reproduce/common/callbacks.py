@@ -32,7 +32,7 @@ class BackupAndRestore(callbacks.BackupAndRestore):
         for warning in caught:
             print(f"warning: {warning.message}", file=sys.stderr)
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+    def on_train_begin(self, logs: Any = None) -> None:
         try:
             super().on_train_begin(logs)
         except ValueError as error:
@@ -49,17 +49,13 @@ class StopDiverged(keras.callbacks.Callback):
     last update. Put it first in the list of callbacks.
     """
 
-    def on_train_batch_end(
-        self, batch: int, logs: dict[str, Any] | None = None
-    ) -> None:
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         # A running mean over the epoch, which stays NaN after one NaN loss.
         loss = float((logs or {}).get("loss", 0.0))
         if not math.isfinite(loss):
             self._stop("a finite training loss", str(loss))
 
-    def on_epoch_end(
-        self, epoch: int, logs: dict[str, Any] | None = None
-    ) -> None:
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         for variable in self.model.trainable_variables:
             if not bool(keras.ops.all(keras.ops.isfinite(variable))):
                 self._stop("finite weights", f"nan or inf in {variable.path}")

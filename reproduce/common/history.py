@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 from reproduce.common.errors import InputError
+from reproduce.common.errors import damaged
 
 Curve = list[tuple[int, float]]
 
@@ -20,10 +21,7 @@ def read_history(path: Path) -> dict[str, Curve]:
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise InputError(
-            f"{path}: damaged, expected the table that a run writes. Restore "
-            "it, or start over with --overwrite."
-        ) from error
+        raise damaged(path, "the table that a run writes") from error
 
 
 def _read(path: Path) -> dict[str, Curve]:

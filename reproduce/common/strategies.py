@@ -23,20 +23,15 @@ from reproduce.data.batches import Mapped
 
 
 class Strategy:
-    """One device, and the base class of the other strategies.
+    """One device, and the base class of the other strategies."""
 
-    Attributes:
-        name: The value of `--strategy`.
-        backend: The backend that the strategy needs. None accepts any.
-        devices: The number of devices that share a batch.
-        processes: The number of processes.
-        process: The index of this process.
-    """
-
+    # The value of `--strategy`, and the backend that it needs.
     name = "none"
     backend: str | None = None
+    # The number of devices that share a batch, and of processes.
     devices = 1
     processes = 1
+    # The index of this process.
     process = 0
 
     @property

@@ -36,18 +36,12 @@ def load_debian(
     directory: Path,
     source_language: str = "en",
     target_language: str = "it",
-    train_pairs: int | None = None,
-    maximum_words: int | None = None,
+    **limits: int | None,
 ) -> Corpus:
     """Reads the sentences of package descriptions and their translations.
 
-    Args:
-        directory: The directory with two `Translation-<language>` files and
-            `Packages`; see `reproduce.data.debian_files`.
-        source_language: The language of the sources, such as "en".
-        target_language: The language of the targets.
-        train_pairs: As for `parallel_corpus`.
-        maximum_words: As for `parallel_corpus`.
+    The directory has two `Translation-<language>` files and `Packages`; see
+    `reproduce.data.debian_files`. The limits are those of `parallel_corpus`.
     """
     languages = (source_language, target_language)
     files = find_files(Path(directory), languages)
@@ -71,11 +65,10 @@ def load_debian(
         NAME,
         items(),
         _names_of(packages),
-        train_pairs=train_pairs,
-        maximum_words=maximum_words,
         facts={"release": files.release},
         source_language=source_language,
         target_language=target_language,
+        **limits,
     )
 
 

@@ -30,18 +30,12 @@ def load_libreoffice_help(
     directory: Path,
     source_language: str = "en-US",
     target_language: str = "de",
-    train_pairs: int | None = None,
-    maximum_words: int | None = None,
+    **limits: int | None,
 ) -> Corpus:
     """Reads the paragraphs of LibreOffice's help and their translations.
 
-    Args:
-        directory: The directory into which the packages were unpacked, or one
-            with a folder per language.
-        source_language: The folder of the sources, "en-US"; "en" also does.
-        target_language: The folder of the targets.
-        train_pairs: As for `parallel_corpus`.
-        maximum_words: As for `parallel_corpus`.
+    The directory has the unpacked packages, or a folder per language, "en-US",
+    which "en" also names. The limits are those of `parallel_corpus`.
     """
     directory = Path(directory)
     source, target = (
@@ -68,11 +62,10 @@ def load_libreoffice_help(
     return parallel_corpus(
         NAME,
         items(),
-        train_pairs=train_pairs,
-        maximum_words=maximum_words,
         facts={"files": len(common)},
         source_language=source_language,
         target_language=target_language,
+        **limits,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 import tyro
 
+from reproduce import flags
 from reproduce import outputs
 from reproduce.common.comparison import Measure as Column
 from reproduce.common.curves import Score
@@ -20,15 +21,10 @@ from reproduce.data.language_corpus import Corpus
 from reproduce.data.language_corpus import LineFile
 from reproduce.data.language_corpus import checked
 from reproduce.data.language_corpus import load_files
+from reproduce.data.language_corpus import load_topics
 from reproduce.data.language_corpus import load_wikitext
-from reproduce.data.topics import load_topics
 from reproduce.data.vocabulary import encode_lines
 from reproduce.decoding.generator import Generator
-from reproduce.flags import Count
-from reproduce.flags import MaybeCount
-from reproduce.flags import MaybeCountOrZero
-from reproduce.flags import MaybeNotNegative
-from reproduce.flags import MaybePath
 from reproduce.models.sizes import LANGUAGE_SIZES
 from reproduce.scores.perplexity import Measure
 from reproduce.scores.perplexity import Perplexity
@@ -58,19 +54,19 @@ class Evaluate:
 
     model: Path
     """The --output of a training run."""
-    text: MaybePath = None
+    text: flags.MaybePath = None
     """A UTF-8 text; none: --part of --data or of the default corpus."""
-    data: MaybePath = None
+    data: flags.MaybePath = None
     """The directory of the data, as for train."""
     corpus: Literal["wikitext", "debian"] = "wikitext"
     """What --data has, as for train."""
     part: Literal["train", "valid", "test"] = "test"
     """The part of --data or of the default corpus."""
-    block_size: MaybeCount = None
+    block_size: flags.MaybeCount = None
     """The number of tokens per block; none: as in training."""
-    context_window: MaybeCountOrZero = None
+    context_window: flags.MaybeCountOrZero = None
     """The number of context tokens in a block; none: as in training."""
-    batch_size: Count = 8
+    batch_size: flags.Count = 8
     """The number of blocks in a batch."""
 
     def run(self) -> None:
@@ -112,16 +108,16 @@ class Generate:
     prompt: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """The text to continue; may be given several times. Default: standard
     input, one prompt per line."""
-    new_tokens: MaybeCount = None
+    new_tokens: flags.MaybeCount = None
     """The number of tokens to generate; none: as in training, also for the
     flags below."""
-    temperature: MaybeNotNegative = None
+    temperature: flags.MaybeNotNegative = None
     """The sampling temperature; 0 is greedy."""
-    top_k: MaybeCountOrZero = None
+    top_k: flags.MaybeCountOrZero = None
     """Sample from this many most probable tokens; 0: all."""
-    top_p: MaybeNotNegative = None
+    top_p: flags.MaybeNotNegative = None
     """Sample from the most probable tokens of this total probability."""
-    seed: MaybeCountOrZero = None
+    seed: flags.MaybeCountOrZero = None
     """The seed of the sampling."""
 
     def run(self) -> None:
@@ -224,18 +220,18 @@ class LanguageModeling(Task):
 
 
 def load_corpus(
-    flags: Settings | Evaluate, train_words: int | None = None
+    given: Settings | Evaluate, train_words: int | None = None
 ) -> Corpus:
     """Returns the corpus of `--corpus` and `--data`, or the default."""
-    if flags.corpus == "debian":
-        if not flags.data:
+    if given.corpus == "debian":
+        if not given.data:
             raise InputError(
                 "--corpus debian needs --data DIR, where its files are; see "
                 "docs/datasets.md."
             )
-        return load_debian_text(flags.data, train_words)
-    if flags.data:
-        return load_wikitext(flags.data)
+        return load_debian_text(given.data, train_words)
+    if given.data:
+        return load_wikitext(given.data)
     return load_topics(train_words)
 
 

@@ -147,9 +147,7 @@ class Validate(keras.callbacks.Callback):
         self.measure = measure
         self.stream = stream
 
-    def on_epoch_end(
-        self, epoch: int, logs: dict[str, Any] | None = None
-    ) -> None:
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         found = self.measure(self.stream)
         scores = {
             "val_loss": found.loss,

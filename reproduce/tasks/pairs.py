@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import keras
 
+from reproduce import flags
 from reproduce.common import runs
 from reproduce.common.checkpoints import Checkpoints
 from reproduce.common.comparison import Measure
@@ -21,11 +22,6 @@ from reproduce.data.corpora import Corpus
 from reproduce.data.parallel_text import ParallelText
 from reproduce.data.parallel_text import read_parallel
 from reproduce.decoding.text_to_text import TextToText
-from reproduce.flags import Count
-from reproduce.flags import CountOrZero
-from reproduce.flags import MaybeCount
-from reproduce.flags import MaybePath
-from reproduce.flags import Rate
 from reproduce.task import Run
 from reproduce.task import Task
 from reproduce.tasks.text import TextSettings
@@ -42,30 +38,32 @@ FILES = tuple(
 class PairSettings(TextSettings):
     """Settings of data, batches and checkpoints for parallel text."""
 
-    train_source: MaybePath = None
+    train_source: flags.MaybePath = None
     """Own data: UTF-8 files with one text per line."""
-    train_target: MaybePath = None
-    valid_source: MaybePath = None
-    valid_target: MaybePath = None
-    test_source: MaybePath = None
-    test_target: MaybePath = None
-    data: MaybePath = None
+    train_target: flags.MaybePath = None
+    valid_source: flags.MaybePath = None
+    valid_target: flags.MaybePath = None
+    test_source: flags.MaybePath = None
+    test_target: flags.MaybePath = None
+    data: flags.MaybePath = None
     """The directory of the paper's dataset; see docs/datasets.md."""
-    train_pairs: MaybeCount = 1
+    train_pairs: flags.MaybeCount = 1
     """The number of training pairs of the default corpus."""
-    vocabulary_size: Count = 500
+    vocabulary_size: flags.Count = 500
     """The number of subwords."""
-    max_tokens: Count = 512
+    max_tokens: flags.Count = 512
     """The maximum number of tokens per side of a batch, with padding."""
-    max_pairs: MaybeCount = None
+    max_pairs: flags.MaybeCount = None
     """The maximum number of pairs in a batch."""
-    label_smoothing: Rate = 0.1
+    label_smoothing: flags.Rate = 0.1
     """The label smoothing of the task loss."""
-    validate_every: Count = 1
+    validate_every: flags.Count = 1
     """The number of epochs between evaluations by generation."""
-    average: CountOrZero = 0
+    average: flags.CountOrZero = 0
     """Average the weights of this many last validated epochs; 0: use the
     weights of the best score."""
+    beam_size: flags.Count = 4
+    """The beam size; 1 is greedy search."""
     length_penalty: float = 1.0
     """The exponent of the length by which scores are divided."""
 
@@ -95,7 +93,7 @@ class PairSettings(TextSettings):
 class GenerateLines:
     """A verb that generates a text from each line."""
 
-    source: MaybePath = None
+    source: flags.MaybePath = None
     """A file with one text per line; none: standard input."""
 
     def run(self) -> None:

@@ -47,9 +47,7 @@ class StopAtUpdate(keras.callbacks.Callback):
         super().__init__()
         self._updates = updates
 
-    def on_train_batch_end(
-        self, batch: int, logs: dict[str, Any] | None = None
-    ) -> None:
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         iterations = self.model.optimizer.iterations
         if int(keras.ops.convert_to_numpy(iterations)) >= self._updates:
             self.model.stop_training = True
@@ -174,9 +172,7 @@ class _Scores(keras.callbacks.Callback):
         super().__init__()
         self._run = run
 
-    def on_epoch_end(
-        self, epoch: int, logs: dict[str, Any] | None = None
-    ) -> None:
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         scores = self._run.scores(self._run.valid)
         logs.update({f"val_{name}": value for name, value in scores.items()})
 
@@ -226,14 +222,8 @@ def optimizer_of(
 ) -> keras.optimizers.Optimizer:
     """Returns a new optimizer for a number of updates.
 
-    Args:
-        settings: The settings. A recipe gives the optimizer, its clipping and
-            weight decay; learning rate, warm-up and updates are those of the
-            settings.
-        updates: The number of updates.
-
-    Raises:
-        InputError: If the warm-up leaves no updates for the decay.
+    A recipe gives the optimizer, its clipping and weight decay; learning rate,
+    warm-up and updates are those of the settings.
     """
     warm_up = settings.warm_up
     check_warm_up(warm_up, updates)

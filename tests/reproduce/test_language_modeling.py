@@ -19,7 +19,7 @@ from reproduce.comparison import compare
 from reproduce.comparison import run_directory
 from reproduce.data.blocks import blocks_of
 from reproduce.data.language_corpus import Corpus
-from reproduce.data.topics import load_topics
+from reproduce.data.language_corpus import load_topics
 from reproduce.data.vocabulary import encode_lines
 from reproduce.decoding import generator as generator_module
 from reproduce.decoding.generator import Generator

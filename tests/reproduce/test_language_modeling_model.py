@@ -14,8 +14,8 @@ from reproduce.data.special_ids import BOS
 from reproduce.data.special_ids import EOS
 from reproduce.data.special_ids import PAD
 from reproduce.data.vocabulary import Stream
-from reproduce.decoding.sampling import generate
-from reproduce.decoding.sampling import sample
+from reproduce.decoding.generator import generate
+from reproduce.decoding.generator import sample
 from reproduce.models.adaptive import AdaptiveInput
 from reproduce.models.adaptive import TiedAdaptiveSoftmax
 from reproduce.models.language_model import LanguageModel

@@ -1,4 +1,6 @@
-"""CNN/DailyMail in its published form: one file per story.
+"""CNN/DailyMail: its published files, or a dataset of tensorflow-datasets.
+
+The published form has one file per story:
 
     cnn/stories/*.story  dailymail/stories/*.story
     url_lists/all_train.txt  url_lists/all_val.txt  url_lists/all_test.txt
@@ -15,8 +17,10 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from reproduce.common.errors import InputError
+from reproduce.common.tfds import open_prepared
 from reproduce.data.corpora import PARTS
 from reproduce.data.corpora import Corpus
 from reproduce.data.corpora import corpus_of
@@ -27,6 +31,13 @@ from reproduce.data.parallel_text import clean_text
 from reproduce.data.parallel_text import collect_pairs
 from reproduce.data.parallel_text import read_sentences
 
+# The names of the article and of the summary in tensorflow-datasets.
+FEATURES = {
+    "cnn_dailymail": ("article", "highlights"),
+    "xsum": ("document", "summary"),
+    "gigaword": ("document", "summary"),
+}
+DEFAULT_FEATURES = ("article", "highlights")
 HIGHLIGHT = "@highlight"
 LIST = "all_{}.txt"
 # The sentence ends of the published preparation.
@@ -135,3 +146,41 @@ def _read_part(
         return read_story(content, str(paths[name]))
 
     return collect_pairs(parse, names, path, skip=True)
+
+
+def load_tfds(name: str, directory: Path) -> Corpus:
+    """Reads a dataset from the directory where it was prepared.
+
+    Examples without text are skipped and reported.
+    """
+    features = FEATURES.get(name.split(":")[0].split("/")[0], DEFAULT_FEATURES)
+    builder, splits = open_prepared(name, directory, features)
+    missing = {"train", "valid"} - splits.keys()
+    if missing:
+        raise InputError(
+            f"--tfds {name}: expected a training and a validation part, got "
+            f"{', '.join(splits.values())}."
+        )
+    parts = {
+        part: _read_split(
+            builder.as_dataset(split=split), features, name, split
+        )
+        for part, split in splits.items()
+    }
+    return corpus_of(name, parts)
+
+
+def _read_split(
+    examples: Any, features: tuple[str, str], name: str, split: str
+) -> tuple[ParallelText, Report]:
+    def parse(number: int, example: dict[str, bytes]) -> tuple[str, str]:
+        where = f"{name} {split}:{number}"
+        article, summary = (
+            # Highlights are separate lines in tensorflow-datasets.
+            " ".join(clean_text(example[feature], where).split())
+            for feature in features
+        )
+        return article, summary
+
+    rows = examples.as_numpy_iterator()
+    return collect_pairs(parse, rows, Path(f"{name} {split}"), skip=True)
