@@ -130,7 +130,7 @@ def _callbacks(
         logs = str(output / runs.TENSORBOARD)
         callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
     # Last, so that every epoch in the backup is also in the logs.
-    return [
-        *callbacks,
-        BackupAndRestore(backup, logs=[history], callbacks=run.remembered()),
-    ]
+    callbacks.append(
+        BackupAndRestore(backup, logs=[history], callbacks=run.remembered())
+    )
+    return callbacks

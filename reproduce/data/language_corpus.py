@@ -167,12 +167,13 @@ def load_topics(train_words: int | None = None) -> Corpus:
         topics_of[PART_OF.get(int(digest(name), 16) % 10, "train")].append(name)
     found: dict[str, list[str]] = {part: [] for part in PARTS}
     seen: set[str] = set()
-    for part, name in ((p, name) for p in PARTS for name in topics_of[p]):
-        for paragraph in _paragraphs(topics[name]):
-            key = " ".join(" ".join(paragraph).split())
-            if key not in seen:
-                seen.add(key)
-                found[part].extend(paragraph)
+    for part in PARTS:
+        for name in topics_of[part]:
+            for paragraph in _paragraphs(topics[name]):
+                key = " ".join(" ".join(paragraph).split())
+                if key not in seen:
+                    seen.add(key)
+                    found[part].extend(paragraph)
     found["train"] = first_words(found["train"], train_words)
     return Corpus(
         name="Python reference topics",

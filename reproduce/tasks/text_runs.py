@@ -113,8 +113,15 @@ class TextRun(_Run):
         callbacks = super().callbacks(output)
         # Keras already logs the accuracy of a single part.
         if self.data.metrics != ("accuracy",) or len(self.valid) > 1:
-            callbacks.insert(0, _Scores(self))
+            callbacks.insert(
+                0, keras.callbacks.LambdaCallback(on_epoch_end=self.validate)
+            )
         return callbacks
+
+    def validate(self, epoch: int, logs: dict[str, Any]) -> None:
+        """Logs the dataset's metrics on the validation parts."""
+        scores = self.scores(self.valid)
+        logs.update({f"val_{name}": value for name, value in scores.items()})
 
     def scores(self, parts: dict[str, Rows]) -> dict[str, float]:
         """Returns the dataset's metrics on all these parts."""
@@ -163,18 +170,6 @@ class TextRun(_Run):
     def _rows(self, part: Part) -> Rows:
         inputs = tokenized(self.preprocessor, part.first, part.second)
         return Rows(inputs, self.data.targets_of(part))
-
-
-class _Scores(keras.callbacks.Callback):
-    """Adds the dataset's metrics to the logs of an epoch."""
-
-    def __init__(self, run: TextRun):
-        super().__init__()
-        self._run = run
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        scores = self._run.scores(self._run.valid)
-        logs.update({f"val_{name}": value for name, value in scores.items()})
 
 
 class DiabetesRun(_Run):
