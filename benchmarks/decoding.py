@@ -27,8 +27,9 @@ from benchmarks.harness import parser_of
 from benchmarks.harness import take_turns
 from benchmarks.report import Report
 from reproduce.data.special_ids import EOS
+from reproduce.data.special_ids import PAD
 from reproduce.data.special_ids import UNK
-from reproduce.decoding import translate as decoding
+from reproduce.decoding import translator as decoding
 from reproduce.models.sizes import TRANSLATION_SIZES
 from reproduce.models.sizes import TranslationSizes
 from reproduce.models.translation import Transformer
@@ -63,6 +64,40 @@ QUICK = {
 }
 
 
+def uncached_step(
+    model: Transformer,
+    source_ids: Any,
+    beam_size: int,
+    time: Any,
+    prefix_only: bool = False,
+) -> tuple[decoding.Step, Any]:
+    """Returns a step for `beam_search` without a cache, and its initial state.
+
+    The state holds the ids so far. Each step runs the decoder, with the same
+    computation as in training, on all of `time` or, if `prefix_only`, on the
+    ids so far, which XLA cannot compile.
+    """
+    ops = keras.ops
+    memory = model.encode(source_ids, training=False)
+    source = model.source(
+        ops.repeat(memory, beam_size, axis=0),
+        ops.repeat(source_ids, beam_size, axis=0),
+    )
+
+    def step(ids, index, past):
+        places = ops.arange(ops.shape(past)[2])
+        past = ops.where(places == index, ids[:, :, None], past)
+        prefix = past[:, :, : index + 1] if prefix_only else past
+        flat = ops.reshape(prefix, (-1, ops.shape(prefix)[2]))
+        hidden = model.decode(flat, source, training=False)
+        hidden = ops.take(hidden, index, axis=1)
+        hidden = ops.reshape(hidden, (-1, beam_size, hidden.shape[-1]))
+        return ops.log_softmax(model.logits(hidden)), past
+
+    shape = (ops.shape(source_ids)[0], beam_size, time)
+    return step, ops.full(shape, PAD, "int32")
+
+
 def translate_exactly(
     model: Transformer, source_ids: Any, length: int, beam_size: int, way: str
 ) -> decoding.Hypotheses:
@@ -78,7 +113,7 @@ def translate_exactly(
     """
     settings = {"beam_size": beam_size, "min_length": length}
     if way == "prefix":
-        step, state = decoding.uncached_step(
+        step, state = uncached_step(
             model, source_ids, beam_size, length + 1, prefix_only=True
         )
         max_lengths = keras.ops.full((source_ids.shape[0],), length, "int32")
@@ -90,7 +125,7 @@ def translate_exactly(
         source_ids,
         max_length_factor=0.0,
         max_length_offset=length,
-        cached=way == CACHED,
+        make_step=None if way == CACHED else uncached_step,
         **settings,
     )
 

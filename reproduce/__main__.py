@@ -68,15 +68,8 @@ def task_of(name: str) -> Any:
 def parse(verb: str, name: str, arguments: Sequence[str]) -> Any:
     """Parses the flags of one verb of a task.
 
-    A recipe changes the defaults of the settings that it states.
-
-    Returns:
-        The settings as a dataclass. For `compare`, it also has the fields
-        `arms`, `seeds` and `demo`.
-
-    Raises:
-        InputError: If the recipe does not exist, or if settings contradict
-            each other.
+    A recipe changes the defaults of the settings that it states. The settings
+    of `compare` also have the fields `arms`, `seeds` and `demo`.
     """
     task = task_of(name)
     program = f"python -m reproduce {verb} {name}"

@@ -37,16 +37,8 @@ def compare(
 ) -> dict[str, Any]:
     """Trains every arm on every seed, then writes and prints the results.
 
-    Args:
-        task: The task.
-        data: The data that the task loaded.
-        settings: The settings of all runs, except arm and seed.
-        arms: The arms. The others are compared with the first one.
-        seeds: The seeds.
-
-    Returns:
-        The content of `metrics.json`: `arms`, a summary of each arm, and
-        `runs`.
+    The others are compared with the first arm. The result has `arms`, a summary
+    of each arm, and `runs`.
     """
     output = settings.output
 
@@ -91,21 +83,7 @@ def compare_arms(
     title: str,
     score: Score,
 ) -> dict[str, Any]:
-    """Trains the runs of a comparison and writes table, numbers and plot.
-
-    Args:
-        train: A function that trains one arm on one seed.
-        settings: The settings that all runs share, as JSON values.
-        arms: The arms, as for `compare`.
-        seeds: The seeds.
-        output: The directory to write, which is already claimed.
-        measures: The columns of the table.
-        title: The title of the plot.
-        score: The quantity that the plot shows next to the loss.
-
-    Returns:
-        The same dictionary as `compare`.
-    """
+    """Trains the runs of `compare` into a directory that is already claimed."""
     # Seeds in the outer loop: an interrupted comparison has complete pairs.
     measured: dict[str, list[dict[str, Any]]] = {arm: [] for arm in arms}
     for seed in seeds:

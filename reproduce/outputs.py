@@ -18,6 +18,7 @@ import filelock
 
 from reproduce.common import runs
 from reproduce.common.errors import InputError
+from reproduce.common.errors import damaged
 from reproduce.common.history import read_history
 
 LOCK = "run.lock"
@@ -44,19 +45,9 @@ def claimed(
     """Prepares a directory for a run and locks out other processes.
 
     A new or empty directory is accepted. A directory that holds a run of the
-    same program is continued with `resume` and cleared with `overwrite`, which
-    removes only files that runs write. Every other directory is refused.
-
-    Args:
-        directory: The directory that the run writes.
-        program: The name of the program that makes the run.
-        settings: The settings that the run depends on, as JSON values.
-        resume: Whether to continue an earlier run with the same settings.
-            Without an earlier run, a new one begins.
-        overwrite: Whether to remove an earlier run.
-
-    Raises:
-        InputError: If the directory is refused or in use.
+    same program is continued with `resume`, if its settings are the same, and
+    cleared with `overwrite`, which removes only files that runs write. Every
+    other directory is refused.
     """
     if resume and overwrite:
         raise InputError("Give --resume or --overwrite, not both.")
@@ -86,11 +77,7 @@ def is_finished(directory: Path) -> bool:
 
 
 def read_metrics(directory: Path) -> dict[str, Any]:
-    """Reads the metrics of a finished run.
-
-    Raises:
-        InputError: If the file is missing or damaged.
-    """
+    """Reads the metrics of a finished run."""
     path = directory / runs.METRICS
     try:
         found = runs.read_json(path)
@@ -102,10 +89,7 @@ def read_metrics(directory: Path) -> dict[str, Any]:
             "finished training."
         ) from error
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: damaged, expected the JSON that a finished run writes. "
-            "Restore it, or start over with --overwrite."
-        ) from error
+        raise damaged(path, "the JSON of a finished run") from error
     return found
 
 
@@ -167,16 +151,15 @@ def _check_owner(directory: Path, program: str) -> None:
 def _read_marker(marker: Path) -> dict[str, Any]:
     try:
         found = runs.read_json(marker)
-        if isinstance(found["program"], str) and isinstance(
-            found["settings"], dict
-        ):
-            return found
+        kinds = (type(found["program"]), type(found["settings"]))
     except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise InputError(
-        f"{marker}: not what a run of this program writes. Left as it is: "
-        "restore the file, or name another --output."
-    )
+        kinds = ()
+    if kinds != (str, dict):
+        raise InputError(
+            f"{marker}: not what a run of this program writes. Left as it is: "
+            "restore the file, or name another --output."
+        )
+    return found
 
 
 def _has_results(directory: Path) -> bool:
@@ -213,7 +196,7 @@ def _check_resumable(directory: Path) -> None:
     for name in FOLDERS:
         path = directory / name
         if path.exists() and not path.is_dir():
-            raise InputError(_damaged(path, "a folder", "a file"))
+            raise damaged(path, "a folder", "a file")
     if is_finished(directory):
         read_metrics(directory)
         return
@@ -223,25 +206,12 @@ def _check_resumable(directory: Path) -> None:
     logged = {epoch for epoch, _ in curves.get("loss", [])}
     missing = set(range(1, epochs + 1)) - logged
     if missing:
-        raise InputError(
-            _damaged(path, f"the {epochs} epochs of the backup", len(logged))
-        )
+        wanted = f"the {epochs} epochs of the backup"
+        raise damaged(path, wanted, str(len(logged)))
     # A run that is killed before its first backup has logged one epoch.
     if len(logged) > 1 and not epochs:
-        raise InputError(
-            _damaged(
-                directory / runs.BACKUP,
-                f"a backup of {max(logged)} epochs",
-                "no backup",
-            )
-        )
-
-
-def _damaged(path: Path, expected: str, found: Any) -> str:
-    return (
-        f"{path}: expected {expected}, got {found}. Restore it, or start over "
-        "with --overwrite."
-    )
+        wanted = f"a backup of {max(logged)} epochs"
+        raise damaged(directory / runs.BACKUP, wanted, "none")
 
 
 def _clear(directory: Path) -> None:

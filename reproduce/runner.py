@@ -16,9 +16,9 @@ from reproduce import outputs
 from reproduce import workers
 from reproduce.common import runs
 from reproduce.common.arms import batches_of
-from reproduce.common.backup import BackupAndRestore
+from reproduce.common.callbacks import BackupAndRestore
+from reproduce.common.callbacks import StopDiverged
 from reproduce.common.curves import plot_curves
-from reproduce.common.diverged import StopDiverged
 from reproduce.common.epochs import EpochNumber
 from reproduce.common.history import read_history
 from reproduce.common.strategies import Strategy
@@ -29,16 +29,7 @@ from reproduce.task import Task
 
 
 def train(task: Task, data: Any, settings: Settings) -> dict[str, Any]:
-    """Trains one arm on one seed and writes all files of the run.
-
-    Args:
-        task: The task.
-        data: The data that the task loaded.
-        settings: The settings, with the directory to write.
-
-    Returns:
-        The content of `metrics.json`.
-    """
+    """Trains one arm on one seed, writes the files and returns the metrics."""
     output, facts = settings.output, data.facts()
     strategy = strategy_of(settings)
     with workers.claimed(
@@ -72,6 +63,7 @@ def _train(
     epoch = EpochNumber()
     started = time.monotonic()
     batches = run.batches(epoch)
+    verbosity = 1 if sys.stdout.isatty() else 2
     try:
         run.model.fit(
             strategy.batches(batches_of(settings.arm, batches)),
@@ -83,7 +75,7 @@ def _train(
                 *strategy.callbacks(),
                 *_callbacks(run, epoch, output, settings.output / runs.BACKUP),
             ],
-            verbose=_verbosity(strategy),
+            verbose=verbosity if strategy.is_chief else 0,
         )
     except Exception:
         # TensorFlow replaces an error raised by the dataset with its own.
@@ -125,28 +117,20 @@ def _callbacks(
     run: Run, epoch: EpochNumber, output: Path, backup: Path
 ) -> list[keras.callbacks.Callback]:
     history = output / runs.HISTORY
-    return [
+    callbacks = [
         # First, so that the other callbacks write nothing of a diverged
         # epoch.
         StopDiverged(),
         epoch,
         *run.callbacks(output),
         keras.callbacks.CSVLogger(str(history), append=True),
-        *_tensorboard(output),
-        # Last, so that every epoch in the backup is also in the logs.
-        BackupAndRestore(backup, logs=[history], callbacks=run.remembered()),
     ]
-
-
-def _verbosity(strategy: Strategy) -> int:
-    if not strategy.is_chief:
-        return 0
-    return 1 if sys.stdout.isatty() else 2
-
-
-def _tensorboard(output: Path) -> list[keras.callbacks.Callback]:
-    if keras.backend.backend() != "tensorflow":
-        # Keras writes its logs by TensorFlow.
-        return []
-    logs = str(output / runs.TENSORBOARD)
-    return [keras.callbacks.TensorBoard(logs, write_graph=False)]
+    # Keras writes the logs of TensorBoard by TensorFlow.
+    if keras.backend.backend() == "tensorflow":
+        logs = str(output / runs.TENSORBOARD)
+        callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
+    # Last, so that every epoch in the backup is also in the logs.
+    callbacks.append(
+        BackupAndRestore(backup, logs=[history], callbacks=run.remembered())
+    )
+    return callbacks

@@ -16,66 +16,55 @@ from typing import Any
 from reproduce.common.errors import InputError
 
 
-def translation(served: Any, texts: list[str]) -> None:
+def translation(served: Any, texts: list[str], inputs: Any) -> None:
     """Prints each text and its translation."""
-    import tensorflow as tf
-
-    found = served.serve(tf.constant(texts))["translation"].numpy()
+    found = served.serve(inputs)["translation"].numpy()
     widest = max(map(len, texts))
     for text, translated in zip(texts, found):
         print(f"{text:<{widest}}  {translated.decode()}")
 
 
-def language_modeling(served: Any, prompts: list[str]) -> None:
+def language_modeling(served: Any, prompts: list[str], inputs: Any) -> None:
     """Prints each prompt, its continuation, and the prompt's loss."""
-    import tensorflow as tf
-
-    texts = tf.constant(prompts)
-    following = served.serve(texts)["text"].numpy()
-    scores = served.score(texts)
-    nats = -tf.reduce_sum(scores["log_probabilities"], axis=-1).numpy()
+    following = served.serve(inputs)["text"].numpy()
+    scores = served.score(inputs)
+    nats = -scores["log_probabilities"].numpy().sum(axis=-1)
     lengths = scores["lengths"].numpy()
     for prompt, text, cost, length in zip(prompts, following, nats, lengths):
         print(f"{prompt} [...] {text.decode()}")
         print(f"  ({cost:.2f} nats for the {length} tokens of the prompt)")
 
 
-def summarization(served: Any, articles: list[str]) -> None:
+def summarization(served: Any, articles: list[str], inputs: Any) -> None:
     """Prints each article and its summary."""
-    import tensorflow as tf
-
-    found = served.serve(tf.constant(articles))["summary"].numpy()
+    found = served.serve(inputs)["summary"].numpy()
     for article, summary in zip(articles, found):
         print(f"  {article}\n    -> {summary.decode()}")
 
 
-def text_classification(served: Any, texts: list[str]) -> None:
+def text_classification(served: Any, texts: list[str], inputs: Any) -> None:
     """Prints each text, or pair of two texts, and its label or score."""
-    import tensorflow as tf
-
-    inputs = served.signatures["serving_default"].structured_input_signature[1]
-    if "measurements" in inputs:
+    names = served.signatures["serving_default"].structured_input_signature[1]
+    if "measurements" in names:
         raise InputError("The model takes measurements, not texts.")
-    columns = [texts]
-    if "second" in inputs:
-        if len(texts) % 2:
-            raise InputError(
-                "Expected an even number of texts, two for each pair."
-            )
-        columns = [texts[::2], texts[1::2]]
-    found = served.serve(*map(tf.constant, columns))
-    _print_labels([" | ".join(row) for row in zip(*columns)], found)
+    if "second" not in names:
+        _print_labels(texts, served.serve(inputs))
+        return
+    if len(texts) % 2:
+        raise InputError("Expected an even number of texts, two for each pair.")
+    pairs = [" | ".join(pair) for pair in zip(texts[::2], texts[1::2])]
+    _print_labels(pairs, served.serve(inputs[::2], inputs[1::2]))
 
 
-def image_classification(served: Any, files: list[str]) -> None:
+def image_classification(served: Any, files: list[str], inputs: Any) -> None:
     """Prints each PNG, JPEG, GIF or BMP file and its label."""
     import tensorflow as tf
 
     signature = served.signatures["serving_default"]
     channels = signature.structured_input_signature[1]["images"].shape[-1]
-    for file in files:
+    for file, path in zip(files, inputs):
         image = tf.io.decode_image(
-            tf.io.read_file(file), channels, expand_animations=False
+            tf.io.read_file(path), channels, expand_animations=False
         )
         _print_labels([file], served.serve(image[None]))
 
@@ -92,8 +81,9 @@ def _print_labels(names: list[str], found: Any) -> None:
         print(f"{name:<{widest}}  {says}")
 
 
-# The function of each task that prints the results of a loaded SavedModel.
-SERVERS: dict[str, Callable[[Any, list[str]], None]] = {
+# For each task, a function that prints what a SavedModel returns for strings,
+# which it gets as a list and as a tensor.
+SERVERS: dict[str, Callable[[Any, list[str], Any], None]] = {
     "translation": translation,
     "language_modeling": language_modeling,
     "summarization": summarization,
@@ -123,5 +113,5 @@ def main(name: str, arguments: Sequence[str]) -> int:
             f"{flags.saved_model}: expected the saved_model folder of a run "
             f"({str(error).splitlines()[0]})."
         ) from error
-    SERVERS[name](served, flags.inputs)
+    SERVERS[name](served, flags.inputs, tf.constant(flags.inputs))
     return 0

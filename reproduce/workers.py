@@ -25,16 +25,8 @@ def claimed(
 ) -> Iterator[Path]:
     """Claims the output directory once for all processes.
 
-    Args:
-        strategy: The strategy of the run.
-        directory: The output directory of the run.
-        *arguments: Further arguments of `outputs.claimed`.
-
-    Returns:
-        A context manager for the directory that this process writes.
-
-    Raises:
-        InputError: On all processes, if the directory is refused.
+    The context is the directory that this process writes. If the directory is
+    refused, all processes raise an error.
     """
     with contextlib.ExitStack() as stack:
         fault = None

@@ -15,7 +15,7 @@ import json, os, signal, sys, threading, time
 import keras
 import tensorflow as tf
 from reproduce import __main__, runner
-from reproduce.common.backup import BackupAndRestore
+from reproduce.common.callbacks import BackupAndRestore
 
 jobs = json.load(sys.stdin)
 for job in jobs:

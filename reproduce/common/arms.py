@@ -25,13 +25,7 @@ TWO_PASSES = ("two_pass", "rdrop")
 
 
 def rdrop_of(arm: str, alpha: float, **settings: Any) -> RDrop | None:
-    """Returns the `rdrop` argument of `compile` for an arm.
-
-    Args:
-        arm: A key of `ARMS`.
-        alpha: The weight of the consistency, for the arm `rdrop`.
-        **settings: Arguments of `RDrop`, for both arms with two passes.
-    """
+    """Returns the `rdrop` argument of `compile`; settings as for `RDrop`."""
     _check(arm)
     if arm not in TWO_PASSES:
         return None
@@ -41,18 +35,13 @@ def rdrop_of(arm: str, alpha: float, **settings: Any) -> RDrop | None:
 def batches_of(
     arm: str, batches: keras.utils.PyDataset
 ) -> keras.utils.PyDataset:
-    """Returns the batches to pass to `fit` for an arm.
-
-    Args:
-        arm: A key of `ARMS`.
-        batches: The batches of the plain arm.
-    """
+    """Returns the batches to pass to `fit`, from those of the plain arm."""
     _check(arm)
-    return Mapped(batches, _twice) if arm == "doubled" else batches
 
+    def twice(*batch: Any) -> Any:
+        return keras.tree.map_structure(lambda x: np.concatenate([x, x]), batch)
 
-def _twice(*batch: Any) -> Any:
-    return keras.tree.map_structure(lambda x: np.concatenate([x, x]), batch)
+    return Mapped(batches, twice) if arm == "doubled" else batches
 
 
 def _check(arm: str) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from reproduce.common import runs
 from reproduce.common.errors import InputError
+from reproduce.common.errors import damaged
 
 INDEX = "index.json"
 
@@ -52,18 +53,16 @@ class Checkpoints(keras.callbacks.Callback):
         self.patience = patience
         self.scored: list[dict[str, Any]] = []
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+    def on_train_begin(self, logs: Any = None) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         index = self.directory / INDEX
         try:
             self.scored = runs.read_json(index) if index.exists() else []
             self.scored = [{**e, "epoch": int(e["epoch"])} for e in self.scored]
         except (ValueError, TypeError, KeyError) as error:
-            raise _damaged(index, "the scores that a run writes") from error
+            raise damaged(index, "the scores that a run writes") from error
 
-    def on_epoch_begin(
-        self, epoch: int, logs: dict[str, Any] | None = None
-    ) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         # A run killed between checkpoint and backup repeats that epoch.
         self.scored = [e for e in self.scored if e["epoch"] <= epoch]
         # Superseded weights are deleted only now: until the backup of an
@@ -73,10 +72,10 @@ class Checkpoints(keras.callbacks.Callback):
             wanted.add(self._path(self.best()))
         elif epoch:
             # The first epoch is always scored, so the index cannot be empty.
-            raise _damaged(self.directory / INDEX, f"scores of {epoch} epochs")
+            raise damaged(self.directory / INDEX, f"scores of {epoch} epochs")
         for path in wanted:
             if not path.is_file():
-                raise _damaged(path, "the weights of a scored epoch")
+                raise damaged(path, "the weights of a scored epoch")
         for path in self.directory.glob("*.weights.h5"):
             if path not in wanted:
                 path.unlink()
@@ -84,9 +83,7 @@ class Checkpoints(keras.callbacks.Callback):
         if self._has_stalled():
             self.model.stop_training = True
 
-    def on_epoch_end(
-        self, epoch: int, logs: dict[str, Any] | None = None
-    ) -> None:
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         number = epoch + 1
         last = number == self.params["epochs"]
         if not (epoch == 0 or number % self.every == 0 or last):
@@ -115,17 +112,9 @@ class Checkpoints(keras.callbacks.Callback):
         return self.scored[-count:] if count else []
 
     def choose(self, average: int) -> list[int]:
-        """Loads the mean of the last scored epochs, or the best of all.
-
-        Args:
-            average: The number of last scored epochs to average. 0 selects
-                the best epoch.
-
-        Returns:
-            The numbers of the epochs whose weights were loaded.
-        """
+        """Loads the mean of the last epochs, 0: the best, and returns them."""
         if not self.scored:
-            raise _damaged(self.directory / INDEX, "scores of the epochs")
+            raise damaged(self.directory / INDEX, "scores of the epochs")
         chosen = self.last(average) or [self.best()]
         self.load(chosen)
         return [entry["epoch"] for entry in chosen]
@@ -144,25 +133,11 @@ class Checkpoints(keras.callbacks.Callback):
         return since >= self.patience
 
 
-def _damaged(path: Path, expected: str) -> InputError:
-    return InputError(
-        f"{path}: missing or damaged, expected {expected}. Restore it, or "
-        "start over with --overwrite."
-    )
-
-
 def average_weights(model: keras.Model, paths: Sequence[Path]) -> None:
     """Loads the mean of several weight files into a model.
 
     All floating point variables are averaged. The random state of dropout
     cannot be averaged and is taken from the last file.
-
-    Args:
-        model: The model.
-        paths: Files that `save_weights` of this model wrote.
-
-    Raises:
-        InputError: If a file cannot be read.
     """
     totals: list[np.ndarray] = []
     for path in paths:

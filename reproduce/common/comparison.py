@@ -21,6 +21,10 @@ class Measure:
     scale: float = 1.0
     digits: int = 2
 
+    def shown(self, value: float, sign: str = "") -> str:
+        """Returns a value as text, with the sign "+" also if it is positive."""
+        return f"{value * self.scale:{sign}.{self.digits}f}"
+
 
 def summarize(
     runs: dict[str, list[dict[str, Any]]], measures: list[Measure]
@@ -41,24 +45,27 @@ def summarize(
         95 % interval of Student's t for the mean (None for one seed).
     """
     reference = next(iter(runs))
-    summary: dict[str, Any] = {}
-    for arm in runs:
-        summary[arm] = {}
-        for measure in measures:
-            values = _values(runs[arm], measure)
+    summary: dict[str, Any] = {arm: {} for arm in runs}
+    for measure in measures:
+        part, name = measure.part, measure.name
+        values = {
+            arm: [metrics[part][name] for metrics in found]
+            for arm, found in runs.items()
+        }
+        for arm, ours in values.items():
             entry = {
-                "values": values,
-                "median": statistics.median(values),
-                **_moments(values, "mean", "spread"),
+                "values": ours,
+                "median": statistics.median(ours),
+                "mean": statistics.fmean(ours),
+                "spread": _spread(ours),
             }
             if arm != reference:
-                pairs = zip(values, _values(runs[reference], measure))
-                differences = [ours - theirs for ours, theirs in pairs]
-                entry |= _moments(
-                    differences, "difference", "difference_spread"
-                )
+                pairs = zip(ours, values[reference])
+                differences = [one - other for one, other in pairs]
+                entry["difference"] = statistics.fmean(differences)
+                entry["difference_spread"] = _spread(differences)
                 entry["difference_interval"] = _interval(differences)
-            summary[arm][f"{measure.part}_{measure.name}"] = entry
+            summary[arm][f"{part}_{name}"] = entry
     return summary
 
 
@@ -78,27 +85,15 @@ def print_summary(
         table.add_column(measure.title, justify="right", no_wrap=True)
     reference = next(iter(summary))
     for arm, entries in summary.items():
-        values = [entries[f"{m.part}_{m.name}"] for m in measures]
-        table.add_row(
-            arm,
-            *(
-                _show(value, measure)
-                for value, measure in zip(values, measures)
-            ),
-        )
-        if len(values[0]["values"]) > 1:
-            medians = (
-                f"{value['median'] * measure.scale:.{measure.digits}f}"
-                for value, measure in zip(values, measures)
-            )
+        found = [(entries[f"{m.part}_{m.name}"], m) for m in measures]
+        table.add_row(arm, *(_show(*each) for each in found))
+        if len(found[0][0]["values"]) > 1:
+            medians = (m.shown(value["median"]) for value, m in found)
             table.add_row("  median", *medians)
         if arm != reference:
             table.add_row(
                 f"  minus {reference}",
-                *(
-                    _show_difference(value, measure)
-                    for value, measure in zip(values, measures)
-                ),
+                *(_show_difference(*each) for each in found),
                 style="bold" if arm == "rdrop" else None,
             )
     table.caption = (
@@ -114,17 +109,8 @@ def print_summary(
     console.print(table)
 
 
-def _values(runs: list[dict[str, Any]], measure: Measure) -> list[float]:
-    return [metrics[measure.part][measure.name] for metrics in runs]
-
-
-def _moments(
-    values: list[float], mean: str, spread: str
-) -> dict[str, float | None]:
-    return {
-        mean: statistics.fmean(values),
-        spread: statistics.stdev(values) if len(values) > 1 else None,
-    }
+def _spread(values: list[float]) -> float | None:
+    return statistics.stdev(values) if len(values) > 1 else None
 
 
 def _interval(values: list[float]) -> tuple[float, float] | None:
@@ -137,18 +123,15 @@ def _interval(values: list[float]) -> tuple[float, float] | None:
 
 
 def _show(value: dict[str, Any], measure: Measure) -> str:
-    text = f"{value['mean'] * measure.scale:.{measure.digits}f}"
+    text = measure.shown(value["mean"])
     if value["spread"] is None:
         return text
-    return f"{text} ± {value['spread'] * measure.scale:.{measure.digits}f}"
+    return f"{text} ± {measure.shown(value['spread'])}"
 
 
 def _show_difference(value: dict[str, Any], measure: Measure) -> str:
-    def signed(number: float) -> str:
-        return f"{number * measure.scale:+.{measure.digits}f}"
-
-    text = signed(value["difference"])
+    text = measure.shown(value["difference"], "+")
     if value["difference_interval"] is None:
         return text
-    low, high = value["difference_interval"]
-    return f"{text} ({signed(low)} to {signed(high)})"
+    low, high = (measure.shown(x, "+") for x in value["difference_interval"])
+    return f"{text} ({low} to {high})"

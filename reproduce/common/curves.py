@@ -41,14 +41,8 @@ def plot_curves(
 ) -> None:
     """Plots training loss, validation loss and one score of all runs.
 
-    Args:
-        runs: The arm and the history of each run. For several seeds of one
-            arm, the mean is drawn, with the validation curves of the single
-            seeds in a fainter line.
-        title: The title of the figure.
-        path: The PNG file to write.
-        score: The quantity to plot next to the loss, for training and
-            validation where the history has it.
+    For several seeds of one arm, the mean is drawn, with the validation curves
+    of the single seeds in a fainter line.
     """
     # Unlike pyplot, a Figure needs no display and no global state.
     figure = Figure(figsize=(11, 5), layout="constrained")
@@ -86,24 +80,19 @@ def mean_curve(curves: Sequence[Curve]) -> Curve:
 
 
 def _draw(axes: Axes, arm: str, part: str, curves: Sequence[Curve]) -> None:
-    if not curves:
-        return
-    style = {
-        "color": COLORS[arm],
-        "linestyle": "--" if part == "train" else "-",
-    }
-    opaque = 0.6 if part == "train" else 1.0
-    if len(curves) > 1 and part != "train":
+    mean = mean_curve(curves) if curves else []
+    is_train = part == "train"
+    style = {"color": COLORS[arm], "linestyle": "--" if is_train else "-"}
+    if len(curves) > 1 and not is_train:
         # Training curves of single seeds would clutter the plot.
         for curve in curves:
             axes.plot(*zip(*curve), **style, alpha=0.2, linewidth=0.8)
-    mean = mean_curve(curves)
     if not mean:
         return
     axes.plot(
         *zip(*mean),
         **style,
-        alpha=opaque,
+        alpha=0.6 if is_train else 1.0,
         marker="." if len(mean) == 1 else None,
         label=f"{arm}, {part}",
     )

@@ -19,9 +19,7 @@ class EpochNumber(keras.callbacks.Callback):
         super().__init__()
         self.number = 0
 
-    def on_epoch_begin(
-        self, epoch: int, logs: dict[str, Any] | None = None
-    ) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.number = epoch
 
     def __call__(self) -> int:

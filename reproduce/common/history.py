@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 from reproduce.common.errors import InputError
+from reproduce.common.errors import damaged
 
 Curve = list[tuple[int, float]]
 
@@ -13,24 +14,14 @@ Curve = list[tuple[int, float]]
 def read_history(path: Path) -> dict[str, Curve]:
     """Reads the file that `keras.callbacks.CSVLogger` wrote.
 
-    Args:
-        path: The file, with one row per epoch.
-
-    Returns:
-        A list of (number of epochs trained, value) for each quantity.
-
-    Raises:
-        InputError: If the file is missing or damaged.
+    Each quantity is a list of (number of epochs trained, value).
     """
     try:
         return _read(path)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise InputError(
-            f"{path}: damaged, expected the table that a run writes. Restore "
-            "it, or start over with --overwrite."
-        ) from error
+        raise damaged(path, "the table that a run writes") from error
 
 
 def _read(path: Path) -> dict[str, Curve]:

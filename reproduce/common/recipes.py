@@ -9,11 +9,7 @@ from reproduce.common.errors import InputError
 
 
 def recipe_of(task: str, name: str) -> recipes.Recipe:
-    """Returns the recipe of a task with this name.
-
-    Raises:
-        InputError: If the task has no recipe with that name.
-    """
+    """Returns the recipe of a task with this name, or names them all."""
     names = recipes.names(task)
     if name not in names:
         raise InputError(

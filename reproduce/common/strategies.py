@@ -19,26 +19,19 @@ from reproduce.common.clusters import PROCESSES
 from reproduce.common.clusters import check_cluster
 from reproduce.common.clusters import check_processes
 from reproduce.common.errors import InputError
-from reproduce.common.layouts import DivideTraining
-from reproduce.common.layouts import Layouts
 from reproduce.data.batches import Mapped
 
 
 class Strategy:
-    """One device, and the base class of the other strategies.
+    """One device, and the base class of the other strategies."""
 
-    Attributes:
-        name: The value of `--strategy`.
-        backend: The backend that the strategy needs. None accepts any.
-        devices: The number of devices that share a batch.
-        processes: The number of processes.
-        process: The index of this process.
-    """
-
+    # The value of `--strategy`, and the backend that it needs.
     name = "none"
     backend: str | None = None
+    # The number of devices that share a batch, and of processes.
     devices = 1
     processes = 1
+    # The index of this process.
     process = 0
 
     @property
@@ -123,6 +116,39 @@ class MultiWorker(Mirrored):
         return found[:: self.devices // self.processes].tolist()
 
 
+class Layouts(keras.distribution.DataParallel):
+    """Divides training batches; evaluates all rows on every device.
+
+    A batch of evaluation may not divide, and must neither lose nor repeat rows.
+    """
+
+    dividing = False
+
+    def get_data_layout(self, data_shape: Any) -> Any:
+        if self.dividing:
+            return super().get_data_layout(data_shape)
+        return keras.distribution.TensorLayout(
+            [None] * len(data_shape), self.device_mesh
+        )
+
+
+class DivideTraining(keras.callbacks.Callback):
+    """Callback that tells `Layouts` which batches are those of training."""
+
+    def __init__(self, layouts: Layouts):
+        super().__init__()
+        self._layouts = layouts
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._layouts.dividing = True
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        self._layouts.dividing = False
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._layouts.dividing = False
+
+
 class DataParallel(Strategy):
     """Keras's data parallelism on JAX, in one process or in several."""
 
@@ -180,11 +206,7 @@ def _started(name: str) -> Strategy:
 
 
 def strategy_of(settings: Any) -> Strategy:
-    """Returns the strategy of a run, and starts it when it is first needed.
-
-    Raises:
-        InputError: If backend, environment or settings do not fit it.
-    """
+    """Returns the strategy of a run, started when it is first needed."""
     kind, backend = STRATEGIES[settings.strategy], keras.backend.backend()
     if kind.backend not in (None, backend):
         raise InputError(

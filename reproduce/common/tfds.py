@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from reproduce.common.errors import InputError
@@ -20,25 +19,20 @@ PARTS = {
 def open_prepared(
     name: str, directory: Path, features: Sequence[str]
 ) -> tuple[Any, dict[str, str]]:
-    """Opens a dataset in the directory where it was prepared.
-
-    Nothing is downloaded.
-
-    Args:
-        name: The name in tensorflow-datasets, for example `cifar10`.
-        directory: The `data_dir` of tensorflow-datasets.
-        features: The features that the examples must have.
+    """Opens a dataset that was prepared in a `data_dir`. Nothing is downloaded.
 
     Returns:
         The builder, and the name of the split for each part in `PARTS`.
-
-    Raises:
-        InputError: If the package or the dataset is missing, or if the
-            dataset has other features.
     """
-    package = _package()
     try:
-        builder = package.builder(name, data_dir=str(directory))
+        import tensorflow_datasets
+    except ImportError as error:
+        raise InputError(
+            "--tfds needs tensorflow-datasets, which is not installed: pip "
+            "install tensorflow-datasets"
+        ) from error
+    try:
+        builder = tensorflow_datasets.builder(name, data_dir=str(directory))
         available = list(builder.info.splits)
     except Exception as error:
         raise InputError(
@@ -64,14 +58,3 @@ def open_prepared(
         if split in available
     }
     return builder, splits
-
-
-def _package() -> ModuleType:
-    try:
-        import tensorflow_datasets
-    except ImportError as error:
-        raise InputError(
-            "--tfds needs tensorflow-datasets, which is not installed: pip "
-            "install tensorflow-datasets"
-        ) from error
-    return tensorflow_datasets

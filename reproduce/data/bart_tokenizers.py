@@ -43,12 +43,9 @@ class BytePairs:
         # A text may contain "</s>" literally, which is not the special token.
         special = [self.bos, *self.special]
         rows = self.tokenizer.tokenize(list(texts)) if texts else []
-        found = []
-        for row in rows:
-            ids = np.asarray(row, "int32")
-            ids = np.where(ids < 0, self.unknown, ids).astype("int32")
-            found.append(ids[~np.isin(ids, special)])
-        return found
+        rows = [np.asarray(row, "int32") for row in rows]
+        rows = [np.where(row < 0, np.int32(self.unknown), row) for row in rows]
+        return [row[~np.isin(row, special)] for row in rows]
 
     def decode(self, rows: Iterable[Sequence[int]]) -> list[str]:
         """Returns the text of each row of ids without special ids."""
@@ -81,11 +78,7 @@ def save_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:
 
 
 def load_tokenizer(directory: Path) -> Tokenizer:
-    """Reads the files that `save_tokenizer` wrote.
-
-    Raises:
-        InputError: If there is no tokenizer, or it cannot be read.
-    """
+    """Reads the files that `save_tokenizer` wrote."""
     folder = directory / BYTE_PAIRS
     if not folder.is_dir():
         return Subwords.load(directory / SUBWORDS, SPECIAL)
@@ -105,16 +98,9 @@ def load_tokenizer(directory: Path) -> Tokenizer:
 def encode(
     tokenizer: Tokenizer, texts: Sequence[str], longest: int
 ) -> tuple[list[np.ndarray], int]:
-    """Returns the ids of texts as they are in batches, without `</s>`.
+    """Returns ids that begin with `<s>`, and the number of texts that were cut.
 
-    Args:
-        tokenizer: The tokenizer.
-        texts: The texts.
-        longest: The maximum number of ids of a text, `<s>` and `</s>`
-            included. Longer texts are cut at the end.
-
-    Returns:
-        The ids, beginning with `<s>`, and the number of texts that were cut.
+    A text of more than `longest` ids, `<s>` and `</s>` included, is cut.
     """
     rows = tokenizer.encode(texts)
     first = np.array([tokenizer.bos], "int32")

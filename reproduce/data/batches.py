@@ -121,13 +121,7 @@ def batches_of_rows(
 ) -> Batches:
     """Returns batches of all rows, in order or reshuffled in every epoch.
 
-    Args:
-        rows: The inputs and targets.
-        batch_size: The number of rows in a batch. The last batch may be
-            smaller.
-        seed: The seed of the order. None keeps the order.
-        epoch: A function that returns the number of the current epoch.
-        change: A function that changes the inputs, as for `Batches`.
+    Without a seed, the order is kept. `change` is as for `Batches`.
     """
     count = len(rows[1])
 
@@ -142,12 +136,7 @@ def batches_of_rows(
 
 
 class Mapped(keras.utils.PyDataset):
-    """Batches that a function transforms.
-
-    Args:
-        batches: The batches.
-        function: A function of inputs and labels that returns the new batch.
-    """
+    """Batches that a function of inputs and labels transforms."""
 
     def __init__(
         self, batches: keras.utils.PyDataset, function: Callable[..., Any]
@@ -171,9 +160,7 @@ def cut(
 ) -> dict[str, np.ndarray]:
     """Trims padding from sequences, to the bucket of the longest row.
 
-    Args:
-        inputs: The arrays, which include `padding_mask`.
-        longer: Whether to add a position instead.
+    With `longer`, it adds a position instead.
     """
     if longer:
         edge = ((0, 0), (0, 1))

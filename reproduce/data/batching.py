@@ -25,11 +25,8 @@ from reproduce.data.special_ids import SpecialIds
 
 # Lengths are rounded up to multiples of 8, at which matrix units are fastest.
 MULTIPLE = 8
-
-
+# XLA compiles a training step for each bucket.
 BUCKETS = 8
-
-
 # Source and target ids by name, and labels.
 Rows = tuple[dict[str, np.ndarray], np.ndarray]
 
@@ -46,14 +43,14 @@ class EncodedPairs:
 
     def at(self, indices: Sequence[int]) -> EncodedPairs:
         """Returns some of the pairs."""
+        sides = (self.sources, self.targets)
         return EncodedPairs(
-            tuple(self.sources[index] for index in indices),
-            tuple(self.targets[index] for index in indices),
+            *(tuple(side[i] for i in indices) for side in sides)
         )
 
     @property
     def lengths(self) -> np.ndarray:
-        """Returns the length of each pair: its longer side and the end."""
+        """The length of each pair: its longer side and the end."""
         return 1 + np.array(
             [max(map(len, pair)) for pair in zip(self.sources, self.targets)],
             "int64",
@@ -78,11 +75,11 @@ class Batching:
         short_targets: Whether targets are padded to the longest target of the
             bucket rather than to the length of its sources, which saves work
             if targets are much shorter.
-        multiple: The number of devices that share a batch. A full batch has as
-            many pairs for each, at least one.
         full_batches: Whether training leaves out batches that are not full,
             which are other pairs in each epoch, so that XLA compiles one shape
             for each bucket.
+        multiple: The number of devices that share a batch. A full batch has as
+            many pairs for each, at least one.
         special: The ids of padding, start and end.
     """
 
@@ -106,18 +103,7 @@ class Batching:
         """Returns rules whose buckets have about the same number of pairs.
 
         All boundaries are multiples of eight. The last bucket holds the longest
-        pair.
-
-        Args:
-            pairs: The training pairs.
-            max_tokens: As for `Batching`.
-            max_pairs: As for `Batching`.
-            buckets: The maximum number of buckets, for each of which XLA
-                compiles a training step.
-            **options: As for `Batching`.
-
-        Raises:
-            InputError: If there are no pairs.
+        pair. The options are the other fields.
         """
         if not len(pairs):
             raise InputError(
@@ -161,11 +147,6 @@ class Batching:
             max(size // self.multiple, 1) * self.multiple for size in sizes
         )
 
-    def fitting(self, pairs: EncodedPairs) -> tuple[EncodedPairs, int]:
-        """Returns the pairs that fit a bucket, and the number of the others."""
-        fits = np.flatnonzero(pairs.lengths <= self.boundaries[-1])
-        return pairs.at(fits), len(pairs) - len(fits)
-
     def steps_per_epoch(self, pairs: EncodedPairs) -> int:
         """Returns the number of batches of `pairs`, in any order."""
         counts = Counter(np.searchsorted(self.boundaries, pairs.lengths))
@@ -181,12 +162,8 @@ class Batching:
     ) -> Batches:
         """Returns batches with each pair once per epoch, in a new order each.
 
-        Args:
-            pairs: The pairs, all of which must fit; see `fitting`.
-            seed: The seed that, with the epoch, determines the order of pairs
-                and of batches.
-            epoch: A function that returns the number of the current epoch. A
-                resumed run continues in the order of an uninterrupted run.
+        The order depends on the seed and on what `epoch` returns, the number of
+        the epoch, so that a resumed run continues in the same order.
         """
         buckets = self._buckets(pairs)
 
@@ -203,9 +180,7 @@ class Batching:
         return Batches(buckets, plan, epoch)
 
     def evaluation_batches(self, pairs: EncodedPairs) -> Batches:
-        """Returns batches in a fixed order: buckets by length, and each bucket
-        in the order of `pairs`.
-        """
+        """Returns batches in a fixed order: by bucket, then as in `pairs`."""
         buckets = self._buckets(pairs)
         orders = [np.arange(len(labels)) for _, labels in buckets]
         return Batches(buckets, lambda _: self._chosen(orders))
@@ -217,8 +192,7 @@ class Batching:
             raise ValueError(
                 f"Expected pairs of at most {self.boundaries[-1]} subwords "
                 f"with EOS. Received: {len(longer)} longer ones, of "
-                f"{pairs.lengths[longer].max()} at most. `fitting` leaves "
-                "them out"
+                f"{pairs.lengths[longer].max()} at most"
             )
         rows = []
         for bucket, length in enumerate(self.boundaries):

@@ -16,12 +16,9 @@ from reproduce.data.special_ids import PAD
 
 
 class Blocks(NamedTuple):
-    """Blocks of equal length, padded with `PAD`.
+    """Inputs and labels, `(blocks, size)`, padded with `PAD`.
 
-    Attributes:
-        inputs: The inputs, `(blocks, size)`.
-        labels: The labels, `(blocks, size)`. They are `PAD` where an input is
-            only context.
+    Labels are `PAD` where an input is only context.
     """
 
     inputs: np.ndarray
@@ -36,9 +33,6 @@ def blocks_of(ids: np.ndarray, size: int, context: int = 0) -> Blocks:
         size: The maximum number of tokens in a block, context included.
         context: The number of these tokens that are context and not labels. The
             first blocks have less.
-
-    Raises:
-        ValueError: If blocks of this size leave no token to predict.
     """
     if not 0 <= context < size:
         raise ValueError(

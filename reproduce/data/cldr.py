@@ -18,9 +18,7 @@ one part only, however it is worded.
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import babel
@@ -29,6 +27,8 @@ from babel.units import UnknownUnitError
 
 from reproduce.common.errors import InputError
 from reproduce.data.corpora import Corpus
+from reproduce.data.held_out import digest
+from reproduce.data.held_out import part_by_tenths
 from reproduce.data.parallel_text import ParallelText
 from reproduce.data.phrases import Render
 from reproduce.data.phrases import drafts
@@ -42,16 +42,7 @@ NAMED_TERRITORIES = 200
 
 @dataclass(frozen=True)
 class Phrase:
-    """A phrase in both languages.
-
-    Attributes:
-        source: The wording in the source language.
-        target: The wording in the target language.
-        kind: The kind of phrase, such as "rate".
-        combination: The meaning, independent of the format. Phrases with the
-            same combination are in the same part of the corpus.
-        words: The words and formats that training must show.
-    """
+    """A phrase in both languages; see `drafts` for the other fields."""
 
     source: str
     target: str
@@ -77,12 +68,7 @@ def load_cldr(
         target: The language to translate into, as Babel names it: "de",
             "pt_BR". `languages()` lists those without a territory.
         source: The language to translate from.
-        train_pairs: The maximum number of training pairs.
-        valid_pairs: The maximum number of validation pairs.
-        test_pairs: The maximum number of test pairs.
-
-    Raises:
-        InputError: If a language is unknown, or has too few phrases.
+        train_pairs: The maximum number of pairs, and so on.
     """
     limits = {"train": train_pairs, "valid": valid_pairs, "test": test_pairs}
     for part, limit in limits.items():
@@ -92,11 +78,13 @@ def load_cldr(
                 f"{part}_pairs={limit}"
             )
     by_part = defaultdict(list)
-    for phrase in sorted(phrases(target, source), key=_order):
+    for phrase in sorted(
+        phrases(target, source), key=lambda p: digest(p.source)
+    ):
         by_part[_part_of(phrase)].append(phrase)
     train = by_part["train"][:train_pairs]
     known = frozenset().union(*(phrase.words for phrase in train))
-    parts = {"train": _text(train)}
+    chosen = {"train": train}
     for part in ("valid", "test"):
         fitting = [phrase for phrase in by_part[part] if phrase.words <= known]
         if not fitting:
@@ -104,7 +92,11 @@ def load_cldr(
                 "Expected training pairs enough to know the words of others. "
                 f"Received: train_pairs={train_pairs}"
             )
-        parts[part] = _text(fitting[: limits[part]])
+        chosen[part] = fitting[: limits[part]]
+    parts = {
+        part: ParallelText.of((p.source, p.target) for p in found)
+        for part, found in chosen.items()
+    }
     return Corpus(
         name="cldr", source_language=source, target_language=target, **parts
     )
@@ -177,26 +169,7 @@ def _rendered(render: Render, locale: babel.Locale) -> str:
     return " ".join(text.split())
 
 
-def _text(chosen: Sequence[Phrase]) -> ParallelText:
-    return ParallelText(
-        tuple(phrase.source for phrase in chosen),
-        tuple(phrase.target for phrase in chosen),
-    )
-
-
 def _part_of(phrase: Phrase) -> str:
     if phrase.kind == "name":
         return "train"
-    tenth = int(_digest(phrase.combination), 16) % 10
-    if tenth < TRAIN_TENTHS:
-        return "train"
-    return "valid" if tenth < TRAIN_TENTHS + VALID_TENTHS else "test"
-
-
-def _order(phrase: Phrase) -> str:
-    return _digest(phrase.source)
-
-
-def _digest(text: str) -> str:
-    # Python's hash() is salted differently in each process.
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    return part_by_tenths(phrase.combination, TRAIN_TENTHS, VALID_TENTHS)

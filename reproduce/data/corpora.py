@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,17 +33,8 @@ BPE_CONTINUATION = re.compile(r"@@( |$)")
 
 @dataclass(frozen=True)
 class Corpus:
-    """A training part, a validation part and an optional test part.
-
-    Attributes:
-        name: The name of the corpus.
-        train: The training part.
-        valid: The validation part.
-        test: The test part, or None.
-        reports: The report of skipped pairs for each part.
-        source_language: The language of the sources, if they are translated.
-        target_language: The language of the targets.
-        extra: Further facts to show.
+    """Pairs in three parts, with reports of skipped pairs, facts to show, and
+    the languages if the texts are translated.
     """
 
     name: str
@@ -114,15 +104,7 @@ def load_files(
 ) -> Corpus:
     """Reads a corpus with a pair of parallel files per part.
 
-    Args:
-        train_source: The training sources, and so on for the other files.
-        train_target: The training targets.
-        valid_source: The validation sources.
-        valid_target: The validation targets.
-        test_source: The test sources.
-        test_target: The test targets.
-        strict: Whether malformed pairs of validation and test are errors.
-        **languages: The languages, as for `Corpus`.
+    If `strict`, malformed pairs of validation and test are errors.
     """
     if (test_source is None) != (test_target is None):
         raise InputError(
@@ -155,9 +137,9 @@ def load_line_files(directory: Path) -> Corpus:
         for part, name in PARTS.items()
         for side in ("source", "target")
     }
-    if not any(files[f"test_{side}"].exists() for side in ("source", "target")):
+    if not (files["test_source"].exists() or files["test_target"].exists()):
         del files["test_source"], files["test_target"]
-    missing = [path.name for path in files.values() if not path.is_file()]
+    missing = _missing(files)
     if missing:
         raise InputError(
             f"--data {directory}: no {', '.join(missing)} in it. Expected "
@@ -182,22 +164,23 @@ def load_iwslt14(
             "prepare-iwslt14.sh writes."
         )
     languages = {"source": source_language, "target": target_language}
-    names = {
-        f"{part}_{side}": f"{part}.{language}"
-        for part in PARTS
-        for side, language in languages.items()
-    }
-    whole = directory / "tmp"
-    root = directory if _missing(whole, names.values()) else whole
-    missing = _missing(root, names.values())
-    if missing:
+    for root in (directory / "tmp", directory):
+        files = {
+            f"{part}_{side}": root / f"{part}.{language}"
+            for part in PARTS
+            for side, language in languages.items()
+        }
+        missing = _missing(files)
+        if not missing:
+            break
+    else:
         raise InputError(
             f"{directory}: no {', '.join(missing)} in it. Expected the "
             f"directory that fairseq's prepare-iwslt14.sh writes for "
             f"{source_language} and {target_language}."
         )
     corpus = load_files(
-        **{name: root / file for name, file in names.items()},
+        **files,
         strict=True,
         source_language=source_language,
         target_language=target_language,
@@ -212,13 +195,7 @@ def filter_pairs(
     maximum_length: int,
     maximum_ratio: float | None = None,
 ) -> tuple[list[int], dict[str, int]]:
-    """Selects pairs of subword ids for training.
-
-    Args:
-        sources: The subword ids of each source, without BOS and EOS.
-        targets: The subword ids of each target.
-        maximum_length: The maximum number of subwords on a side.
-        maximum_ratio: The maximum ratio of the two lengths.
+    """Selects pairs of subword ids, without BOS and EOS, for training.
 
     Returns:
         The indices of the pairs to keep, in order, and the numbers of other
@@ -254,14 +231,12 @@ def _load(
     return corpus_of(Path(name).name, parts, **languages)
 
 
-def _missing(directory: Path, names: Iterable[str]) -> list[str]:
-    return [name for name in names if not (directory / name).is_file()]
+def _missing(files: dict[str, Path]) -> list[str]:
+    return [path.name for path in files.values() if not path.is_file()]
 
 
 def _joined(text: ParallelText) -> ParallelText:
-    return ParallelText(
-        *(
-            tuple(BPE_CONTINUATION.sub("", sentence) for sentence in side)
-            for side in (text.sources, text.targets)
-        )
+    return ParallelText.of(
+        tuple(BPE_CONTINUATION.sub("", side) for side in pair)
+        for pair in zip(text.sources, text.targets)
     )

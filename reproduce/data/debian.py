@@ -22,8 +22,8 @@ from reproduce.data.descriptions import align
 from reproduce.data.descriptions import paragraphs
 from reproduce.data.held_out import Item
 from reproduce.data.held_out import Split
+from reproduce.data.held_out import parallel_corpus
 from reproduce.data.held_out import split
-from reproduce.data.held_out_pairs import parallel_corpus
 from reproduce.data.language_corpus import Corpus as LanguageCorpus
 from reproduce.data.language_corpus import first_words
 from reproduce.data.texts import Dataset
@@ -36,24 +36,12 @@ def load_debian(
     directory: Path,
     source_language: str = "en",
     target_language: str = "it",
-    train_pairs: int | None = None,
-    maximum_words: int | None = None,
+    **limits: int | None,
 ) -> Corpus:
     """Reads the sentences of package descriptions and their translations.
 
-    Args:
-        directory: The directory with two `Translation-<language>` files and
-            `Packages`; see `reproduce.data.debian_files`.
-        source_language: The language of the sources, such as "en".
-        target_language: The language of the targets.
-        train_pairs: The maximum number of training pairs. A smaller training
-            part is a prefix of a larger one. None takes all pairs.
-        maximum_words: The maximum number of words on a side of a pair, in all
-            parts. None keeps all pairs.
-
-    Raises:
-        InputError: If a file is missing or damaged, or no description has both
-            languages.
+    The directory has two `Translation-<language>` files and `Packages`; see
+    `reproduce.data.debian_files`. The limits are those of `parallel_corpus`.
     """
     languages = (source_language, target_language)
     files = find_files(Path(directory), languages)
@@ -66,19 +54,21 @@ def load_debian(
     def items() -> Iterator[Item]:
         for found in ours:
             if found.md5 in translations:
-                group = source_of(found.package, packages)
+                # Packages of other architectures are not in the file. Their
+                # names are their sources' most of the time.
+                package = packages.get(found.package)
+                group = package.source if package else found.package
                 for texts in align(found.text, translations[found.md5]):
                     yield Item(group, texts)
 
     return parallel_corpus(
         NAME,
         items(),
-        names_of(packages),
-        train_pairs=train_pairs,
-        maximum_words=maximum_words,
+        _names_of(packages),
         facts={"release": files.release},
         source_language=source_language,
         target_language=target_language,
+        **limits,
     )
 
 
@@ -88,14 +78,7 @@ def load_debian_text(
     """Reads the paragraphs and list items of English descriptions.
 
     Each is a line and occurs once. Lines are in the order of a hash, so that a
-    smaller training part is a prefix of a larger one.
-
-    Args:
-        directory: The directory with `Translation-en` and `Packages`.
-        train_words: The number of training words. None takes all words.
-
-    Raises:
-        InputError: If a file is missing or damaged.
+    smaller training part is a prefix of a larger one. None takes all words.
     """
 
     def items(found: Description, package: Package) -> Iterator[Item]:
@@ -118,13 +101,7 @@ def load_debian_sections(
 ) -> Dataset:
     """Reads English descriptions, labeled with the section of the package.
 
-    Args:
-        directory: The directory with `Translation-en` and `Packages`.
-        train_texts: The maximum number of training texts. The classes do not
-            depend on it. None takes all texts.
-
-    Raises:
-        InputError: If a file is missing or damaged.
+    The classes do not depend on the number of training texts. None takes all.
     """
 
     def items(found: Description, package: Package) -> Iterator[Item]:
@@ -164,7 +141,7 @@ def _english(
             if description.package in packages
             for item in items(description, packages[description.package])
         ),
-        names_of(packages),
+        _names_of(packages),
     )
     empty = [part for part, chosen in found.parts.items() if not chosen]
     if empty:
@@ -175,16 +152,6 @@ def _english(
     return found, files.release
 
 
-def source_of(package: str, packages: dict[str, Package]) -> str:
-    """Returns the source of a package.
-
-    Packages of other architectures are not in the file. Their names are their
-    sources' most of the time.
-    """
-    found = packages.get(package)
-    return found.source if found else package
-
-
-def names_of(packages: dict[str, Package]) -> set[str]:
+def _names_of(packages: dict[str, Package]) -> set[str]:
     """Returns the names of packages and sources."""
     return set(packages) | {found.source for found in packages.values()}

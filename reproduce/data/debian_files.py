@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reproduce.common.errors import InputError
+from reproduce.data.texts import decoded
 
 OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 SUFFIX = r"(?P<suffix>\.gz|\.bz2|\.xz|\.lz4)?"
@@ -63,11 +64,7 @@ class Files(NamedTuple):
 
 
 def find_files(directory: Path, languages: Sequence[str]) -> Files:
-    """Finds the files of the release that has descriptions in these languages.
-
-    Raises:
-        InputError: If a file is missing, or several releases have all files.
-    """
+    """Finds the files of the one release with all these languages."""
     try:
         names = sorted(path.name for path in directory.iterdir())
     except OSError as error:
@@ -112,11 +109,7 @@ def find_files(directory: Path, languages: Sequence[str]) -> Files:
 
 
 def read_descriptions(path: Path, language: str) -> list[Description]:
-    """Reads a `Translation-<language>` file.
-
-    Raises:
-        InputError: If the file is not complete, or a stanza lacks a field.
-    """
+    """Reads a `Translation-<language>` file."""
     fields = ("Package", "Description-md5", f"Description-{language}")
     found = [
         Description(*_required(path, number, stanza, fields))
@@ -126,11 +119,7 @@ def read_descriptions(path: Path, language: str) -> list[Description]:
 
 
 def read_packages(path: Path) -> dict[str, Package]:
-    """Reads source and section of each package in a `Packages` file.
-
-    Raises:
-        InputError: If the file is not complete, or a stanza lacks a field.
-    """
+    """Reads source and section of each package in a `Packages` file."""
     found: dict[str, Package] = {}
     fields = ("Package", "Section")
     for number, stanza in enumerate(_stanzas(path, (*fields, "Source")), 1):
@@ -218,11 +207,4 @@ def _text(path: Path) -> str:
         raise InputError(f"{path}: {error.strerror or error}.") from error
     if b"\0" in content:
         raise InputError(f"{path}: a NUL byte. Expected text: get it again.")
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{path}:{line}: expected UTF-8, got byte "
-            f"{content[error.start]:#04x}. Get the file again."
-        ) from error
+    return decoded(content, path, "Get the file again.")

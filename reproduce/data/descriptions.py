@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from collections.abc import Sequence
 
-from reproduce.data.held_out_pairs import similar_length
+from reproduce.data.held_out import similar_length
 
 # With a hyphen, an asterisk, an en dash, an em dash, a minus, or a number.
 BULLET = re.compile(r"\\?[-*+o•·\u2013\u2014\u2212]+\s+|\(?\d{1,2}[.)]\s+")

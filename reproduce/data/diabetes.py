@@ -19,13 +19,7 @@ VALID_ROWS, TEST_ROWS = 80, 120
 
 @dataclass(frozen=True, eq=False)
 class Diabetes:
-    """A training, a validation and a test part, scaled alike.
-
-    Attributes:
-        moments: Mean and standard deviation of the measurements, by column.
-        target_moments: Mean and standard deviation of the scores.
-        input_names: The names of the measurements.
-    """
+    """Parts that are scaled alike, by means and standard deviations."""
 
     name = "diabetes"
     train: Rows

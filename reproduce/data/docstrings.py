@@ -57,11 +57,7 @@ ARTICLE_WORDS = 80
 LARGEST_HELD_OUT = 150
 # No run of this many words is in more than one part.
 SHARED_WORDS = 12
-
-
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-
-
 # The boundaries of words in a name: `get_HTMLParser`, `getHTMLParser`.
 WORD_ENDS = re.compile(r"_+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
@@ -82,14 +78,6 @@ def load_docstrings(
     Each package is in one part only, chosen by a hash of its name. Summaries
     and bodies are unique, and no validation or test pair shares a run of twelve
     words with a training pair.
-
-    Args:
-        train_pairs: The number of training pairs, chosen by their hashes.
-        valid_pairs: The number of validation pairs.
-        test_pairs: The number of test pairs.
-
-    Raises:
-        InputError: If there are too few docstrings.
     """
     packages: dict[str, list[Docstring]] = {}
     for docstring in _distinct(read_docstrings()):
@@ -113,12 +101,15 @@ def load_docstrings(
             parts["train"] += found
     train = _first(parts["train"], train_pairs, "train")
     known = set().union(*map(_runs, train))
-    texts = {"train": _text(train)}
+    chosen = {"train": train}
     for part, wanted in held_out.items():
         fresh = [d for d in parts[part] if known.isdisjoint(_runs(d))]
-        chosen = _first(fresh, wanted, part)
-        known = known.union(*map(_runs, chosen))
-        texts[part] = _text(chosen)
+        chosen[part] = _first(fresh, wanted, part)
+        known = known.union(*map(_runs, chosen[part]))
+    texts = {
+        part: ParallelText.of((d.article, d.summary) for d in found)
+        for part, found in chosen.items()
+    }
     return Corpus("docstrings", **texts)
 
 
@@ -202,16 +193,11 @@ def _title(node: Definition) -> str:
     name = " ".join(filter(None, WORD_ENDS.split(node.name)))
     if isinstance(node, ast.ClassDef):
         return f"class {name}"
-    arguments = node.args
+    found = node.args
     names = [
-        argument.arg
-        for argument in (
-            *arguments.posonlyargs,
-            *arguments.args,
-            *arguments.kwonlyargs,
-        )
-        if argument.arg not in ("self", "cls")
+        a.arg for a in (*found.posonlyargs, *found.args, *found.kwonlyargs)
     ]
+    names = [argument for argument in names if argument not in ("self", "cls")]
     return f"{name} ({', '.join(names)})"
 
 
@@ -234,10 +220,8 @@ def _runs(docstring: Docstring) -> set[tuple[str, ...]]:
     runs = set()
     for text in (docstring.article, docstring.summary):
         words = text.lower().split()
-        runs |= {
-            tuple(words[start : start + SHARED_WORDS])
-            for start in range(len(words) - SHARED_WORDS + 1)
-        }
+        for start in range(len(words) - SHARED_WORDS + 1):
+            runs.add(tuple(words[start : start + SHARED_WORDS]))
     return runs
 
 
@@ -254,10 +238,3 @@ def _first(
 
 def _hash(text: str) -> str:
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-
-
-def _text(docstrings: list[Docstring]) -> ParallelText:
-    return ParallelText(
-        tuple(docstring.article for docstring in docstrings),
-        tuple(docstring.summary for docstring in docstrings),
-    )

@@ -16,8 +16,14 @@ import hashlib
 import re
 from collections.abc import Collection
 from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from typing import NamedTuple
+
+from reproduce.common.errors import InputError
+from reproduce.data.corpora import Corpus
+from reproduce.data.parallel_text import ParallelText
 
 PARTS = ("train", "valid", "test")
 # The maximum number of items of validation and of test.
@@ -27,15 +33,13 @@ LARGEST = 2000
 SURPLUS, LARGEST_SHARE = 1.3, 0.1
 WORD = re.compile(r"\w(?:[\w+.-]*[\w+])?")
 NUMBER = re.compile(r"\d+")
+# Translations whose lengths in characters differ by more are not translations.
+RATIO, SLACK = 2.5, 15
 
 
 class Item(NamedTuple):
-    """Texts that belong together, and the group they are from.
-
-    Attributes:
-        group: The name of the group.
-        texts: The texts, such as a sentence and its translation.
-        label: The class of the texts, if they have one.
+    """Texts that belong together, such as a sentence and its translation, the
+    name of the group they are from, and their class, if they have one.
     """
 
     group: str
@@ -45,14 +49,8 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Split:
-    """The parts, each in the order of a hash of the texts.
-
-    Attributes:
-        parts: The items by part.
-        distinct: All distinct items.
-        duplicates: The number of repeated items, which are left out.
-        dropped: The number of items of validation and test whose texts occur in
-            the training part.
+    """The items of each part, in the order of a hash of the texts, all distinct
+    items, and the numbers of items that were left out.
     """
 
     parts: dict[str, list[Item]]
@@ -72,11 +70,8 @@ def split(items: Iterable[Item], names: Collection[str] = ()) -> Split:
     """Splits items into the three parts.
 
     An item of several groups is in the first of training, validation and test
-    that has one of them.
-
-    Args:
-        items: The items.
-        names: Names to ignore in the comparison of texts, in lower case.
+    that has one of them. `names`, in lower case, are ignored in the comparison
+    of texts.
     """
     first: dict[tuple[str, ...], Item] = {}
     groups: dict[tuple[str, ...], set[str]] = {}
@@ -90,7 +85,7 @@ def split(items: Iterable[Item], names: Collection[str] = ()) -> Split:
         group: part_of(group, share) for group in set().union(*groups.values())
     }
     parts: dict[str, list[Item]] = {part: [] for part in PARTS}
-    for texts in sorted(first, key=lambda texts: _digest("\t".join(texts))):
+    for texts in sorted(first, key=lambda texts: digest("\t".join(texts))):
         found = {part_of_group[group] for group in groups[texts]}
         parts[min(found, key=PARTS.index)].append(first[texts])
     known = [set(side) for side in zip(*_normalized(parts["train"], names))]
@@ -107,16 +102,12 @@ def split(items: Iterable[Item], names: Collection[str] = ()) -> Split:
 
 
 def part_of(group: str, share: float) -> str:
-    """Returns the part that a group belongs to.
+    """Returns the part of a group, given the share of validation and of test.
 
     A larger share moves groups out of the training part, but never from
     validation to test.
-
-    Args:
-        group: The name of the group.
-        share: The share of groups for validation, and for the test.
     """
-    place = int(_digest(group), 16) / 2**256
+    place = int(digest(group), 16) / 2**256
     if place < share:
         return "test"
     return "valid" if place >= 1 - share else "train"
@@ -135,6 +126,94 @@ def _normalized(
         yield tuple(normalized(text, names) for text in item.texts)
 
 
-def _digest(text: str) -> str:
-    # Python's hash() is salted differently in each process.
+def part_by_tenths(name: str, train: int, valid: int) -> str:
+    """Returns the part of a name, by tenths of training and validation."""
+    tenth = int(digest(name), 16) % 10
+    if tenth < train:
+        return "train"
+    return "valid" if tenth < train + valid else "test"
+
+
+def digest(text: str) -> str:
+    """Returns the SHA-256 of a text: each process salts Python's `hash`."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def similar_length(source: str, target: str) -> bool:
+    """Returns whether two texts may be translations of one another."""
+    shorter, longer = sorted((len(source), len(target)))
+    return longer <= RATIO * shorter + SLACK
+
+
+def _is_translation(source: str, target: str) -> bool:
+    """Returns whether a pair is not evidently something else."""
+    return (
+        source.casefold() != target.casefold()
+        and all(any(map(str.isalpha, text)) for text in (source, target))
+        and similar_length(source, target)
+    )
+
+
+def parallel_corpus(
+    name: str,
+    items: Iterable[Item],
+    names: Collection[str] = (),
+    train_pairs: int | None = None,
+    maximum_words: int | None = None,
+    facts: Mapping[str, Any] | None = None,
+    **languages: str,
+) -> Corpus:
+    """Returns a corpus of the pairs that are translations.
+
+    Args:
+        name: The name of the corpus.
+        items: Pairs of texts, with their groups.
+        names: Names to ignore, as for `split`.
+        train_pairs: The maximum number of training pairs. A smaller training
+            part is a prefix of a larger one. None takes all pairs.
+        maximum_words: The maximum number of words on a side of a pair, in all
+            parts; the split does not depend on it. None keeps all pairs.
+        facts: Facts to show before those about the pairs.
+        **languages: The languages, as for `Corpus`.
+    """
+    aligned = list(items)
+    pairs = [item for item in aligned if _is_translation(*item.texts)]
+    found = split(pairs, names)
+    parts = {}
+    for part, chosen in found.parts.items():
+        if maximum_words is not None:
+            chosen = [
+                item
+                for item in chosen
+                if max(map(_words, item.texts)) <= maximum_words
+            ]
+        if part == "train":
+            chosen = chosen[:train_pairs]
+        if not chosen:
+            least = (
+                f" of at most {maximum_words} words" if maximum_words else ""
+            )
+            raise InputError(
+                f"{name}: {len(found.distinct)} pairs of "
+                f"{' and '.join(languages.values())}, none{least} for the part "
+                f"{part}. Expected more text in both languages."
+            )
+        parts[part] = ParallelText.of(item.texts for item in chosen)
+    sources, targets = zip(*(item.texts for item in found.distinct))
+    return Corpus(
+        name,
+        **parts,
+        **languages,
+        extra={
+            **(facts or {}),
+            "pairs": len(found.distinct),
+            "source_words": sum(map(_words, sources)),
+            "target_words": sum(map(_words, targets)),
+            "untranslated": len(aligned) - len(pairs),
+            **found.facts(),
+        },
+    )
+
+
+def _words(text: str) -> int:
+    return len(text.split())

@@ -12,13 +12,14 @@ are in the same part, because "Almanya" would otherwise reveal "Almaniya".
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterator
 
 import babel
 from babel.units import get_unit_name
 
+from reproduce.data.held_out import digest
+from reproduce.data.held_out import part_by_tenths
 from reproduce.data.texts import Dataset
 from reproduce.data.texts import Part
 
@@ -63,14 +64,15 @@ def load_languages(
         label = babel.Locale.parse(language).english_name
         by_part = defaultdict(list)
         for name, concept in names.items():
-            by_part[_part_of(concept)].append(name)
+            part = part_by_tenths(concept, TRAIN_TENTHS, VALID_TENTHS)
+            by_part[part].append(name)
         for part, limit in limits.items():
-            chosen = sorted(by_part[part], key=_digest)[:limit]
+            chosen = sorted(by_part[part], key=digest)[:limit]
             rows[part] += [(name, label) for name in chosen]
     # Sorting by digest makes a prefix of a part a fair sample of its classes.
     parts = {}
     for part, pairs in rows.items():
-        texts, labels = zip(*sorted(pairs, key=lambda pair: _digest(pair[0])))
+        texts, labels = zip(*sorted(pairs, key=lambda pair: digest(pair[0])))
         parts[part] = Part(texts, None, labels)
     classes = tuple(sorted(set(parts["train"].labels)))
     valid, test = {"valid": parts["valid"]}, {"test": parts["test"]}
@@ -104,14 +106,14 @@ def unambiguous_names() -> dict[str, dict[str, str]]:
 
 
 def _concepts(locale: babel.Locale) -> Iterator[tuple[str, str]]:
-    for code, name in locale.territories.items():
-        yield f"territory/{code}", name
-    for code, name in locale.languages.items():
-        yield f"language/{code}", name
-    for code, name in locale.scripts.items():
-        yield f"script/{code}", name
-    for code, name in locale.currencies.items():
-        yield f"currency/{code}", name
+    for kind, names in (
+        ("territory", locale.territories),
+        ("language", locale.languages),
+        ("script", locale.scripts),
+        ("currency", locale.currencies),
+    ):
+        for code, name in names.items():
+            yield f"{kind}/{code}", name
     # "format" and "stand-alone" are two inflections of one concept.
     for context in ("format", "stand-alone"):
         for number, name in locale.months[context]["wide"].items():
@@ -122,15 +124,3 @@ def _concepts(locale: babel.Locale) -> Iterator[tuple[str, str]]:
         name = get_unit_name(code, locale=locale)
         if name:
             yield f"unit/{code}", name
-
-
-def _part_of(concept: str) -> str:
-    tenth = int(_digest(concept), 16) % 10
-    if tenth < TRAIN_TENTHS:
-        return "train"
-    return "valid" if tenth < TRAIN_TENTHS + VALID_TENTHS else "test"
-
-
-def _digest(text: str) -> str:
-    # Python's hash() is salted differently in each process.
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()

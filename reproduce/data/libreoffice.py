@@ -18,7 +18,7 @@ from reproduce.common.errors import InputError
 from reproduce.data.corpora import Corpus
 from reproduce.data.descriptions import sentence_pairs
 from reproduce.data.held_out import Item
-from reproduce.data.held_out_pairs import parallel_corpus
+from reproduce.data.held_out import parallel_corpus
 from reproduce.data.texts import read_text
 
 NAME = "libreoffice_help"
@@ -30,23 +30,12 @@ def load_libreoffice_help(
     directory: Path,
     source_language: str = "en-US",
     target_language: str = "de",
-    train_pairs: int | None = None,
-    maximum_words: int | None = None,
+    **limits: int | None,
 ) -> Corpus:
     """Reads the paragraphs of LibreOffice's help and their translations.
 
-    Args:
-        directory: The directory into which the packages were unpacked, or one
-            with a folder per language.
-        source_language: The folder of the sources, "en-US"; "en" also does.
-        target_language: The folder of the targets.
-        train_pairs: The maximum number of training pairs. A smaller training
-            part is a prefix of a larger one. None takes all pairs.
-        maximum_words: The maximum number of words on a side of a pair, in all
-            parts. None keeps all pairs.
-
-    Raises:
-        InputError: If a language is missing, or no file has both languages.
+    The directory has the unpacked packages, or a folder per language, "en-US",
+    which "en" also names. The limits are those of `parallel_corpus`.
     """
     directory = Path(directory)
     source, target = (
@@ -73,11 +62,10 @@ def load_libreoffice_help(
     return parallel_corpus(
         NAME,
         items(),
-        train_pairs=train_pairs,
-        maximum_words=maximum_words,
         facts={"files": len(common)},
         source_language=source_language,
         target_language=target_language,
+        **limits,
     )
 
 

@@ -6,9 +6,9 @@ other line separators, such as U+2028, do not end a line, because the two files
 of a pair would then get out of step.
 
 A pair is malformed if a side is empty, is not UTF-8 or contains a NUL byte, or
-if a row of a TSV file does not have two columns. The readers either skip
-malformed pairs or refuse the first one. The report of skipped pairs has their
-number and the positions of the first ones.
+if a row of a TSV file does not have two columns. With `skip`, the readers skip
+malformed pairs, and the report has their number and the positions of the first
+ones. Otherwise they refuse the first malformed pair.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ from __future__ import annotations
 import codecs
 from collections import Counter
 from collections.abc import Callable
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from dataclasses import field
 from pathlib import Path
 from typing import Any
-from typing import NamedTuple
 
 from reproduce.common.errors import InputError
 
@@ -42,6 +41,11 @@ class ParallelText:
                 "Expected one target per source. Received: "
                 f"{len(self.sources)} sources, {len(self.targets)} targets"
             )
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[str, str]]) -> ParallelText:
+        """Returns the texts of pairs, of which there must be some."""
+        return cls(*zip(*pairs))
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -65,29 +69,17 @@ class Report:
         counts = ", ".join(
             f"{count}: {problem}" for problem, count in self.counts.items()
         )
-        return f"{self.skipped} malformed pairs skipped ({counts}): " + (
-            "; ".join(self.first)
-            + ("; ..." if self.skipped > len(self.first) else "")
+        more = "; ..." if self.skipped > len(self.first) else ""
+        return (
+            f"{self.skipped} malformed pairs skipped ({counts}): "
+            f"{'; '.join(self.first)}{more}"
         )
-
-
-NOTHING_SKIPPED = Report()
 
 
 def read_parallel(
     source: Path, target: Path, skip: bool = False
 ) -> tuple[ParallelText, Report]:
-    """Reads a file of sources and the file of their targets.
-
-    Args:
-        source: The file of sources, one per line.
-        target: The file of their targets, in the same order.
-        skip: Whether malformed pairs are skipped rather than refused.
-
-    Raises:
-        InputError: If a file cannot be read, the files differ in their number
-            of lines, no pair is left, or, without `skip`, a pair is malformed.
-    """
+    """Reads a file of sources and the file of their targets."""
     source_lines, target_lines = _lines(source), _lines(target)
     if len(source_lines) != len(target_lines):
         raise InputError(
@@ -102,53 +94,34 @@ def read_parallel(
             clean_text(rows[1], f"{target}:{number}"),
         )
 
-    rows = list(zip(source_lines, target_lines))
-    return collect_pairs(parse, rows, source, skip)
+    return collect_pairs(parse, zip(source_lines, target_lines), source, skip)
 
 
 def read_tsv(path: Path, skip: bool = False) -> tuple[ParallelText, Report]:
-    """Reads a file of two columns, separated by a tab, without quoting.
-
-    Args:
-        path: The file, with a source and its target per line and no header.
-        skip: Whether malformed pairs are skipped rather than refused.
-
-    Raises:
-        InputError: If the file cannot be read, no pair is left, or, without
-            `skip`, a pair is malformed.
-    """
+    """Reads a file of two columns, separated by a tab, without quoting."""
 
     def parse(number: int, line: bytes) -> tuple[str, str]:
-        row = _decoded(line, f"{path}:{number}")
-        columns = row.text.split("\t")
+        where = f"{path}:{number}"
+        columns = _decoded(line, where).split("\t")
         if len(columns) != 2:
-            raise Malformed(row.where, f"{len(columns)} columns, not 2")
+            raise Malformed(where, f"{len(columns)} columns, not 2")
         return (
-            _sentence(_Line(columns[0], f"{row.where}, column 1")),
-            _sentence(_Line(columns[1], f"{row.where}, column 2")),
+            _stripped(columns[0], f"{where}, column 1"),
+            _stripped(columns[1], f"{where}, column 2"),
         )
 
     return collect_pairs(parse, _lines(path), path, skip)
 
 
 def read_sentences(path: Path) -> list[str]:
-    """Reads one text per line. An empty line is an empty text.
-
-    Raises:
-        InputError: If the file cannot be read, or a line is not UTF-8.
-    """
+    """Reads one text per line. An empty line is an empty text."""
     try:
         return [
-            _decoded(line, f"{path}:{number}").text
+            _decoded(line, f"{path}:{number}")
             for number, line in enumerate(_lines(path), start=1)
         ]
     except Malformed as error:
         raise InputError(f"{error}. Save the file as UTF-8.") from None
-
-
-class _Line(NamedTuple):
-    text: str
-    where: str
 
 
 class Malformed(Exception):
@@ -161,7 +134,7 @@ class Malformed(Exception):
 
 def collect_pairs(
     parse: Callable[[int, Any], tuple[str, str]],
-    rows: Sequence[Any],
+    rows: Iterable[Any],
     path: Path,
     skip: bool,
 ) -> tuple[ParallelText, Report]:
@@ -170,12 +143,7 @@ def collect_pairs(
     Args:
         parse: A function of a row's number, which starts at 1, and the row. It
             returns the pair or raises `Malformed`.
-        rows: The rows to parse.
         path: The file of the rows, for messages.
-        skip: Whether malformed pairs are skipped rather than refused.
-
-    Raises:
-        InputError: If no pair is left, or, without `skip`, a pair is malformed.
     """
     pairs, first, counts = [], [], Counter()
     for number, row in enumerate(rows, start=1):
@@ -193,8 +161,7 @@ def collect_pairs(
     if not pairs:
         problem = f": {report}" if first else ""
         raise InputError(f"{path}: no pairs in it{problem}.")
-    sources, targets = zip(*pairs)
-    return ParallelText(sources, targets), report
+    return ParallelText.of(pairs), report
 
 
 def _lines(path: Path) -> list[bytes]:
@@ -210,25 +177,20 @@ def _lines(path: Path) -> list[bytes]:
 
 
 def clean_text(content: bytes, where: str) -> str:
-    """Returns a decoded text without leading and trailing spaces.
-
-    Raises:
-        Malformed: If the text is not UTF-8, contains a NUL byte, or is empty.
-    """
-    return _sentence(_decoded(content, where))
+    """Returns a decoded text without leading and trailing spaces."""
+    return _stripped(_decoded(content, where), where)
 
 
-def _decoded(line: bytes, where: str) -> _Line:
+def _decoded(line: bytes, where: str) -> str:
     if b"\0" in line:
         raise Malformed(where, "holds a NUL byte")
     try:
-        return _Line(line.decode("utf-8"), where)
+        return line.decode("utf-8")
     except UnicodeDecodeError:
         raise Malformed(where, "not UTF-8") from None
 
 
-def _sentence(line: _Line) -> str:
-    text = line.text.strip()
-    if not text:
-        raise Malformed(line.where, "empty")
-    return text
+def _stripped(text: str, where: str) -> str:
+    if not text.strip():
+        raise Malformed(where, "empty")
+    return text.strip()

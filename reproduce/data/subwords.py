@@ -31,15 +31,8 @@ from reproduce.data.special_ids import SpecialIds
 
 
 class Subwords:
-    """Converts texts to subword ids and back.
-
-    Args:
-        proto: A serialized SentencePiece model, from `train_subwords` or with
-            the same special ids (`reproduce.data.special_ids`).
-        special: The ids of padding, start and end. BART starts with the end id.
-
-    Raises:
-        InputError: If it is not a SentencePiece model, or has other ids.
+    """Converts texts to subword ids and back, by a serialized SentencePiece
+    model with the special ids of `reproduce.data.special_ids`.
     """
 
     bos = BOS
@@ -86,17 +79,7 @@ class Subwords:
 def subwords_of(
     text: ParallelText, vocabulary_size: int, joint: bool = True
 ) -> tuple[Subwords, Subwords]:
-    """Trains the subwords of sources and targets.
-
-    Args:
-        text: The training part of a corpus.
-        vocabulary_size: The number of ids of each model.
-        joint: Whether both sides share one model.
-
-    Returns:
-        The subwords of the sources and of the targets. If joint, they are the
-        same object.
-    """
+    """Trains the subwords of sources and targets, one object if `joint`."""
     sides = (text.sources, text.targets)
     if joint:
         sides = (text.sources + text.targets,)
@@ -114,19 +97,10 @@ def encode_pairs(
 
 
 def train_subwords(texts: Sequence[str], vocabulary_size: int) -> bytes:
-    """Trains a SentencePiece BPE model deterministically.
+    """Returns a SentencePiece BPE model, trained deterministically.
 
-    Args:
-        texts: The training texts. Every character in them gets an id.
-        vocabulary_size: The number of ids, the four special ids included. If
-            the texts have fewer subwords, the model is smaller and a warning
-            is issued.
-
-    Returns:
-        The serialized model.
-
-    Raises:
-        InputError: If there are more characters than ids, or no text.
+    Every character of the texts gets an id. If the texts have fewer subwords,
+    the model is smaller and a warning is issued.
     """
     characters = set().union(*texts) - {" "}
     if not characters:
@@ -170,12 +144,11 @@ def train_subwords(texts: Sequence[str], vocabulary_size: int) -> bytes:
 
 def _checked(proto: bytes) -> sentencepiece.SentencePieceProcessor:
     try:
+        if not proto:
+            raise RuntimeError("empty")
         processor = sentencepiece.SentencePieceProcessor(model_proto=proto)
-        size = processor.get_piece_size() if proto else 0
     except RuntimeError as error:
         raise InputError("not a SentencePiece model.") from error
-    if size == 0:
-        raise InputError("not a SentencePiece model.")
     ids = (
         processor.pad_id(),
         processor.bos_id(),

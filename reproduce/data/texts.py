@@ -29,13 +29,7 @@ DIALECTS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Part:
-    """Texts or pairs of texts, with their labels.
-
-    Attributes:
-        first: The texts, or the first of each pair.
-        second: The second of each pair, None for single texts.
-        labels: Class names or scores, None if they are not public.
-    """
+    """Texts or pairs of texts, with class names or scores if known."""
 
     first: tuple[str, ...]
     second: tuple[str, ...] | None
@@ -91,14 +85,7 @@ class Dataset:
 
 
 def load_tables(train: Path, valid: Path, test: Path) -> Dataset:
-    """Reads the tables of the three parts.
-
-    The classes are the labels of the training file.
-
-    Raises:
-        InputError: If a file is malformed, a label is missing in the training
-            file, or there is only one class.
-    """
+    """Reads three tables, of which the training table names the classes."""
     part = read_table(train)
     classes = tuple(sorted(set(part.labels or ())))
     if len(classes) < 2:
@@ -116,16 +103,7 @@ def load_tables(train: Path, valid: Path, test: Path) -> Dataset:
 
 
 def read_table(path: Path, classes: set[str] | None = None) -> Part:
-    """Reads one table.
-
-    Args:
-        path: A `.tsv` or `.csv` file.
-        classes: The allowed labels. None allows any label.
-
-    Raises:
-        InputError: If the file cannot be read, or a row is not a text and
-            a known label. The message names file and line.
-    """
+    """Reads one table, with any labels or with those of these classes."""
     texts, labels = [], []
     for line, *cells in _examples(path):
         text, label = (cell.strip() for cell in cells)
@@ -145,22 +123,23 @@ def read_table(path: Path, classes: set[str] | None = None) -> Part:
 
 
 def read_text(path: Path) -> str:
-    """Reads a UTF-8 file, with or without a byte order mark.
-
-    Raises:
-        InputError: If it cannot be read or is not UTF-8.
-    """
+    """Reads a UTF-8 file, with or without a byte order mark."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}.") from error
+    return decoded(content, path, "Save the file as UTF-8.")
+
+
+def decoded(content: bytes, path: Path, advice: str) -> str:
+    """Returns the text of a file, or names the line that is not UTF-8."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise InputError(
             f"{path}:{line}: expected UTF-8, got byte "
-            f"{content[error.start]:#04x}. Save the file as UTF-8."
+            f"{content[error.start]:#04x}. {advice}"
         ) from error
 
 

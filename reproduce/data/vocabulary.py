@@ -22,20 +22,15 @@ from reproduce.data.words import learn_words
 
 Vocabulary = Subwords | Words
 
-KINDS = ("subwords", "words")
 FILES = {"subwords": "subwords.model", "words": "words.txt"}
 # The number of lines tokenized at a time.
 LINES = 4096
+_END = np.array([EOS], "int32")
 
 
 @dataclass(frozen=True)
 class Stream:
-    """The ids of a text.
-
-    Attributes:
-        ids: The ids of all lines in order, `(tokens,)`.
-        words: The number of words and ends of lines that the ids encode.
-    """
+    """The ids of all lines, and the number of words and ends of lines."""
 
     ids: np.ndarray
     words: int
@@ -49,16 +44,7 @@ class Stream:
 def learn_vocabulary(
     lines: Iterable[str], kind: str, vocabulary_size: int | None
 ) -> Vocabulary:
-    """Learns a vocabulary from the training part.
-
-    Args:
-        lines: The training part.
-        kind: One of `KINDS`.
-        vocabulary_size: The number of ids. None keeps all words.
-
-    Raises:
-        InputError: If the size does not fit the text.
-    """
+    """Learns a vocabulary of a kind; without a size, of all words."""
     if kind == "words":
         return learn_words(lines, vocabulary_size)
     if vocabulary_size is None:
@@ -73,21 +59,13 @@ def save_vocabulary(vocabulary: Vocabulary, directory: Path) -> None:
 
 
 def load_vocabulary(directory: Path) -> Vocabulary:
-    """Reads the vocabulary of a run.
-
-    Raises:
-        InputError: If the run has no vocabulary.
-    """
+    """Reads the vocabulary of a run."""
     words, subwords = directory / FILES["words"], directory / FILES["subwords"]
     return Words.load(words) if words.exists() else Subwords.load(subwords)
 
 
 def encode_lines(lines: Iterable[str], vocabulary: Vocabulary) -> Stream:
-    """Returns the stream of a text.
-
-    Raises:
-        InputError: If the text is empty.
-    """
+    """Returns the stream of a text."""
     lines = iter(lines)
     parts: list[np.ndarray] = []
     words = 0
@@ -107,13 +85,8 @@ def prompt_ids(
 
     A prompt may have several lines. Its last line has no `EOS`, because the
     model continues that line. The ids begin with `EOS`, the end of the
-    previous line, as in training.
-
-    Args:
-        texts: The prompts.
-        vocabulary: The vocabulary of the model.
-        limit: The maximum number of ids. Of longer prompts, the last ids are
-            taken.
+    previous line, as in training. Of longer prompts, the last `limit` ids are
+    taken.
 
     Returns:
         The ids, `(batch, time)`, padded with `PAD`, and the number of ids of
@@ -136,6 +109,3 @@ def text_of(ids: np.ndarray, vocabulary: Vocabulary) -> str:
     ends = np.flatnonzero(ids == EOS)
     lines = (line[line != EOS] for line in np.split(ids, ends))
     return "\n".join(vocabulary.decode(lines))
-
-
-_END = np.array([EOS], "int32")

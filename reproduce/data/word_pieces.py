@@ -19,10 +19,6 @@ def word_pieces(texts: Sequence[str], size: int) -> list[str]:
 
     KerasHub's function needs TensorFlow, and the trainer of the package
     tokenizers does not give the same pieces twice.
-
-    Args:
-        texts: The training texts.
-        size: The number of pieces, if the texts have that many.
     """
     texts = [" ".join(WORDS.findall(text.lower())) for text in texts]
     characters = sorted(set().union(*texts) - {" "})

@@ -66,13 +66,8 @@ def learn_words(
 ) -> Words:
     """Returns the words of a text by frequency, ties in alphabetical order.
 
-    Args:
-        lines: The training text.
-        vocabulary_size: The number of ids, the four special ids included. None
-            keeps all words.
-
-    Raises:
-        InputError: If there are no words.
+    The number of ids includes the four special ids. Without it, all words are
+    kept.
     """
     counts = Counter(word for line in lines for word in line.split())
     del counts[UNKNOWN]

@@ -78,31 +78,21 @@ def beam_search(
 
     Args:
         step: A function of the last ids, `(batch, beam)`, their index and the
-            state. It returns log-probabilities `(batch, beam, vocabulary)`,
-            which must not exceed 0, and the new state. At index 0 the ids are
-            the start id.
+            state. It returns log-probabilities `(batch, beam, vocabulary)`
+            and the new state. At index 0 the ids are the start id.
         state: Any structure of tensors `(batch, beam, ...)`. It is reordered
             with the hypotheses.
         max_lengths: The maximum lengths without the end id, `(batch,)`.
         time: An upper bound of `max_lengths`: a number or, under XLA, a
             tensor that depends only on shapes.
-        beam_size: The number of hypotheses to keep.
         length_penalty: The exponent of the length by which scores are divided.
-        min_length: The minimum length without the end id, as far as
-            `max_lengths` permits.
+        min_length: The minimum length without the end id.
         early_stopping: Whether a sentence is done at `beam_size` finished
             hypotheses, as in fairseq, even if better ones might follow.
-        special: The ids of padding, start and end.
         constrain: A function of the log-probabilities of a step, the ids so
             far, `(batch, beam, time + 1)`, and the index of the step. It
-            returns the log-probabilities to use, `-inf` for forbidden tokens.
-            At the maximum length the end id is forced regardless.
-
-    Returns:
-        `Hypotheses` of time `time + 1`.
-
-    Raises:
-        ValueError: If `beam_size` or `min_length` is out of range.
+            returns the log-probabilities to use. At the maximum length the
+            end id is forced regardless.
     """
     check_at_least("beam_size", beam_size, 1)
     check_at_least("min_length", min_length, 0)

@@ -31,16 +31,7 @@ class CompiledFunction(keras.Model):
 def compiled(
     model: keras.Model, function: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """Returns a compiled function of NumPy arrays.
-
-    It is compiled once for each shape of the arrays on JAX, and for a few of
-    them on TensorFlow.
-
-    Args:
-        model: The model that the function uses.
-        function: A function of tensors, written with `keras.ops`. It returns a
-            tensor or a dictionary of tensors.
-    """
+    """Returns a compiled function of NumPy arrays, written with `keras.ops`."""
 
     # Only now, because in the scope of a strategy each replica would compute
     # the whole batch.

@@ -14,10 +14,8 @@ def no_repeated_ngrams(size: int) -> Constraint:
     """Returns a constraint for `beam_search` that forbids repeated n-grams.
 
     As with fairseq's `no-repeat-ngram-size`, a token is forbidden if it would
-    complete an n-gram that the hypothesis already contains.
-
-    Args:
-        size: The length of the n-grams. 0 forbids nothing.
+    complete an n-gram that the hypothesis already contains. Size 0 forbids
+    nothing.
     """
 
     def constrain(log_probabilities, ids, index):

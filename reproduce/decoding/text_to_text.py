@@ -27,7 +27,6 @@ class TextToText:
     Subclasses define `save_tokenizers` and `search`.
 
     Args:
-        model: The model.
         source: The tokenizer of the texts.
         target: The tokenizer of the generated texts.
         decoding: The settings of the search, a dataclass.
@@ -106,13 +105,14 @@ class TextToText:
         """
         self.model.save(directory / runs.MODEL)
         self.save_tokenizers(directory)
-        runs.write_json(directory / DECODING, self._settings())
+        runs.write_json(directory / DECODING, self.settings())
         if writes_saved_model():
             from reproduce.export.texts import export_text_to_text
 
             export_text_to_text(self, directory / runs.SAVED_MODEL)
 
-    def _settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
+        """Returns the settings that `load` reads."""
         return asdict(self.decoding)
 
     def _best(self, source_ids: Any) -> dict[str, Any]:
@@ -146,18 +146,12 @@ class TextToText:
 
 
 def load_model(directory: Path, settings: str, **changes: Any) -> Any:
-    """Reads the model of a finished run and a file of settings.
+    """Returns the model of a finished run and the settings in a JSON file.
 
     Args:
         directory: The directory of a run.
-        settings: The name of the JSON file of settings.
-        **changes: The settings to change. None keeps a setting.
-
-    Returns:
-        The model and the settings.
-
-    Raises:
-        InputError: If the directory has no finished run.
+        settings: The name of the file.
+        **changes: Settings that replace those of the file, unless None.
     """
     for name in (runs.MODEL, settings):
         if not (directory / name).is_file():

@@ -11,7 +11,7 @@ import tensorflow as tf
 from reproduce.data.special_ids import EOS
 from reproduce.data.special_ids import PAD
 from reproduce.decoding.generator import Generator
-from reproduce.decoding.sampling import generate
+from reproduce.decoding.generator import generate
 from reproduce.decoding.text_to_text import TextToText
 from reproduce.export import export_functions
 from reproduce.export.tokenizers import generated_texts

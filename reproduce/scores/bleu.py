@@ -14,13 +14,8 @@ from reproduce.common.errors import InputError
 class Scores:
     """Scores of a corpus, from 0 to 100.
 
-    Attributes:
-        bleu: BLEU.
-        chrf: chrF.
-        bleu_signature: sacreBLEU's signature, which states tokenizer,
-            smoothing, case and version. BLEU is comparable only between
-            equal signatures.
-        chrf_signature: The signature of chrF.
+    sacreBLEU's signature states tokenizer, smoothing, case and version. Scores
+    are comparable only between equal signatures.
     """
 
     bleu: float
@@ -44,17 +39,10 @@ def score(
     references: Sequence[str],
     target_language: str | None = None,
 ) -> Scores:
-    """Scores translations against one reference each.
+    """Scores translations against one reference each, all detokenized.
 
-    Args:
-        translations: The translations, detokenized.
-        references: The references, line by line, detokenized.
-        target_language: The code of the target language. Chinese, Japanese
-            and Korean have special tokenizers; all others share `13a`.
-
-    Raises:
-        InputError: If the number of references differs from that of the
-            translations, or is 0.
+    Chinese, Japanese and Korean have special tokenizers; all others share
+    `13a`.
     """
     if len(translations) != len(references) or not references:
         raise InputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +26,8 @@ HELD = 2**25
 class Perplexity:
     """The loss and the perplexities of a text.
 
-    Attributes:
-        nats: The sum of the losses of all tokens.
-        tokens: The number of predicted tokens, ends of lines included.
-        words: The number of words and ends of lines that the tokens encode.
+    `nats` is the sum of the losses of all tokens. Tokens and words include the
+    ends of lines.
     """
 
     nats: float
@@ -56,9 +55,7 @@ class Perplexity:
             "loss": self.loss,
             "token_perplexity": self.token_perplexity,
             "word_perplexity": self.word_perplexity,
-            "nats": self.nats,
-            "tokens": self.tokens,
-            "words": self.words,
+            **asdict(self),
         }
 
     def __str__(self) -> str:
@@ -73,7 +70,6 @@ class Measure:
     """A reusable function of a text, compiled only once.
 
     Args:
-        model: The model.
         block_size: The number of tokens that the model sees at once.
         context: The number of these tokens that are only context, taken from
             the end of the previous block.
@@ -122,11 +118,6 @@ def token_log_probabilities(
 
     The log-probabilities of the whole vocabulary exist for a few items at a
     time only.
-
-    Args:
-        model: The model.
-        hidden: The hidden states, `(batch, time, width)`.
-        labels: The labels, `(batch, time)`.
     """
     held = max(HELD // model.vocabulary_size, 1)
     shape, width = ops.shape(labels), hidden.shape[-1]

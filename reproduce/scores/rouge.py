@@ -1,4 +1,4 @@
-"""ROUGE, computed by the package rouge-score."""
+"""ROUGE, computed by the package rouge-score, and trivial summaries."""
 
 from __future__ import annotations
 
@@ -21,16 +21,10 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Scores:
-    """Mean F1 over summaries, from 0 to 100.
+    """Mean F1 over summaries, from 0 to 100, with 95 % bootstrap intervals.
 
-    Attributes:
-        rougeL: The score of the longest common subsequence of whole
-            summaries.
-        rouge1: The score of single words.
-        rouge2: The score of pairs of words.
-        rougeLsum: The score of the longest common subsequences of sentences,
-            which papers on CNN/DailyMail call ROUGE-L.
-        intervals: The 95 % bootstrap interval of each score above.
+    `rougeL` compares whole summaries. `rougeLsum` compares sentences; papers on
+    CNN/DailyMail call it ROUGE-L.
     """
 
     rougeL: float
@@ -58,31 +52,18 @@ class Scores:
 
 
 def score(summaries: Sequence[str], references: Sequence[str]) -> Scores:
-    """Scores summaries against one reference each, with stemmed words.
-
-    Args:
-        summaries: The summaries.
-        references: The references, one for each summary.
-
-    Raises:
-        InputError: If the number of references differs from that of the
-            summaries, or is 0.
-    """
+    """Scores summaries against one reference each, with stemmed words."""
     if len(summaries) != len(references) or not references:
         raise InputError(
             "Expected one reference for each summary. Got "
             f"{len(summaries)} summaries and {len(references)} references."
         )
     scorer = rouge_scorer.RougeScorer(KINDS, use_stemmer=True)
-    table = np.array(
-        [
-            [found[kind].fmeasure for kind in KINDS]
-            for found in (
-                scorer.score(sentences(reference), sentences(summary))
-                for summary, reference in zip(summaries, references)
-            )
-        ]
-    )
+    table = []
+    for summary, reference in zip(summaries, references):
+        found = scorer.score(sentences(reference), sentences(summary))
+        table.append([found[kind].fmeasure for kind in KINDS])
+    table = np.array(table)
     means = 100 * table.mean(axis=0)
     # A fixed seed makes the intervals reproducible.
     generator = np.random.default_rng(0)
@@ -103,3 +84,19 @@ def score(summaries: Sequence[str], references: Sequence[str]) -> Scores:
 def sentences(text: str) -> str:
     """Returns a text with one sentence per line, the form of rouge-score."""
     return SENTENCE_END.sub("\n", text.strip())
+
+
+def lead(articles: Sequence[str], sentences: int = 3) -> list[str]:
+    """Returns the first sentences of each article, a strong news baseline."""
+    return [
+        " ".join(SENTENCE_END.split(article)[:sentences])
+        for article in articles
+    ]
+
+
+def names(articles: Sequence[str]) -> list[str]:
+    """Returns the name, in words, with which each docstring article begins."""
+    return [
+        re.split(r" ?[(:]", article, maxsplit=1)[0].removeprefix("class ")
+        for article in articles
+    ]

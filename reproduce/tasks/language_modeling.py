@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Literal
 
 import tyro
 
+from reproduce import flags
 from reproduce import outputs
 from reproduce.common.comparison import Measure as Column
 from reproduce.common.curves import Score
@@ -20,30 +21,31 @@ from reproduce.data.language_corpus import Corpus
 from reproduce.data.language_corpus import LineFile
 from reproduce.data.language_corpus import checked
 from reproduce.data.language_corpus import load_files
+from reproduce.data.language_corpus import load_topics
 from reproduce.data.language_corpus import load_wikitext
-from reproduce.data.topics import load_topics
 from reproduce.data.vocabulary import encode_lines
 from reproduce.decoding.generator import Generator
-from reproduce.flags import Count
-from reproduce.flags import MaybeCount
-from reproduce.flags import MaybeCountOrZero
-from reproduce.flags import MaybeNotNegative
-from reproduce.flags import MaybePath
 from reproduce.models.sizes import LANGUAGE_SIZES
 from reproduce.scores.perplexity import Measure
 from reproduce.scores.perplexity import Perplexity
 from reproduce.task import Task
 from reproduce.tasks.language_modeling_runs import LanguageRun
 from reproduce.tasks.language_modeling_settings import Settings
+from reproduce.tasks.text import generate_lines
 
 RECIPE_MODELS = {
     "transformer_lm_gpt": "gpt",
     "transformer_lm_wiki103": "wiki103",
 }
-
-
 # Few enough for a tiny model to overfit, which R-Drop counteracts.
 TOPIC_WORDS = 16_000
+COUNTS = ("nats", "tokens", "words")
+MEASURES = [
+    Column("valid", "token_perplexity", "validation perplexity by token"),
+    Column("test", "word_perplexity", "test perplexity by word"),
+    Column("test", "token_perplexity", "test perplexity by token"),
+    Column("test", "loss", "test loss, nats", digits=3),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,19 +54,19 @@ class Evaluate:
 
     model: Path
     """The --output of a training run."""
-    text: MaybePath = None
+    text: flags.MaybePath = None
     """A UTF-8 text; none: --part of --data or of the default corpus."""
-    data: MaybePath = None
+    data: flags.MaybePath = None
     """The directory of the data, as for train."""
     corpus: Literal["wikitext", "debian"] = "wikitext"
     """What --data has, as for train."""
     part: Literal["train", "valid", "test"] = "test"
     """The part of --data or of the default corpus."""
-    block_size: MaybeCount = None
+    block_size: flags.MaybeCount = None
     """The number of tokens per block; none: as in training."""
-    context_window: MaybeCountOrZero = None
+    context_window: flags.MaybeCountOrZero = None
     """The number of context tokens in a block; none: as in training."""
-    batch_size: Count = 8
+    batch_size: flags.Count = 8
     """The number of blocks in a batch."""
 
     def run(self) -> None:
@@ -106,16 +108,16 @@ class Generate:
     prompt: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """The text to continue; may be given several times. Default: standard
     input, one prompt per line."""
-    new_tokens: MaybeCount = None
+    new_tokens: flags.MaybeCount = None
     """The number of tokens to generate; none: as in training, also for the
     flags below."""
-    temperature: MaybeNotNegative = None
+    temperature: flags.MaybeNotNegative = None
     """The sampling temperature; 0 is greedy."""
-    top_k: MaybeCountOrZero = None
+    top_k: flags.MaybeCountOrZero = None
     """Sample from this many most probable tokens; 0: all."""
-    top_p: MaybeNotNegative = None
+    top_p: flags.MaybeNotNegative = None
     """Sample from the most probable tokens of this total probability."""
-    seed: MaybeCountOrZero = None
+    seed: flags.MaybeCountOrZero = None
     """The seed of the sampling."""
 
     def run(self) -> None:
@@ -124,14 +126,15 @@ class Generate:
         generator = Generator.load(
             self.model, **{name: getattr(self, name) for name in names}
         )
+
+        def go_on(prompts: Sequence[str]) -> list[str]:
+            pairs = zip(prompts, generator.go_on(prompts))
+            return [f"{prompt} [...] {text}" for prompt, text in pairs]
+
         if self.prompt:
-            for prompt, text in zip(self.prompt, generator.go_on(self.prompt)):
-                print(f"{prompt} [...] {text}")
-            return
-        # Line by line, so that a pipe is answered before it ends.
-        for line in sys.stdin:
-            prompt = line.rstrip("\r\n")
-            print(f"{prompt} [...] {generator.go_on([prompt])[0]}", flush=True)
+            print("\n".join(go_on(self.prompt)))
+        else:
+            generate_lines(go_on, None, at_a_time=1)
 
 
 class LanguageModeling(Task):
@@ -217,30 +220,19 @@ class LanguageModeling(Task):
 
 
 def load_corpus(
-    flags: Settings | Evaluate, train_words: int | None = None
+    given: Settings | Evaluate, train_words: int | None = None
 ) -> Corpus:
     """Returns the corpus of `--corpus` and `--data`, or the default."""
-    if flags.corpus == "debian":
-        if not flags.data:
+    if given.corpus == "debian":
+        if not given.data:
             raise InputError(
                 "--corpus debian needs --data DIR, where its files are; see "
                 "docs/datasets.md."
             )
-        return load_debian_text(flags.data, train_words)
-    if flags.data:
-        return load_wikitext(flags.data)
+        return load_debian_text(given.data, train_words)
+    if given.data:
+        return load_wikitext(given.data)
     return load_topics(train_words)
-
-
-COUNTS = ("nats", "tokens", "words")
-
-
-MEASURES = [
-    Column("valid", "token_perplexity", "validation perplexity by token"),
-    Column("test", "word_perplexity", "test perplexity by word"),
-    Column("test", "token_perplexity", "test perplexity by token"),
-    Column("test", "loss", "test loss, nats", digits=3),
-]
 
 
 TASK = LanguageModeling()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +19,6 @@ from reproduce.common.strategies import strategy_of
 from reproduce.data.batches import batches_of_rows
 from reproduce.data.blocks import blocks_of
 from reproduce.data.language_corpus import Corpus
-from reproduce.data.vocabulary import Stream
 from reproduce.data.vocabulary import encode_lines
 from reproduce.data.vocabulary import learn_vocabulary
 from reproduce.decoding.generator import Generator
@@ -34,21 +32,11 @@ from reproduce.tasks.language_modeling_settings import Settings
 
 # Learning rates that suit a tiny model, found without a search.
 LEARNING_RATES = {"adam": 2e-3, "nesterov": 0.1}
-
-
 BEST = "best.weights.h5"
 
 
 class LanguageRun(Run):
-    """One run: an encoded corpus and a compiled model.
-
-    Args:
-        corpus: The corpus.
-        settings: The settings of the run.
-
-    Raises:
-        InputError: If the vocabulary does not fit the corpus or the model.
-    """
+    """One run: an encoded corpus and a compiled model."""
 
     def __init__(self, corpus: Corpus, settings: Settings):
         self.settings = settings
@@ -104,12 +92,25 @@ class LanguageRun(Run):
                 )
             )
         # First, because the other callbacks read its logs.
-        validate = Validate(
-            self.measure,
-            self.streams["valid"],
-            strategy_of(self.settings).of_chief,
-        )
-        return [validate, *self._remembered]
+        return [
+            keras.callbacks.LambdaCallback(on_epoch_end=self.validate),
+            *self._remembered,
+        ]
+
+    def validate(self, epoch: int, logs: dict[str, Any]) -> None:
+        """Logs the loss and the perplexities of the validation part.
+
+        The loss is the mean over all tokens, in nats. With `validation_data`,
+        Keras would weight all batches equally, although the last has fewer
+        tokens.
+        """
+        found = self.measure(self.streams["valid"])
+        scores = {
+            "val_loss": found.loss,
+            "val_token_perplexity": found.token_perplexity,
+            "val_word_perplexity": found.word_perplexity,
+        }
+        logs.update(strategy_of(self.settings).of_chief(scores))
 
     def remembered(self) -> Sequence[keras.callbacks.Callback]:
         return self._remembered
@@ -136,42 +137,6 @@ class LanguageRun(Run):
             "chosen": {"epoch": epoch, "val_loss": loss},
             **measured,
         }
-
-
-class Validate(keras.callbacks.Callback):
-    """Logs `val_loss` and the perplexities of the validation part.
-
-    The loss is the mean over all tokens, in nats. With `validation_data`, Keras
-    would weight all batches equally, although the last has fewer tokens.
-
-    Args:
-        measure: Measures the model that is trained.
-        stream: The validation part.
-        agreed: A function of the logs that returns those of all processes.
-    """
-
-    def __init__(
-        self,
-        measure: Measure,
-        stream: Stream,
-        agreed: Callable[[dict[str, float]], dict[str, float]] = dict,
-    ):
-        super().__init__()
-        self.agreed = agreed
-        self.measure = measure
-        self.stream = stream
-
-    def on_epoch_end(
-        self, epoch: int, logs: dict[str, Any] | None = None
-    ) -> None:
-        found = self.measure(self.stream)
-        scores = {
-            "val_loss": found.loss,
-            "val_token_perplexity": found.token_perplexity,
-            "val_word_perplexity": found.word_perplexity,
-        }
-        if logs is not None:
-            logs.update(self.agreed(scores))
 
 
 def compile_model(

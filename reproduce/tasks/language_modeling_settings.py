@@ -2,112 +2,82 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from reproduce import flags
 from reproduce.decoding.generator import Sampling
-from reproduce.flags import Count
-from reproduce.flags import CountOrZero
-from reproduce.flags import Cutoffs
-from reproduce.flags import MaybeCount
-from reproduce.flags import MaybePath
-from reproduce.flags import MaybePositive
-from reproduce.flags import MaybeRate
-from reproduce.flags import NotNegative
-from reproduce.flags import Rate
 from reproduce.models.sizes import LANGUAGE_SIZES
 from reproduce.models.sizes import LanguageSizes
-from reproduce.tasks.text import TextSettings
-from reproduce.tasks.text import stated
-
-RATES = (
-    "dropout",
-    "attention_dropout",
-    "activation_dropout",
-    "softmax_dropout",
-)
+from reproduce.tasks.text import ModelSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(TextSettings):
+class Settings(ModelSettings):
     """The flags of `train language_modeling`."""
 
-    epochs: Count = 16
-    """The number of epochs."""
+    epochs: flags.Count = 16
     output: Path = Path("runs/language_modeling")
-    """The directory to write."""
-    weight_decay: NotNegative = 0.01
-    """Decoupled weight decay."""
-    train: MaybePath = None
+    weight_decay: flags.NotNegative = 0.01
+    train: flags.MaybePath = None
     """Own data: a UTF-8 text."""
-    valid: MaybePath = None
-    test: MaybePath = None
-    data: MaybePath = None
+    valid: flags.MaybePath = None
+    test: flags.MaybePath = None
+    data: flags.MaybePath = None
     """A directory of wiki.train.tokens, wiki.valid.tokens and
     wiki.test.tokens, as WikiText is published, or of Debian's files."""
     corpus: Literal["wikitext", "debian"] = "wikitext"
     """What --data has: WikiText, or Debian's package descriptions."""
-    train_words: MaybeCount = None
+    train_words: flags.MaybeCount = None
     """The number of training words; none: 16,000 of the default corpus, all of
     Debian's."""
     vocabulary: Literal["subwords", "words"] = "subwords"
     """The kind of vocabulary to learn from the training data."""
-    vocabulary_size: CountOrZero = 1000
+    vocabulary_size: flags.CountOrZero = 1000
     """The number of ids; 0: all words."""
     configuration: Literal["tiny", "tiny_adaptive", "gpt", "wiki103"] = "tiny"
     """The size of the model."""
-    dropout: MaybeRate = None
-    """The dropout rate of embeddings and residuals; none: the
-    configuration's."""
-    attention_dropout: MaybeRate = None
-    """The dropout rate of attention; none: the configuration's."""
-    activation_dropout: MaybeRate = None
-    """The dropout rate of activations; none: the configuration's."""
-    softmax_dropout: MaybeRate = None
+    softmax_dropout: flags.MaybeRate = None
     """The dropout rate of the softmax; none: the configuration's."""
-    cutoffs: Cutoffs = None
+    cutoffs: flags.Cutoffs = None
     """Where the clusters of an adaptive softmax begin; none: the
     configuration's."""
-    block_size: Count = 64
+    block_size: flags.Count = 64
     """The number of tokens that the model sees at once."""
-    context_window: CountOrZero = 0
+    context_window: flags.CountOrZero = 0
     """The number of context tokens in a block of validation and test, taken
     from the previous block."""
-    batch_size: Count = 8
+    batch_size: flags.Count = 8
     """The number of blocks in a batch."""
     optimizer: Literal["adam", "nesterov"] = "adam"
     """The optimizer."""
     schedule: Literal["inverse_square_root", "cosine"] = "inverse_square_root"
     """The decay of the learning rate after the warm-up."""
-    initial_learning_rate: NotNegative = 1e-7
+    initial_learning_rate: flags.NotNegative = 1e-7
     """The learning rate of the first update."""
-    end_learning_rate: NotNegative = 0.0
+    end_learning_rate: flags.NotNegative = 0.0
     """The learning rate of the last update of a cosine."""
-    momentum: Rate = 0.99
+    momentum: flags.Rate = 0.99
     """The momentum of the optimizer nesterov."""
-    clip_norm: MaybePositive = None
+    clip_norm: flags.MaybePositive = None
     """The largest norm of the gradient."""
     summed_loss: bool = False
     """With two passes, make the updates of the paper's loss, which is the sum
     over passes (ours is the mean). Recipes set this flag."""
-    new_tokens: Count = 40
+    new_tokens: flags.Count = 40
     """The number of tokens that the SavedModel generates."""
-    temperature: NotNegative = 0.8
+    temperature: flags.NotNegative = 0.8
     """The temperature of its sampling; 0 is greedy."""
-    top_k: CountOrZero = 0
+    top_k: flags.CountOrZero = 0
     """Sample from this many most probable tokens; 0: all."""
-    top_p: NotNegative = 0.95
+    top_p: flags.NotNegative = 0.95
     """Sample from the most probable tokens of this total probability."""
 
     @property
     def sizes(self) -> LanguageSizes:
         """The sizes and rates of the model."""
-        changes = {name: getattr(self, name) for name in (*RATES, "cutoffs")}
-        return dataclasses.replace(
-            LANGUAGE_SIZES[self.configuration], **stated(changes)
-        )
+        return self.replaced(LANGUAGE_SIZES[self.configuration])
 
     @property
     def sampling(self) -> Sampling:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from collections.abc import Iterable
 from dataclasses import asdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +10,7 @@ from typing import ClassVar
 
 import keras
 
+from reproduce import flags
 from reproduce.common import runs
 from reproduce.common.checkpoints import Checkpoints
 from reproduce.common.comparison import Measure
@@ -23,16 +21,11 @@ from reproduce.data.batching import EncodedPairs
 from reproduce.data.corpora import Corpus
 from reproduce.data.parallel_text import ParallelText
 from reproduce.data.parallel_text import read_parallel
-from reproduce.data.parallel_text import read_sentences
 from reproduce.decoding.text_to_text import TextToText
-from reproduce.flags import Count
-from reproduce.flags import CountOrZero
-from reproduce.flags import MaybeCount
-from reproduce.flags import MaybePath
-from reproduce.flags import Rate
 from reproduce.task import Run
 from reproduce.task import Task
 from reproduce.tasks.text import TextSettings
+from reproduce.tasks.text import generate_lines
 
 FILES = tuple(
     f"{part}_{side}"
@@ -45,30 +38,34 @@ FILES = tuple(
 class PairSettings(TextSettings):
     """Settings of data, batches and checkpoints for parallel text."""
 
-    train_source: MaybePath = None
+    train_source: flags.MaybePath = None
     """Own data: UTF-8 files with one text per line."""
-    train_target: MaybePath = None
-    valid_source: MaybePath = None
-    valid_target: MaybePath = None
-    test_source: MaybePath = None
-    test_target: MaybePath = None
-    data: MaybePath = None
+    train_target: flags.MaybePath = None
+    valid_source: flags.MaybePath = None
+    valid_target: flags.MaybePath = None
+    test_source: flags.MaybePath = None
+    test_target: flags.MaybePath = None
+    data: flags.MaybePath = None
     """The directory of the paper's dataset; see docs/datasets.md."""
-    train_pairs: MaybeCount = 1
+    train_pairs: flags.MaybeCount = 1
     """The number of training pairs of the default corpus."""
-    vocabulary_size: Count = 500
+    vocabulary_size: flags.Count = 500
     """The number of subwords."""
-    max_tokens: Count = 512
+    max_tokens: flags.Count = 512
     """The maximum number of tokens per side of a batch, with padding."""
-    max_pairs: MaybeCount = None
+    max_pairs: flags.MaybeCount = None
     """The maximum number of pairs in a batch."""
-    label_smoothing: Rate = 0.1
+    label_smoothing: flags.Rate = 0.1
     """The label smoothing of the task loss."""
-    validate_every: Count = 1
+    validate_every: flags.Count = 1
     """The number of epochs between evaluations by generation."""
-    average: CountOrZero = 0
+    average: flags.CountOrZero = 0
     """Average the weights of this many last validated epochs; 0: use the
     weights of the best score."""
+    beam_size: flags.Count = 4
+    """The beam size; 1 is greedy search."""
+    length_penalty: float = 1.0
+    """The exponent of the length by which scores are divided."""
 
     @property
     def files(self) -> dict[str, Path | None]:
@@ -96,7 +93,7 @@ class PairSettings(TextSettings):
 class GenerateLines:
     """A verb that generates a text from each line."""
 
-    source: MaybePath = None
+    source: flags.MaybePath = None
     """A file with one text per line; none: standard input."""
 
     def run(self) -> None:
@@ -123,12 +120,7 @@ class ScoreLines:
 class PairRun(Run):
     """One run: an encoded corpus and a compiled model.
 
-    Attributes:
-        corpus: The corpus.
-        settings: The settings of the run.
-        pairs: The training pairs.
-        batching: The rules of their batches.
-        facts: Facts about the pairs for `metrics.json`.
+    `facts` are those about the training pairs, for `metrics.json`.
     """
 
     corpus: Corpus
@@ -192,8 +184,7 @@ class PairRun(Run):
             "chosen_epochs": chosen,
         }
         for part in ("valid", "test"):
-            text = getattr(self.corpus, part)
-            if text:
+            if text := getattr(self.corpus, part):
                 losses = self.model.evaluate(
                     self.evaluation(text), verbose=0, return_dict=True
                 )
@@ -202,11 +193,7 @@ class PairRun(Run):
 
 
 class PairTask(Task):
-    """A task on pairs of texts.
-
-    Attributes:
-        columns: The columns of a comparison's table.
-    """
+    """A task on pairs of texts, with the columns of a comparison's table."""
 
     columns: ClassVar[list[Measure]]
 
@@ -223,23 +210,3 @@ class PairTask(Task):
             [text.sources[place] for place in places],
             [text.targets[place] for place in places],
         )
-
-
-def generate_lines(
-    generate: Callable[[list[str]], Iterable[str]],
-    source: Path | None,
-    at_a_time: int,
-) -> None:
-    """Prints what is generated from each line of a file or standard input."""
-    if source is not None:
-        print("\n".join(generate(list(read_sentences(source)))))
-        return
-    # Line by line, so that a pipe is answered before it ends.
-    waiting: list[str] = []
-    for line in sys.stdin:
-        waiting.append(line.rstrip("\r\n"))
-        if len(waiting) == at_a_time or sys.stdin.isatty():
-            print("\n".join(generate(waiting)), flush=True)
-            waiting = []
-    if waiting:
-        print("\n".join(generate(waiting)), flush=True)

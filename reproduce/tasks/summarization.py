@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reproduce import flags
 from reproduce.common.comparison import Measure
 from reproduce.common.curves import Score
 from reproduce.common.errors import InputError
@@ -14,17 +15,13 @@ from reproduce.data.corpora import load_files
 from reproduce.data.corpora import load_line_files
 from reproduce.data.docstrings import load_docstrings
 from reproduce.data.parallel_text import ParallelText
-from reproduce.data.stories import is_stories
-from reproduce.data.stories import load_stories
-from reproduce.data.summarization_tfds import load_tfds
+from reproduce.data.summaries import is_stories
+from reproduce.data.summaries import load_stories
+from reproduce.data.summaries import load_tfds
 from reproduce.decoding.summarizer import Summarizer
-from reproduce.flags import Count
-from reproduce.flags import MaybeCount
-from reproduce.flags import MaybeCountOrZero
-from reproduce.flags import MaybeFloat
-from reproduce.scores.baselines import lead
-from reproduce.scores.baselines import names as names_of
 from reproduce.scores.rouge import Scores
+from reproduce.scores.rouge import lead
+from reproduce.scores.rouge import names as names_of
 from reproduce.scores.rouge import score
 from reproduce.tasks.pairs import GenerateLines
 from reproduce.tasks.pairs import PairTask
@@ -41,17 +38,17 @@ POSITIONS = 1024
 class _Use:
     model: Path
     """The --output of a training run."""
-    beam_size: MaybeCount = None
+    beam_size: flags.MaybeCount = None
     """The beam size; none: as in training, also for the flags below."""
-    length_penalty: MaybeFloat = None
+    length_penalty: flags.MaybeFloat = None
     """The exponent of the length by which scores are divided."""
-    min_length: MaybeCountOrZero = None
+    min_length: flags.MaybeCountOrZero = None
     """The minimum number of tokens of a summary, including <s>."""
-    max_length: MaybeCount = None
+    max_length: flags.MaybeCount = None
     """The maximum number of tokens of a summary, including <s>."""
-    no_repeat_ngram_size: MaybeCountOrZero = None
+    no_repeat_ngram_size: flags.MaybeCountOrZero = None
     """The length of n-grams that a summary must not repeat; 0: any."""
-    decoding_batch: Count = 32
+    decoding_batch: flags.Count = 32
     """The number of articles to summarize at a time."""
 
     def load(self) -> Summarizer:

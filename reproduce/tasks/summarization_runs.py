@@ -35,21 +35,11 @@ from reproduce.tasks.summarization_settings import Settings
 
 # The learning rate for a tiny model with a small vocabulary.
 LEARNING_RATE = 2e-3
-
-
 EPSILON = 1e-8
 
 
 class SummarizationRun(PairRun):
-    """One run: an encoded corpus and a compiled model.
-
-    Args:
-        corpus: The corpus.
-        settings: The settings of the run.
-
-    Raises:
-        InputError: If there is no such preset, or it is too short.
-    """
+    """One run: an encoded corpus and a compiled model."""
 
     def __init__(self, corpus: Corpus, settings: Settings):
         self.corpus = corpus
@@ -141,13 +131,8 @@ def _model(corpus: Corpus, settings: Settings) -> tuple[Any, Any]:
 def optimizer_of(settings: Settings, updates: int) -> keras.optimizers.Adam:
     """Returns the Adam optimizer of fairseq's BART fine-tuning.
 
-    Args:
-        settings: The settings of the run.
-        updates: The number of updates of the run. The learning rate reaches 0
-            at this number unless the settings state another one.
-
-    Raises:
-        InputError: If the warm-up leaves no updates for the decay.
+    The learning rate reaches 0 at the updates of the settings, if they state
+    them, else at those of the run.
     """
     updates = settings.updates or updates
     check_warm_up(settings.warm_up, updates)

@@ -47,9 +47,7 @@ class StopAtUpdate(keras.callbacks.Callback):
         super().__init__()
         self._updates = updates
 
-    def on_train_batch_end(
-        self, batch: int, logs: dict[str, Any] | None = None
-    ) -> None:
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         iterations = self.model.optimizer.iterations
         if int(keras.ops.convert_to_numpy(iterations)) >= self._updates:
             self.model.stop_training = True
@@ -115,8 +113,15 @@ class TextRun(_Run):
         callbacks = super().callbacks(output)
         # Keras already logs the accuracy of a single part.
         if self.data.metrics != ("accuracy",) or len(self.valid) > 1:
-            callbacks.insert(0, _Scores(self))
+            callbacks.insert(
+                0, keras.callbacks.LambdaCallback(on_epoch_end=self.validate)
+            )
         return callbacks
+
+    def validate(self, epoch: int, logs: dict[str, Any]) -> None:
+        """Logs the dataset's metrics on the validation parts."""
+        scores = self.scores(self.valid)
+        logs.update({f"val_{name}": value for name, value in scores.items()})
 
     def scores(self, parts: dict[str, Rows]) -> dict[str, float]:
         """Returns the dataset's metrics on all these parts."""
@@ -167,20 +172,6 @@ class TextRun(_Run):
         return Rows(inputs, self.data.targets_of(part))
 
 
-class _Scores(keras.callbacks.Callback):
-    """Adds the dataset's metrics to the logs of an epoch."""
-
-    def __init__(self, run: TextRun):
-        super().__init__()
-        self._run = run
-
-    def on_epoch_end(
-        self, epoch: int, logs: dict[str, Any] | None = None
-    ) -> None:
-        scores = self._run.scores(self._run.valid)
-        logs.update({f"val_{name}": value for name, value in scores.items()})
-
-
 class DiabetesRun(_Run):
     """A small network of dense layers, and its data.
 
@@ -226,14 +217,8 @@ def optimizer_of(
 ) -> keras.optimizers.Optimizer:
     """Returns a new optimizer for a number of updates.
 
-    Args:
-        settings: The settings. A recipe gives the optimizer, its clipping and
-            weight decay; learning rate, warm-up and updates are those of the
-            settings.
-        updates: The number of updates.
-
-    Raises:
-        InputError: If the warm-up leaves no updates for the decay.
+    A recipe gives the optimizer, its clipping and weight decay; learning rate,
+    warm-up and updates are those of the settings.
     """
     warm_up = settings.warm_up
     check_warm_up(warm_up, updates)

@@ -8,13 +8,7 @@ from pathlib import Path
 from typing import Any
 from typing import Literal
 
-from reproduce.flags import Count
-from reproduce.flags import MaybeCount
-from reproduce.flags import MaybeCountOrZero
-from reproduce.flags import MaybeNotNegative
-from reproduce.flags import MaybePath
-from reproduce.flags import MaybePositive
-from reproduce.flags import Rate
+from reproduce import flags
 from reproduce.task import Settings as CommonSettings
 
 # The larger of the two rates that the paper fine-tunes BERT with (A.4).
@@ -31,51 +25,50 @@ DEFAULTS = {
 class Settings(CommonSettings):
     """The flags of `train text_classification`."""
 
-    alpha: MaybeNotNegative = None
+    alpha: flags.MaybeNotNegative = None
     """Weight of the consistency, the paper's alpha; none: 1 for GLUE and
     diabetes, 5 for other data."""
-    epochs: MaybeCount = None
+    epochs: flags.MaybeCount = None
     """The number of epochs; none: as many as --updates needs, or 10 for GLUE,
     100 for diabetes, 38 for other data."""
     output: Path = Path("runs/text_classification")
-    """The directory to write."""
-    train: MaybePath = None
+    train: flags.MaybePath = None
     """Own data: .tsv or .csv, UTF-8, with the columns text and label; none:
     names in 42 languages."""
-    valid: MaybePath = None
-    test: MaybePath = None
+    valid: flags.MaybePath = None
+    test: flags.MaybePath = None
     glue_task: (
         Literal["mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb", "cola"]
         | None
     ) = None
     """The task of GLUE in --data."""
-    data: MaybePath = None
+    data: flags.MaybePath = None
     """The directory of GLUE's files of the task, or its parent; or of
     Debian's files."""
     corpus: Literal["debian"] | None = None
     """Classify Debian's package descriptions in --data by section."""
-    train_texts: MaybeCount = None
+    train_texts: flags.MaybeCount = None
     """The number of training texts of Debian's; none: all."""
     task: Literal["diabetes"] | None = None
     """A regression instead of texts: scikit-learn's diabetes, with a small
     dense network."""
-    preset: MaybePath = None
+    preset: flags.MaybePath = None
     """A BERT or RoBERTa written by KerasHub's save_to_preset or in Hugging
     Face's format: config.json, model.safetensors and vocabulary; none: a
     small BERT with random weights."""
-    sequence_length: MaybeCount = None
+    sequence_length: flags.MaybeCount = None
     """The maximum number of tokens of an example; none: 128 for GLUE,
     64 for Debian's descriptions, otherwise the maximum of the preset, or 16."""
-    dropout: Rate = 0.1
+    dropout: flags.Rate = 0.1
     """The rate of all dropout layers."""
-    batch_size: Count = 32
+    batch_size: flags.Count = 32
     """The number of rows in a batch."""
-    learning_rate: MaybePositive = None
+    learning_rate: flags.MaybePositive = None
     """The highest learning rate; none: 1e-5 with --preset, else 1e-3."""
     schedule: Literal["cosine", "linear"] | None = None
     """The decay of the learning rate to 0; none: linear for GLUE and diabetes,
     else cosine."""
-    warm_up: MaybeCountOrZero = None
+    warm_up: flags.MaybeCountOrZero = None
     """The number of warm-up updates; none: a twentieth of all."""
 
     @property

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reproduce import flags
 from reproduce import outputs
 from reproduce.common.comparison import Measure
 from reproduce.common.curves import Score
@@ -19,8 +20,6 @@ from reproduce.data.debian import load_debian
 from reproduce.data.libreoffice import load_libreoffice_help
 from reproduce.data.parallel_text import ParallelText
 from reproduce.decoding.translator import Translator
-from reproduce.flags import MaybeCount
-from reproduce.flags import MaybeFloat
 from reproduce.scores.bleu import Scores
 from reproduce.scores.bleu import score
 from reproduce.tasks.pairs import GenerateLines
@@ -34,9 +33,9 @@ from reproduce.tasks.translation_settings import Settings
 class _Use:
     model: Path
     """The --output of a training run."""
-    beam_size: MaybeCount = None
+    beam_size: flags.MaybeCount = None
     """The beam size; none: as in training."""
-    length_penalty: MaybeFloat = None
+    length_penalty: flags.MaybeFloat = None
     """The exponent of the length by which scores are divided; none: as in
     training."""
 

@@ -30,12 +30,7 @@ LEARNING_RATE = 2e-3
 
 
 class TranslationRun(PairRun):
-    """One run: an encoded corpus and a compiled model.
-
-    Args:
-        corpus: The corpus.
-        settings: The settings of the run.
-    """
+    """One run: an encoded corpus and a compiled model."""
 
     def __init__(self, corpus: Corpus, settings: Settings):
         self.corpus = corpus

@@ -2,84 +2,59 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from reproduce import flags
 from reproduce.decoding.translator import Decoding
-from reproduce.flags import Count
-from reproduce.flags import MaybeCount
-from reproduce.flags import MaybePath
-from reproduce.flags import MaybeRate
-from reproduce.flags import MaybeRatio
-from reproduce.flags import NotNegative
 from reproduce.models.sizes import TRANSLATION_SIZES
 from reproduce.models.sizes import TranslationSizes
 from reproduce.tasks.pairs import PairSettings
-from reproduce.tasks.text import stated
-
-RATES = ("dropout", "attention_dropout", "activation_dropout")
+from reproduce.tasks.text import ModelSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(PairSettings):
+class Settings(PairSettings, ModelSettings):
     """The flags of `train translation`."""
 
-    alpha: NotNegative = 5.0
-    """Weight of the consistency, the paper's alpha."""
-    epochs: Count = 60
-    """The number of epochs."""
+    alpha: flags.NotNegative = 5.0
+    epochs: flags.Count = 60
     output: Path = Path("runs/translation")
-    """The directory to write."""
     corpus: Literal["iwslt14", "debian", "libreoffice_help"] = "iwslt14"
     """What --data has: the files of prepare-iwslt14.sh, Debian's package
     descriptions, or LibreOffice's help."""
-    train_pairs: MaybeCount = None
+    train_pairs: flags.MaybeCount = None
     """The number of training pairs; none: 600 of the default corpus, all of
     Debian's and LibreOffice's."""
-    maximum_words: MaybeCount = None
+    maximum_words: flags.MaybeCount = None
     """Keep pairs of at most this many words on a side, of Debian's and
     LibreOffice's; none: all."""
-    max_tokens: Count = 256
-    """The maximum number of tokens per side of a batch, with padding."""
-    validate_every: Count = 5
+    max_tokens: flags.Count = 256
+    validate_every: flags.Count = 5
     """The number of epochs between translations of the validation part."""
-    train_tsv: MaybePath = None
+    train_tsv: flags.MaybePath = None
     """Own data: UTF-8, two columns, source and target."""
-    valid_tsv: MaybePath = None
-    test_tsv: MaybePath = None
+    valid_tsv: flags.MaybePath = None
+    test_tsv: flags.MaybePath = None
     source_language: str = "en"
     """The language code."""
     target_language: str = "de"
     """The language code."""
     configuration: Literal["tiny", "iwslt", "big"] = "tiny"
     """The size of the model."""
-    dropout: MaybeRate = None
-    """The dropout rate of embeddings and residuals; none: the
-    configuration's."""
-    attention_dropout: MaybeRate = None
-    """The dropout rate of attention; none: the configuration's."""
-    activation_dropout: MaybeRate = None
-    """The dropout rate of activations; none: the configuration's."""
     separate_vocabularies: bool = False
     """Use separate subwords and embeddings for source and target."""
-    max_length: Count = 175
+    max_length: flags.Count = 175
     """Exclude training pairs with more subwords on a side."""
-    max_ratio: MaybeRatio = None
+    max_ratio: flags.MaybeRatio = None
     """Exclude training pairs with a higher ratio of the two lengths."""
-    beam_size: Count = 5
-    """The beam size; 1 is greedy search."""
-    length_penalty: float = 1.0
-    """The exponent of the length by which scores are divided."""
+    beam_size: flags.Count = 5
 
     @property
     def sizes(self) -> TranslationSizes:
         """The sizes and rates of the model."""
-        rates = stated({name: getattr(self, name) for name in RATES})
-        return dataclasses.replace(
-            TRANSLATION_SIZES[self.configuration], **rates
-        )
+        return self.replaced(TRANSLATION_SIZES[self.configuration])
 
     @property
     def decoding(self) -> Decoding:

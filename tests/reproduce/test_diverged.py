@@ -11,8 +11,8 @@ from small_run import fit_small
 from small_run import numbers_of
 from small_run import small_model
 
-from reproduce.common.backup import BackupAndRestore
-from reproduce.common.diverged import StopDiverged
+from reproduce.common.callbacks import BackupAndRestore
+from reproduce.common.callbacks import StopDiverged
 from reproduce.common.errors import InputError
 
 

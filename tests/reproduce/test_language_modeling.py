@@ -19,7 +19,7 @@ from reproduce.comparison import compare
 from reproduce.comparison import run_directory
 from reproduce.data.blocks import blocks_of
 from reproduce.data.language_corpus import Corpus
-from reproduce.data.topics import load_topics
+from reproduce.data.language_corpus import load_topics
 from reproduce.data.vocabulary import encode_lines
 from reproduce.decoding import generator as generator_module
 from reproduce.decoding.generator import Generator
@@ -27,8 +27,8 @@ from reproduce.models.language_model import LanguageModel
 from reproduce.models.sizes import LANGUAGE_SIZES
 from reproduce.outputs import is_finished
 from reproduce.runner import train
-from reproduce.tasks import language_modeling_runs
 from reproduce.tasks.language_modeling import TASK
+from reproduce.tasks.language_modeling_runs import LanguageRun
 from reproduce.tasks.language_modeling_runs import compile_model
 from reproduce.tasks.language_modeling_runs import optimizer_of
 from reproduce.tasks.language_modeling_settings import Settings
@@ -198,7 +198,7 @@ def test_killed_and_resumed(corpus, tmp_path, monkeypatch, no_export):
         for name in ("whole", "cut")
     )
     train(TASK, corpus, whole)
-    validate = language_modeling_runs.Validate.on_epoch_end
+    validate = LanguageRun.validate
 
     def die(self, epoch, logs=None):
         if epoch == 1:
@@ -206,7 +206,7 @@ def test_killed_and_resumed(corpus, tmp_path, monkeypatch, no_export):
         validate(self, epoch, logs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(language_modeling_runs.Validate, "on_epoch_end", die)
+        patch.setattr(LanguageRun, "validate", die)
         with pytest.raises(KeyboardInterrupt):
             train(TASK, corpus, cut)
     assert not is_finished(cut.output)

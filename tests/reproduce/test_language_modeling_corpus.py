@@ -13,12 +13,12 @@ from reproduce.data.blocks import blocks_of
 from reproduce.data.language_corpus import LineFile
 from reproduce.data.language_corpus import checked
 from reproduce.data.language_corpus import load_files
+from reproduce.data.language_corpus import load_topics
 from reproduce.data.language_corpus import load_wikitext
 from reproduce.data.special_ids import EOS
 from reproduce.data.special_ids import PAD
 from reproduce.data.special_ids import UNK
 from reproduce.data.subwords import Subwords
-from reproduce.data.topics import load_topics
 from reproduce.data.vocabulary import encode_lines
 from reproduce.data.vocabulary import learn_vocabulary
 from reproduce.data.vocabulary import load_vocabulary

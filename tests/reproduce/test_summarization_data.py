@@ -22,9 +22,9 @@ from reproduce.data.corpora import load_files
 from reproduce.data.corpora import load_line_files
 from reproduce.data.docstrings import load_docstrings
 from reproduce.data.parallel_text import ParallelText
-from reproduce.data.stories import is_stories
-from reproduce.data.stories import load_stories
-from reproduce.data.summarization_tfds import load_tfds
+from reproduce.data.summaries import is_stories
+from reproduce.data.summaries import load_stories
+from reproduce.data.summaries import load_tfds
 from reproduce.export.tokenizers import generated_texts
 from reproduce.export.tokenizers import graph_of
 from reproduce.export.tokenizers import text_ids

@@ -8,9 +8,9 @@ from rouge_score import rouge_scorer
 from rouge_score import scoring
 
 from reproduce.common.errors import InputError
-from reproduce.scores.baselines import lead
-from reproduce.scores.baselines import names
 from reproduce.scores.rouge import KINDS
+from reproduce.scores.rouge import lead
+from reproduce.scores.rouge import names
 from reproduce.scores.rouge import score
 
 REFERENCES = [

@@ -8,10 +8,11 @@ import pytest
 import reference
 import tensorflow as tf
 
+from benchmarks.decoding import uncached_step
 from reproduce.data.special_ids import BOS
 from reproduce.data.special_ids import EOS
 from reproduce.data.special_ids import PAD
-from reproduce.decoding import translate as decoding
+from reproduce.decoding import translator as decoding
 from reproduce.export import export_functions
 from reproduce.models.translation import Transformer
 
@@ -280,9 +281,7 @@ def test_steps_agree_with_teacher_forcing(prefix_only, rng):
     beam_size, time = 3, 5
     source = ops.convert_to_tensor(SOURCE)
     cached, cache = decoding.cached_step(model, source, beam_size, time)
-    uncached, past = decoding.uncached_step(
-        model, source, beam_size, time, prefix_only
-    )
+    uncached, past = uncached_step(model, source, beam_size, time, prefix_only)
     ids = rng.integers(3, VOCABULARY, (len(SOURCE), beam_size, time))
     ids[:, :, 0] = BOS
     forced = [log_probabilities(model, SOURCE, ids[:, i]) for i in range(3)]
@@ -296,11 +295,17 @@ def test_steps_agree_with_teacher_forcing(prefix_only, rng):
 
 
 @pytest.mark.parametrize(
-    "length_penalty, cached", [(0.0, True), (1.5, True), (0.6, False)]
+    "length_penalty, make_step",
+    [(0.0, None), (1.5, None), (0.6, uncached_step)],
 )
-def test_scores_are_those_of_teacher_forcing(length_penalty, cached, model):
+def test_scores_are_those_of_teacher_forcing(length_penalty, make_step, model):
     found = decoding.translate(
-        model, SOURCE, 4, length_penalty, max_length_offset=3, cached=cached
+        model,
+        SOURCE,
+        4,
+        length_penalty,
+        max_length_offset=3,
+        make_step=make_step,
     )
     ids, scores, lengths = (np.array(part) for part in found)
     assert (np.diff(scores) <= 0).all()

@@ -1,4 +1,6 @@
-"""CNN/DailyMail in its published form: one file per story.
+"""CNN/DailyMail: its published files, or a dataset of tensorflow-datasets.
+
+The published form has one file per story:
 
     cnn/stories/*.story  dailymail/stories/*.story
     url_lists/all_train.txt  url_lists/all_val.txt  url_lists/all_test.txt
@@ -14,10 +16,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from reproduce.common.errors import InputError
+from reproduce.common.tfds import open_prepared
 from reproduce.data.corpora import PARTS
 from reproduce.data.corpora import Corpus
 from reproduce.data.corpora import corpus_of
@@ -28,6 +31,13 @@ from reproduce.data.parallel_text import clean_text
 from reproduce.data.parallel_text import collect_pairs
 from reproduce.data.parallel_text import read_sentences
 
+# The names of the article and of the summary in tensorflow-datasets.
+FEATURES = {
+    "cnn_dailymail": ("article", "highlights"),
+    "xsum": ("document", "summary"),
+    "gigaword": ("document", "summary"),
+}
+DEFAULT_FEATURES = ("article", "highlights")
 HIGHLIGHT = "@highlight"
 LIST = "all_{}.txt"
 # The sentence ends of the published preparation.
@@ -51,10 +61,6 @@ def load_stories(directory: Path) -> Corpus:
     Args:
         directory: The directory of the lists, or of a folder `url_lists` with
             them. It contains the stories, in any folders.
-
-    Raises:
-        InputError: If a list is missing, a story is listed twice, or a part
-            has no stories.
     """
     lists = {part: _list_of(directory, part) for part in PARTS}
     missing = [LIST.format(PARTS[p]) for p, path in lists.items() if not path]
@@ -83,23 +89,14 @@ def load_stories(directory: Path) -> Corpus:
 
 
 def read_story(content: bytes, where: str) -> tuple[str, str]:
-    """Returns the article and the summary of a story.
-
-    Args:
-        content: The content of the file.
-        where: The name of the story in messages.
-
-    Raises:
-        Malformed: If the story is not UTF-8, or lacks article or summary.
-    """
-    lines = [line.strip() for line in clean_text(content, where).splitlines()]
-    article, highlights = [], []
-    for line in filter(None, lines):
+    """Returns the article and the summary of a story."""
+    article, summary = [], []
+    current = article
+    for line in map(str.strip, clean_text(content, where).splitlines()):
         if line == HIGHLIGHT:
-            highlights.append([])
-        else:
-            (highlights[-1] if highlights else article).append(_ended(line))
-    summary = [line for highlight in highlights for line in highlight]
+            current = summary
+        elif line:
+            current.append(line if line.endswith(SENTENCE_ENDS) else f"{line}.")
     if not article:
         raise Malformed(where, "no article")
     if not summary:
@@ -137,7 +134,7 @@ def _check_distinct(directory: Path, names: dict[str, list[str]]) -> None:
 
 
 def _read_part(
-    path: Path, names: Iterable[str], paths: dict[str, Path]
+    path: Path, names: list[str], paths: dict[str, Path]
 ) -> tuple[ParallelText, Report]:
     def parse(number: int, name: str) -> tuple[str, str]:
         if name not in paths:
@@ -148,8 +145,42 @@ def _read_part(
             raise Malformed(str(paths[name]), str(error.strerror)) from error
         return read_story(content, str(paths[name]))
 
-    return collect_pairs(parse, list(names), path, skip=True)
+    return collect_pairs(parse, names, path, skip=True)
 
 
-def _ended(line: str) -> str:
-    return line if line.endswith(SENTENCE_ENDS) else f"{line}."
+def load_tfds(name: str, directory: Path) -> Corpus:
+    """Reads a dataset from the directory where it was prepared.
+
+    Examples without text are skipped and reported.
+    """
+    features = FEATURES.get(name.split(":")[0].split("/")[0], DEFAULT_FEATURES)
+    builder, splits = open_prepared(name, directory, features)
+    missing = {"train", "valid"} - splits.keys()
+    if missing:
+        raise InputError(
+            f"--tfds {name}: expected a training and a validation part, got "
+            f"{', '.join(splits.values())}."
+        )
+    parts = {
+        part: _read_split(
+            builder.as_dataset(split=split), features, name, split
+        )
+        for part, split in splits.items()
+    }
+    return corpus_of(name, parts)
+
+
+def _read_split(
+    examples: Any, features: tuple[str, str], name: str, split: str
+) -> tuple[ParallelText, Report]:
+    def parse(number: int, example: dict[str, bytes]) -> tuple[str, str]:
+        where = f"{name} {split}:{number}"
+        article, summary = (
+            # Highlights are separate lines in tensorflow-datasets.
+            " ".join(clean_text(example[feature], where).split())
+            for feature in features
+        )
+        return article, summary
+
+    rows = examples.as_numpy_iterator()
+    return collect_pairs(parse, rows, Path(f"{name} {split}"), skip=True)
