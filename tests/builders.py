@@ -112,6 +112,15 @@ def cross_entropy():
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
+def copy_values(variables, others):
+    """Assigns the values of variables to others, which share no memory.
+
+    On JAX `assign` keeps the array itself, and a training step frees it.
+    """
+    for variable, other in zip(variables, others, strict=True):
+        other.assign(keras.ops.copy(variable))
+
+
 def data(rows=48, seed=3):
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(rows, FEATURES)).astype("float32")

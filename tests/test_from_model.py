@@ -332,9 +332,11 @@ def test_training_goes_on_from_a_checkpoint_as_if_uninterrupted(kind, tmp_path):
     with pytest.warns(UserWarning, match=TAKES_OVER):
         again = RDropModel.from_model(keras.models.load_model(path))
     # Keras does not save the state of seed generators.
-    for ours, theirs in zip(stopped.variables, again.variables):
-        if "seed_generator" in ours.path:
-            theirs.assign(ours)
+    seeds = (
+        [v for v in model.variables if "seed_generator" in v.path]
+        for model in (stopped, again)
+    )
+    builders.copy_values(*seeds)
     again.compile(
         again.optimizer,
         again.loss,

@@ -302,7 +302,7 @@ class NoHead(Subclass):
     ],
 )
 def test_what_has_no_chunks_is_named(build, options, loss, message, rng):
-    if loss == "mse" and keras.backend.backend() == "torch":
+    if loss == "mse" and keras.backend.backend() != "tensorflow":
         pytest.skip("Keras computes the loss first, and fails")
     model = build(random_masks(rng, 2, BATCH, WIDTH), **options)
     with pytest.raises(ValueError, match=message):

@@ -98,6 +98,18 @@ SOURCES = {
 }
 
 
+# On JAX a generator that a loop draws from keeps a value of the loop: the next
+# draw fails, also in plain Keras.
+IN_A_LOOP = (
+    "cell",
+    "activation of a cell",
+    "recurrent",
+    "both ways",
+    "map",
+    "while loop",
+)
+
+
 def consistency(source, run_eagerly, **options):
     keras.utils.set_random_seed(3)
     inputs = keras.Input((FEATURES,))
@@ -125,6 +137,8 @@ def consistency(source, run_eagerly, **options):
 def test_noise_is_drawn_anew_in_each_pass(name):
     if name == "vectorized map" and keras.backend.backend() == "torch":
         pytest.skip("`vmap` draws no random numbers there")
+    if name in IN_A_LOOP and keras.backend.backend() == "jax":
+        pytest.skip("plain Keras cannot draw again after a loop that draws")
     shared = consistency(SOURCES[name], run_eagerly=False, passes="auto")
     called = consistency(SOURCES[name], run_eagerly=True, passes="calls")
     assert called > 1e-3
