@@ -49,6 +49,7 @@ def look(model: Any, data: Any) -> Look:
         ValueError: If the passes are identical, or outputs that are read as
             probabilities are not probabilities.
     """
+    data = keras.tree.map_structure(_to_tensor, data)
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     observation = observed(model, x, y, sample_weight)
     objective, y_pred = _passes(model, x, y, sample_weight)
@@ -68,6 +69,13 @@ def look(model: Any, data: Any) -> Look:
                 raise ValueError(explain_identical_passes(model))
     outputs = tuple(objective.consistency.by_output)
     return Look(bool(same) or not compared, outputs)
+
+
+def _to_tensor(value: Any) -> Any:
+    """Converts numbers to what a compiled step would see."""
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return keras.ops.convert_to_tensor(value)
+    return value
 
 
 def _passes(

@@ -184,7 +184,7 @@ def test_trains_with_rdrop_model(rng):
     """Its log-probabilities are logits to the losses and divergences."""
     x, y = words(rng)
     inner = language_model()
-    model = RDropModel(inner.input, inner.output)
+    model = RDropModel(inner.inputs, inner.outputs)
     model.compile(
         keras.optimizers.Adam(0.02),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),

@@ -112,6 +112,24 @@ def test_a_batch_that_says_nothing_is_not_the_last_look():
         model.train_on_batch(x, y)
 
 
+@pytest.mark.parametrize("how", ["fit", "train_on_batch"])
+def test_the_look_warns_of_nothing_that_training_does_not(how, recwarn):
+    """Keras compares the structure of arrays, not that of a tensor."""
+    if (how, keras.backend.backend()) == ("train_on_batch", "torch"):
+        pytest.skip("plain Keras warns here on PyTorch")
+    inputs = [keras.Input((4,))]
+    hidden = layers.Dropout(0.5)(layers.Dense(8)(inputs[0]))
+    model = RDropModel(inputs, [layers.Dense(1)(hidden)])
+    model.compile("sgd", "mse", rdrop=1.0)
+    x = np.ones((8, 4))
+    if how == "fit":
+        model.fit(x, x[:, :1], verbose=0)
+    else:
+        model.train_on_batch(x, x[:, :1])
+    messages = [str(warning.message) for warning in recwarn]
+    assert [text for text in messages if "structure" in text] == []
+
+
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("eager", [False, True])
 def test_every_batch_is_trained_on_once(steps, eager):
