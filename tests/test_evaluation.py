@@ -87,8 +87,7 @@ def test_evaluate_and_predict_are_bitwise_plain(kind, settings):
         )
     ours.fit(x, y, verbose=0)
     plain(x[:1])
-    for a, b in zip(plain.weights, ours.weights):
-        a.assign(b)
+    builders.copy_values(ours.weights, plain.weights)
     arguments = {"sample_weight": weights, "verbose": 0, "return_dict": True}
     expected = plain.evaluate(x, y, **arguments)
     assert ours.evaluate(x, y, **arguments) == expected
