@@ -48,9 +48,58 @@ trainer.compile("sgd", "mse", rdrop=1.0)
 trainer.fit(np.ones((8, 2)), np.ones((8, 1)), verbose=0)
 print("trained")
 """
+KERAS_HUB = """
+import sys
+
+for name in ("tensorflow", "tensorflow_text"):
+    sys.modules[name] = None
+
+import keras
+import keras_hub
+import numpy as np
+from rdrop_keras import RDropModel
+
+words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film"]
+tokenizer = keras_hub.tokenizers.BertTokenizer(words, lowercase=True)
+preprocessor = keras_hub.models.BertTextClassifierPreprocessor(tokenizer, 8)
+backbone = keras_hub.models.BertBackbone(
+    vocabulary_size=len(words),
+    num_layers=1,
+    num_heads=2,
+    hidden_dim=16,
+    intermediate_dim=16,
+    max_sequence_length=8,
+)
+task = keras_hub.models.BertTextClassifier(
+    backbone, num_classes=2, dropout=0.5, preprocessor=preprocessor
+)
+before = task.get_weights()
+trainer = RDropModel.from_model(task)
+loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+trainer.compile("adam", loss, rdrop=5.0)
+texts = ["good film", "bad film"] * 4
+logs = trainer.fit(texts, np.array([1, 0] * 4), verbose=0).history
+assert logs["consistency_loss"][0] > 0
+np.testing.assert_allclose(
+    logs["loss"][0] - logs["task_loss"][0],
+    2.5 * logs["consistency_loss"][0],
+    atol=1e-6,
+)
+assert not np.array_equal(before[0], task.get_weights()[0])
+assert task.predict(texts, verbose=0).shape == (8, 2)
+print("trained")
+"""
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_trains_saves_and_loads(backend, tmp_path):
     printed = other_backend.run(backend, PROGRAM, tmp_path)
+    assert printed.splitlines()[-1] == "trained"
+
+
+def test_a_task_of_keras_hub_trains_on_strings(tmp_path):
+    # KerasHub's preprocessing without TensorFlow.
+    for package in ("grain", "keras_hub", "tokenizers"):
+        pytest.importorskip(package)
+    printed = other_backend.run("jax", KERAS_HUB, tmp_path)
     assert printed.splitlines()[-1] == "trained"
