@@ -1,29 +1,20 @@
 """What every test runs under: a fixed seed, a clean Keras, strict warnings."""
 
-import atexit
 import contextlib
 import os
 import pathlib
-import shutil
 import sys
-import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-# Compilation takes most of the time on JAX: do less of it, and once for all
-# tests. Workers and the programs that tests start inherit the settings.
+# Compilation takes most of the time on JAX. No cache on disk: JAX writes one
+# that other processes and threads may read half-written.
 if os.environ.get("KERAS_BACKEND") == "jax":
     os.environ.setdefault(
         "XLA_FLAGS",
         "--xla_backend_optimization_level=0 "
         "--xla_llvm_disable_expensive_passes=true",
     )
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        folder = tempfile.mkdtemp(prefix="rdrop_keras_jax_")
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
-        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-        os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 # PyTorch before TensorFlow: the other order can crash on exit, as Keras's own
 # conftest.py notes.
