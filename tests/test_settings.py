@@ -141,6 +141,33 @@ def test_every_second_update(settings, rng):
                 np.testing.assert_allclose(actual, value, rtol=1e-5, atol=1e-6)
 
 
+def test_an_eager_update_runs_its_own_passes_alone(rng):
+    calls = []
+
+    class Counted(keras.layers.Dropout):
+        def call(self, inputs, training=False):
+            calls.append(training)
+            return super().call(inputs, training=training)
+
+    inputs = keras.Input((FEATURES,))
+    outputs = keras.layers.Dense(CLASSES)(Counted(0.5)(inputs))
+    model = RDropModel(inputs, outputs)
+    model.compile(
+        "sgd",
+        builders.cross_entropy(),
+        rdrop=RDrop(1.0, every=2, check_dropout=False),
+        run_eagerly=True,
+    )
+    x, y, _ = problem(rng, 1)
+    model.train_on_batch(x, y)
+    counts = []
+    for _ in range(4):
+        calls.clear()
+        model.train_on_batch(x, y)
+        counts.append(len(calls))
+    assert counts == [1, 2, 1, 2]
+
+
 def test_plain_updates_between_are_keras_own(rng):
     """With identical passes, every k or not, training is plain."""
     x, y, mask = problem(rng, 1)

@@ -97,13 +97,16 @@ def train_step(
         turn = iterations % every == 0
         alpha = model.rdrop.scheduled_alpha(model.optimizer.iterations)
     with_rdrop = differentiated(compute_objective)
+    plain = differentiated(compute_plain_objective)
     if every == 1:
         gradients, step = with_rdrop()
-    else:
+    elif isinstance(turn, jax.core.Tracer):
         # Each branch computes its own gradients, so that a plain step takes
         # the time and memory of one pass.
-        plain = differentiated(compute_plain_objective)
         gradients, step = jax.lax.cond(turn, with_rdrop, plain)
+    else:
+        # Eagerly, where `lax.cond` would compile both branches in every step.
+        gradients, step = with_rdrop() if turn else plain()
     non_trainable, of_optimizer, of_metrics = step.state
     trainable, of_optimizer = model.optimizer.stateless_apply(
         of_optimizer, gradients, trainable
