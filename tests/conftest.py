@@ -5,16 +5,14 @@ import os
 import pathlib
 import sys
 
+from other_backend import FAST_COMPILATION
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-# Compilation takes most of the time on JAX. No cache on disk: JAX writes one
-# that other processes and threads may read half-written.
+# No cache on disk: JAX writes one that other processes and threads may read
+# half-written.
 if os.environ.get("KERAS_BACKEND") == "jax":
-    os.environ.setdefault(
-        "XLA_FLAGS",
-        "--xla_backend_optimization_level=0 "
-        "--xla_llvm_disable_expensive_passes=true",
-    )
+    os.environ.setdefault("XLA_FLAGS", FAST_COMPILATION)
 
 # PyTorch before TensorFlow: the other order can crash on exit, as Keras's own
 # conftest.py notes.
@@ -29,7 +27,6 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 # Behind site-packages, so that `rdrop_keras` is the installed wheel and only
 # `reproduce` and `examples`, which are not installed, come from here.
 sys.path.append(str(REPOSITORY))
-sys.path.append(str(pathlib.Path(__file__).parent))
 
 
 # They take half of the time, most of it for files, flags and texts, which are

@@ -8,8 +8,33 @@ import sys
 
 import pytest
 
+# Compilation takes most of the time on JAX.
+FAST_COMPILATION = (
+    "--xla_backend_optimization_level=0 "
+    "--xla_llvm_disable_expensive_passes=true"
+)
 
-def run(backend, program, folder):
+
+def environment(backend, devices=1, **more):
+    """Returns the environment of a program on a backend.
+
+    Args:
+        backend: The Keras backend.
+        devices: The number of devices into which JAX divides the CPU.
+        **more: Other variables.
+    """
+    if backend == "jax":
+        count = f"--xla_force_host_platform_device_count={devices}"
+        more = {"XLA_FLAGS": f"{FAST_COMPILATION} {count}", **more}
+    return {
+        **os.environ,
+        "KERAS_BACKEND": backend,
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        **more,
+    }
+
+
+def run(backend, program, folder, devices=1):
     """Runs a program in a folder and returns what it prints.
 
     Skips the test if the backend is not installed.
@@ -18,11 +43,7 @@ def run(backend, program, folder):
         pytest.skip(f"{backend} is not installed")
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env={
-            **os.environ,
-            "KERAS_BACKEND": backend,
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        },
+        env=environment(backend, devices),
         cwd=folder,
         capture_output=True,
         text=True,
@@ -32,16 +53,11 @@ def run(backend, program, folder):
     return done.stdout
 
 
-def start(backend, arguments, **environment):
+def start(backend, arguments, devices=1, **more):
     """Starts a Python program on a backend, beside others."""
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
-        env={
-            **os.environ,
-            "KERAS_BACKEND": backend,
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-            **environment,
-        },
+        env=environment(backend, devices, **more),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

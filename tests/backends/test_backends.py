@@ -2,12 +2,12 @@
 
 import importlib.util
 import json
-import os
 import pathlib
 import subprocess
 import sys
 
 import numpy as np
+import other_backend
 import pytest
 
 pytestmark = pytest.mark.only(
@@ -32,30 +32,15 @@ LOOSE = {"mixed_bfloat16": 0.02, "mixed_float16": 0.002}
 # `perplexity` is an exponential, and up to 20 here.
 PERPLEXITY = 5e-5
 
-# Compilation takes most of the time on JAX.
-FASTER_COMPILATION = {
-    "jax": {
-        "XLA_FLAGS": "--xla_backend_optimization_level=0 "
-        "--xla_llvm_disable_expensive_passes=true"
-    }
-}
-
 
 def spawn(backend, folder):
     """Starts the training of all cases in a process of its own."""
-    environment = {
-        **os.environ,
-        "KERAS_BACKEND": backend,
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        **FASTER_COMPILATION.get(backend, {}),
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-    }
     path = folder / f"{backend}.json"
     left_out = NOT_ON_TORCH if backend == "torch" else set()
     chosen = [name for name in names() if name not in left_out]
     process = subprocess.Popen(
         [sys.executable, str(FILE), str(path), *chosen],
-        env=environment,
+        env=other_backend.environment(backend, TF_CPP_MIN_LOG_LEVEL="3"),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -127,7 +127,8 @@ def train(distribution):
 sharded, whole = train(parallel), train(None)
 assert shards == [[(8, 6)] * 4, [(8, 12)]], shards
 for key, values in whole["logs"].items():
-    np.testing.assert_allclose(sharded["logs"][key], values, atol=2e-6)
+    # Perplexity is 15 here.
+    np.testing.assert_allclose(sharded["logs"][key], values, 2e-6, 2e-6)
 for one, other in zip(sharded["weights"], whole["weights"]):
     np.testing.assert_allclose(one, other, atol=2e-6)
 print("equal")
@@ -135,11 +136,7 @@ print("equal")
 
 
 def start(program, *arguments, devices=1):
-    return other_backend.start(
-        "jax",
-        [FOLDER / program, *arguments],
-        XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}",
-    )
+    return other_backend.start("jax", [FOLDER / program, *arguments], devices)
 
 
 @pytest.fixture(scope="module")
@@ -155,9 +152,8 @@ def check_equal(actual, expected):
     for part in ("logs", "evaluate"):
         assert list(actual[part]) == list(expected[part])
         for key, values in expected[part].items():
-            np.testing.assert_allclose(
-                actual[part][key], values, rtol=0, atol=2e-6
-            )
+            # Perplexity, up to 20 here, in relation to itself.
+            np.testing.assert_allclose(actual[part][key], values, 2e-6, 2e-6)
     for one, other in zip(actual["weights"], expected["weights"]):
         np.testing.assert_allclose(one, other, rtol=0, atol=2e-6)
 
@@ -212,9 +208,6 @@ def test_two_processes_equal_one_device(one_device, tmp_path):
     ],
 )
 def test_program(program, devices, tmp_path, monkeypatch):
-    monkeypatch.setenv(
-        "XLA_FLAGS", f"--xla_force_host_platform_device_count={devices}"
-    )
     monkeypatch.syspath_prepend(FOLDER)
-    printed = other_backend.run("jax", program, tmp_path)
+    printed = other_backend.run("jax", program, tmp_path, devices)
     assert printed.splitlines()[-1] == "equal"

@@ -146,9 +146,8 @@ for command in sys.argv[1:]:
 
 
 def start_jax(commands, devices, **environment):
-    flags = f"--xla_force_host_platform_device_count={devices}"
     return other_backend.start(
-        "jax", ["-c", PROGRAM, *commands], XLA_FLAGS=flags, **environment
+        "jax", ["-c", PROGRAM, *commands], devices, **environment
     )
 
 

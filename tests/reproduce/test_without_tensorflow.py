@@ -2,10 +2,10 @@
 
 import json
 import math
-import os
 import subprocess
 import sys
 
+import other_backend
 import pytest
 
 pytest.importorskip("jax")
@@ -84,11 +84,7 @@ json.dump(found, sys.stdout)
 def found():
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", SCRIPT, json.dumps(FLAGS)],
-        env={
-            **os.environ,
-            "KERAS_BACKEND": "jax",
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        },
+        env=other_backend.environment("jax"),
         capture_output=True,
         text=True,
         timeout=900,
