@@ -118,8 +118,8 @@ def _comparison(task: Any) -> type:
 
 
 def _run(arguments: list[str]) -> int:
-    if len(arguments) < 2 or arguments[0] not in VERBS:
-        wanted = bool(arguments) and arguments[0] in ("-h", "--help")
+    wanted = bool({"-h", "--help"} & set(arguments[:2]))
+    if wanted or len(arguments) < 2 or arguments[0] not in VERBS:
         print(_usage(), file=sys.stdout if wanted else sys.stderr)
         return 0 if wanted else 2
     verb, name, *rest = arguments

@@ -107,7 +107,6 @@ class Task:
     Attributes:
         name: The name on the command line.
         recipes: The name in `rdrop_keras.recipes`, if it is another one.
-        summary: One line for `--help`.
         settings: A subclass of `Settings`.
         seeds: The default seeds of a comparison.
         score: The quantity that plots show next to the loss.
@@ -118,7 +117,6 @@ class Task:
 
     name: ClassVar[str]
     recipes: ClassVar[str] = ""
-    summary: ClassVar[str]
     settings: ClassVar[type[Settings]]
     seeds: ClassVar[tuple[int, ...]] = (1, 2, 3)
     score: ClassVar[Score]

@@ -32,7 +32,6 @@ class ImageClassification(Task):
     """Classifies images."""
 
     name = "image_classification"
-    summary = "image classification with a ViT or a CIFAR ResNet"
     settings = Settings
     score = ACCURACY
     packages = ("keras-hub",)

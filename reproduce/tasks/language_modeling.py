@@ -141,7 +141,6 @@ class LanguageModeling(Task):
     """Predicts the next token of a text."""
 
     name = "language_modeling"
-    summary = "language modelling with a Transformer"
     settings = Settings
     score = Score("token_perplexity", "validation perplexity by token")
     packages = ("keras-hub",)

@@ -84,7 +84,6 @@ class Summarization(PairTask):
     """Summarizes articles."""
 
     name = "summarization"
-    summary = "summarization with BART"
     settings = Settings
     score = Score("rougeL", "validation ROUGE-L, greedy")
     packages = ("keras-hub", "rouge-score")

@@ -35,7 +35,6 @@ class TextClassification(Task):
 
     name = "text_classification"
     recipes = "language_understanding"
-    summary = "text classification with BERT, GLUE, a regression"
     settings = Settings
     score = ACCURACY
     packages = ("keras-hub", "scikit-learn")

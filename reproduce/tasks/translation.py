@@ -80,7 +80,6 @@ class Translation(PairTask):
     """Translates sentences."""
 
     name = "translation"
-    summary = "machine translation with a Transformer"
     settings = Settings
     seeds = (1, 2, 3, 4, 5)
     score = Score("bleu", "validation BLEU, greedy")

@@ -472,8 +472,9 @@ def test_a_comparison_is_refused_resumed_and_overwritten(
 
 
 def test_usage_is_printed(capsys):
-    assert main(["--help"]) == 0
-    assert "VERB TASK" in capsys.readouterr().out
+    for arguments in (["--help"], ["train", "--help"]):
+        assert main(arguments) == 0
+        assert "VERB TASK" in capsys.readouterr().out
     assert main([]) == 2
     assert main(["train"]) == 2
     assert "compare" in capsys.readouterr().err
