@@ -5,10 +5,10 @@
 Reads every JSON file that `benchmarks.gpu.run` wrote, whatever runs are there.
 A table has the runs of one corpus, size, number of pairs and of updates. It has
 a row for each setting, best validation BLEU first, with the number of seeds and
-the difference to the best setting of plain training, paired by seed, with the
-95 % interval of Student's t. The last two columns are the best greedy
-validation BLEU after half of the updates, and within the training time of that
-setting of plain training.
+the difference to the best setting of plain training, or of the arm that
+`--reference` names, paired by seed, with the 95 % interval of Student's t. The
+last two columns are the best greedy validation BLEU after half of the updates,
+and within the training time of that setting.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 
 from benchmarks.gpu.plans import SEARCH_SEED
 from reproduce.common import runs
+from reproduce.common.arms import ARMS
 from reproduce.common.comparison import Measure
 from reproduce.common.comparison import summarize
 from reproduce.common.curves import Score
@@ -44,6 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path, nargs="+", metavar="DIR")
     parser.add_argument("--output", type=Path, metavar="DIR", help="for plots")
+    parser.add_argument(
+        "--reference",
+        choices=ARMS,
+        default="plain",
+        help="the arm that the others are compared with",
+    )
     flags = parser.parse_args(arguments)
     try:
         tables = tables_of(read(flags.results))
@@ -51,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.exit(2, f"{error}\n")
     for title, cells in tables.items():
         print(f"\n{title}\n")
-        print("\n".join(markdown(cells)))
+        print("\n".join(markdown(cells, flags.reference)))
         if flags.output:
             name = title.replace(", ", "_").replace(" ", "_")
             flags.output.mkdir(parents=True, exist_ok=True)
@@ -100,12 +107,20 @@ def tables_of(records: list[Record]) -> dict[str, list[list[Record]]]:
     }
 
 
-def markdown(cells: list[list[Record]]) -> list[str]:
-    """Returns the lines of a table."""
-    plain = [cell for cell in cells if cell[0]["settings"]["arm"] == "plain"]
-    reference = plain[0] if plain else None
+def markdown(cells: list[list[Record]], arm: str = "plain") -> list[str]:
+    """Returns the lines of a table.
+
+    Args:
+        cells: The runs of each setting, best first.
+        arm: The arm whose best setting the others are compared with.
+    """
+    reference = next(
+        (cell for cell in cells if cell[0]["settings"]["arm"] == arm), None
+    )
     names = _varying(cells)
-    columns = ["arm", "seeds", *(m.title for m in MEASURES), *LIMITS]
+    columns = ["arm", "seeds", *(m.title for m in MEASURES), LIMITS[0]]
+    if reference:
+        columns.append(LIMITS[1])
     lines = [_row(columns), _row(["---"] * len(columns))]
     for cell in cells:
         found = [_compared(cell, reference, measure) for measure in MEASURES]

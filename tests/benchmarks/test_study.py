@@ -312,6 +312,15 @@ def test_tables(tmp_path, capsys):
     assert rows[2][6:] == ["7.00 ± 0.00", "7.00 ± 0.00 |"]
     assert rows[3][6:] == ["5.00 ± 0.00", "6.00 ± 0.00 |"]
     assert len(list((tmp_path / "plots").glob("*.png"))) == 2
+    study.main([str(tmp_path), "--reference", "rdrop"])
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line.split(" | ") for line in lines if line.startswith("| ")]
+    assert rows[2][3] == "43.33 ± 49.12"
+    assert rows[3][3] == "12.00 ± 1.41, -3.00 (-15.71 to +9.71)"
+    # Within the 40 seconds of R-Drop. The search has no run of that arm.
+    assert rows[3][7] == "6.00 ± 0.00 |"
+    assert rows[7][3:] == ["2.00", "50.00", "1.500", "5.00 |"]
+    assert len(rows[7]) == len(rows[5]) == len(rows[0]) - 1
 
 
 def test_a_folder_without_runs_is_an_error(tmp_path, capsys):
