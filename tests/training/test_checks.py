@@ -409,6 +409,38 @@ def test_rematerialized_layers_without_dropout_train():
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.only("tensorflow", "torch", reason=NO_REMAT)
+def test_rematerialized_statistics_are_updated_once():
+    """Plain Keras updates them in the backward pass too, on PyTorch."""
+
+    class Normalized(RDropModel):
+        def __init__(self, remat):
+            super().__init__()
+            self.normalization = keras.layers.BatchNormalization()
+            self.dropout = keras.layers.Dropout(0.5)
+            self.head = keras.layers.Dense(3)
+            self.wrap = keras.remat if remat else lambda function: function
+
+        def call(self, inputs, training=None):
+            normalize = self.wrap(
+                lambda x: self.normalization(x, training=training)
+            )
+            hidden = self.dropout(normalize(inputs), training=training)
+            return self.head(hidden)
+
+    x, y = builders.data()
+    results = []
+    for remat in (True, False):
+        keras.utils.set_random_seed(5)
+        model = Normalized(remat)
+        model(x)
+        model.compile("sgd", builders.cross_entropy(), rdrop=5.0)
+        model.train_on_batch(x, y)
+        results.append([np.array(w) for w in model.weights])
+    for a, b in zip(*results):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.only("tensorflow", reason="differentiates by a gradient tape")
 def test_why_rematerialized_dropout_is_refused():
     """If this fails, Keras recomputes with the same masks, and the refusal
