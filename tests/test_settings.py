@@ -250,6 +250,37 @@ def test_every_keeps_masks_and_nested_outputs(rng):
         np.testing.assert_allclose(logs[1][key], value, rtol=1e-5)
 
 
+@pytest.mark.parametrize("every", [1, 2])
+def test_every_of_several_outputs_without_a_compiled_loss(every, rng):
+    x = rng.normal(size=(8, FEATURES)).astype("float32")
+    results = []
+    for base in (keras.Model, RDropModel):
+
+        class Own(base):
+            def __init__(self):
+                super().__init__()
+                self.heads = [keras.layers.Dense(n) for n in (2, 3)]
+
+            def call(self, inputs, training=None):
+                a, b = (head(inputs) for head in self.heads)
+                return {"a": a, "b": b}
+
+            def compute_loss(self, x, y, y_pred, weight=None, training=True):
+                return sum(keras.ops.mean(y_pred[k] ** 2) for k in "ab")
+
+        keras.utils.set_random_seed(2)
+        model = Own()
+        settings = RDrop(1.0, "squared_error", every=every, check_dropout=False)
+        ours = {"rdrop": settings} if base is RDropModel else {}
+        model.compile("sgd", **ours)
+        history = model.fit(x, batch_size=2, epochs=2, verbose=0).history
+        results.append([history["loss"], *map(np.array, model.weights)])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+    # The outputs have no names by which to tell their consistency apart.
+    assert set(history) == {"loss", "task_loss", "consistency_loss"}
+
+
 @pytest.mark.parametrize("kind", ["categorical", "bernoulli", "squared_error"])
 @pytest.mark.parametrize("passes", [2, 3])
 def test_stop_gradient_follows_constant_targets(kind, passes, rng):

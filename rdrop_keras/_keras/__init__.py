@@ -40,6 +40,7 @@ from rdrop_keras._keras.tensors import computed_logits
 from rdrop_keras._keras.tensors import is_seed_state
 from rdrop_keras._keras.tensors import mask_of
 from rdrop_keras._keras.tensors import operation_of
+from rdrop_keras._keras.tensors import to_overwrite
 
 __all__ = [
     "Functional",
@@ -74,6 +75,7 @@ __all__ = [
     "seed_generators",
     "set_global_random_state",
     "set_module_buffers",
+    "to_overwrite",
     "values_in_order",
     "weighted_sum_of_losses",
     "weights_to_spend",

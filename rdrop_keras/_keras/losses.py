@@ -10,6 +10,8 @@ from typing import NamedTuple
 import keras
 from keras.src.losses.loss import squeeze_or_expand_to_same_rank as same_rank
 
+from rdrop_keras._keras.tensors import to_overwrite
+
 
 def compiled_loss(model: keras.Model) -> Any:
     """Returns the object that `compile(loss=...)` made, or None."""
@@ -35,10 +37,7 @@ def weights_to_spend(sample_weight: Any, mask: Any = None) -> Any:
             keras.ops.convert_to_tensor(sample_weight),
         )
         return sample_weight * keras.ops.ones_like(mask, sample_weight.dtype)
-    return keras.tree.map_structure(
-        lambda each: None if each is None else keras.ops.copy(each),
-        sample_weight,
-    )
+    return to_overwrite(sample_weight)
 
 
 def options_of_function(loss: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import contextlib
 from typing import Any
 
 import keras
+import numpy as np
 from keras.src import backend
 from keras.src.backend.common.masking import get_keras_mask
 from keras.src.backend.common.masking import set_keras_mask
@@ -42,6 +43,30 @@ def carry_logits(tensor: Any, logits: Any) -> Any:
     with contextlib.suppress(AttributeError):
         tensor._keras_logits = logits
     return tensor
+
+
+def to_overwrite(structure: Any) -> Any:
+    """Returns tensors that a layer, model or loss may overwrite.
+
+    `x *= 2` gives a name to a new tensor on TensorFlow and JAX. On PyTorch it
+    overwrites the tensor, and everywhere a NumPy array. Other passes take the
+    same, so that each gets a copy. Masks and logits that Keras attached are
+    attached to the copies.
+
+    Args:
+        structure: A structure of tensors, arrays and other values.
+    """
+    return keras.tree.map_structure(_copied, structure)
+
+
+def _copied(leaf: Any) -> Any:
+    if isinstance(leaf, np.ndarray):
+        return leaf.copy()
+    if keras.backend.backend() != "torch" or not keras.ops.is_tensor(leaf):
+        return leaf
+    logits = computed_logits(leaf)
+    copy = carry_mask(keras.ops.copy(leaf), mask_of(leaf))
+    return copy if logits is None else carry_logits(copy, logits)
 
 
 def operation_of(tensor: Any) -> Any:

@@ -73,8 +73,9 @@ class Measurement:
             # not take `training` trains with dropout off, in Keras as here.
             with Recording(model) as recording:
                 arguments = {"training": training} if takes_training else {}
-                output = model(x, **arguments)
-                loss = loss_of_pass(model, x, y, output, weight, training=False)
+                output = model(_keras.to_overwrite(x), **arguments)
+                spent = _keras.to_overwrite((x, y, output))
+                loss = loss_of_pass(model, *spent, weight, training=False)
             recording.release_random_state()
             losses.append(loss / share)
             outputs.append(output)

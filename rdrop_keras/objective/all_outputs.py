@@ -69,8 +69,7 @@ def compare_outputs(
         if with_task_loss and losses is None:
             losses = [
                 each.loss(
-                    each.y_true,
-                    each.y_pred,
+                    *_to_spend(each),
                     _keras.weights_to_spend(
                         each.sample_weight, _keras.mask_of(each.y_pred)
                     ),
@@ -88,6 +87,15 @@ def compare_outputs(
         compiled_loss, task_losses, y, outputs[0], sample_weight
     )
     return ops.cast(task_loss, consistency_dtype()), consistency
+
+
+def _to_spend(entry: _keras.LossEntry) -> tuple[Any, Any]:
+    """Returns targets and outputs for a call of a loss.
+
+    A loss of the user's own may overwrite them, Keras's losses do not.
+    """
+    tensors = (entry.y_true, entry.y_pred)
+    return tensors if is_known(entry.loss) else _keras.to_overwrite(tensors)
 
 
 def _divergence(settings: RDrop, entry: _keras.LossEntry) -> Divergence:
@@ -155,7 +163,7 @@ def _task_rank(entry: _keras.LossEntry) -> int | None:
 
     # The scope discards the state that the loss may update.
     with keras.StatelessScope():
-        values = loss.call(converted(entry.y_true), converted(entry.y_pred))
+        values = loss.call(*converted(_to_spend(entry)))
     return len(ops.shape(values))
 
 
@@ -177,6 +185,6 @@ def _sum_up(
     return Consistency(
         value=total,
         weighted=weighted,
-        by_output=by_output if len(compared) > 1 else {},
+        by_output=by_output if len(by_output) > 1 else {},
         compared=tuple(part for _, parts in compared for part in parts),
     )

@@ -40,8 +40,19 @@ class Once:
         """Whether there are results of the first pass."""
         return bool(self._results)
 
-    def __call__(self, function: Callable[[], Any]) -> Any:
-        """Returns the result of a function in the first pass."""
+    def __call__(
+        self, function: Callable[[], Any], overwritten: bool = True
+    ) -> Any:
+        """Returns the result of a function in the first pass.
+
+        Args:
+            function: The function.
+            overwritten: Whether its result may be overwritten.
+        """
+        result = self._kept(function)
+        return _keras.to_overwrite(result) if overwritten else result
+
+    def _kept(self, function):
         if self._next is None:
             before = self._count_draws()
             result = function()

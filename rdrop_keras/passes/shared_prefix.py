@@ -26,12 +26,14 @@ class Cut(NamedTuple):
     Attributes:
         fixed: For each call of an operation, in execution order, whether its
             result is the same in every pass.
-        frontier: The names of the layers whose fixed outputs are inputs of
-            calls that are not fixed.
+        handed_on: The positions of the fixed calls whose results are inputs
+            of calls that are not fixed.
+        frontier: The names of the layers of these results, or of the inputs.
         stochastic: The name of the first layer that may draw random numbers.
     """
 
     fixed: list[bool]
+    handed_on: set[int]
     frontier: list[str]
     stochastic: str
 
@@ -51,7 +53,9 @@ def cut(model: keras.Model, drawing: Collection[int] = ()) -> Cut | None:
     graph = _keras.graph_of(model)
     if graph is None:
         return None
-    known = {id(tensor) for tensor in graph.inputs}
+    # The positions of the calls that made them, -1 for the inputs.
+    known = {id(tensor): -1 for tensor in graph.inputs}
+    handed_on: set[int] = set()
     frontier: dict[str, None] = {}
     fixed: list[bool] = []
     first = None
@@ -63,15 +67,16 @@ def cut(model: keras.Model, drawing: Collection[int] = ()) -> Cut | None:
         )
         fixed.append(same)
         if same:
-            known |= {id(tensor) for tensor in node.outputs}
+            known |= {id(tensor): position for tensor in node.outputs}
             continue
         first = first or node.operation.name
         for tensor in node.input_tensors:
             if id(tensor) in known:
+                handed_on.add(known[id(tensor)])
                 frontier[_keras.operation_of(tensor).name] = None
     if first is None or not any(fixed):
         return None
-    return Cut(fixed, list(frontier), first)
+    return Cut(fixed, handed_on, list(frontier), first)
 
 
 def shared_calls(
@@ -100,8 +105,10 @@ def shared_calls(
     def from_first(position, operation):
         if not found.fixed[position]:
             return operation
+        # Keras's own layers, which are all that is fixed, overwrite nothing.
+        overwritten = position in found.handed_on
         return lambda *args, **kwargs: shared(
-            lambda: operation(*args, **kwargs)
+            lambda: operation(*args, **kwargs), overwritten
         )
 
     def run(index: int) -> Any:

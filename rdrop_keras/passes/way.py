@@ -51,7 +51,7 @@ class Batch:
         called = self.model
         if rewiring:
             called = _keras.rewired(self.model, rewiring)
-        return called(self.x, training=True)
+        return called(_keras.to_overwrite(self.x), training=True)
 
     def state(self) -> list[keras.Variable]:
         """Returns the variables that are reset before every pass."""

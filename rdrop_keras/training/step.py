@@ -55,7 +55,8 @@ def compute_objective(
     def finish(output):
         if together:
             return output, additional_losses(model)
-        return output, loss_of_pass(model, x, y, output, sample_weight)
+        spent = _keras.to_overwrite((x, y, output))
+        return output, loss_of_pass(model, *spent, sample_weight)
 
     with trainer().running_passes(model):
         passes = run_passes(Batch(model, x, settings, observation, finish))
@@ -84,14 +85,11 @@ def compute_plain_objective(
     """
     y_pred = model(x, training=True)
     loss = loss_of_pass(model, x, y, y_pred, sample_weight)
-    compiled_loss = _keras.compiled_loss(model)
-    names = []
-    if compiled_loss is not None:
-        entries = loss_entries(
-            compiled_loss, model.rdrop, y, [y_pred], sample_weight
-        )
-        names = [entry.name for (entry,) in entries]
-    return plain_objective(loss, names if len(names) > 1 else []), y_pred
+    entries = loss_entries(
+        _keras.compiled_loss(model), model.rdrop, y, [y_pred], sample_weight
+    )
+    names = {entry.name: None for (entry,) in entries}
+    return plain_objective(loss, names if len(names) > 1 else ()), y_pred
 
 
 def observed(model: Any, x: Any, y: Any, sample_weight: Any) -> Observation:
@@ -110,14 +108,15 @@ def observed(model: Any, x: Any, y: Any, sample_weight: Any) -> Observation:
         if model.rdrop.passes == "concat":
             # The repeated batch: the model may depend on the batch size.
             return next(run_concat(called, x, model.rdrop.num_passes))
-        return called(x, training=True)
+        return called(_keras.to_overwrite(x), training=True)
 
     def finish(output):
-        loss_of_pass(model, x, y, output, sample_weight)
+        spent = _keras.to_overwrite((x, y, output))
+        loss_of_pass(model, *spent, sample_weight)
 
     def look():
         if not model.built:
-            model(x, training=False)
+            model(_keras.to_overwrite(x), training=False)
         own_loss = not checks.is_from_keras(model.compute_loss)
         model._rdrop_observation = observe(
             model, run, finish if own_loss else None
