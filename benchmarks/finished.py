@@ -3,11 +3,11 @@
     python -m benchmarks.finished benchmarks/results/debian_sections \\
         --measures valid.accuracy test.accuracy test.loss
 
-Reads the `metrics.json` of all runs in the folders of a directory, or, if there
-are none, every JSON file in it as such. Runs that differ by their seed alone
-are one row. The others are compared with the best row of plain training, or of
-the arm that `--reference` names, by the first measure, paired by seed, with the
-95 % interval of Student's t.
+Each run is a folder with a `metrics.json` in the given directory. A directory
+without such folders holds copies of these files under other names. Runs that
+differ only in their seed form one row. By the first measure, the best row of
+plain training, or of the arm that `--reference` names, is the one that all
+others are compared with, paired by seed, with the 95 % interval of Student's t.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def read(directory: Path) -> list[Metrics]:
     """Reads the metrics of all runs.
 
     Raises:
-        InputError: If there are none, or a file is of something else.
+        InputError: If the directory has no runs, or if a file has no settings.
     """
     found = []
     paths = sorted(directory.glob("*/metrics.json"))
@@ -78,7 +78,7 @@ def rows_of(
         reference: The arm that the others are compared with.
 
     Raises:
-        InputError: If there is no run of that arm, or if a row has other seeds.
+        InputError: If no run has that arm, or if the seeds of two rows differ.
     """
     groups: dict[str, list[Metrics]] = defaultdict(list)
     for metrics in sorted(found, key=lambda each: each["settings"]["seed"]):

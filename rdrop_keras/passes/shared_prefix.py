@@ -27,7 +27,7 @@ class Cut(NamedTuple):
         fixed: For each call of an operation, in execution order, whether its
             result is the same in every pass.
         handed_on: The positions of the fixed calls whose results are inputs
-            of calls that are not fixed.
+            of calls that are not fixed; -1 stands for the inputs of the model.
         frontier: The names of the layers of these results, or of the inputs.
         stochastic: The name of the first layer that may draw random numbers.
     """

@@ -389,10 +389,17 @@ def test_rematerialized_dropout_is_refused(settings):
     assert keras.random.normal((2,)).shape == (2,)
 
 
+def weights_after_a_step(model):
+    x, y = builders.data()
+    model(x)
+    model.compile("sgd", builders.cross_entropy(), rdrop=5.0)
+    model.train_on_batch(x, y)
+    return [np.array(w) for w in model.weights]
+
+
 @pytest.mark.only("tensorflow", "torch", reason=NO_REMAT)
 def test_rematerialized_layers_without_dropout_train():
     """And with the very gradients of the model that keeps its activations."""
-    x, y = builders.data()
     results = []
     for remat in (True, False):
         keras.utils.set_random_seed(5)
@@ -401,11 +408,8 @@ def test_rematerialized_layers_without_dropout_train():
             model.call = lambda inputs, training=None, m=model: m.head(
                 m.dropout(m.hidden(inputs), training=training)
             )
-        model(x)
-        model.compile("sgd", builders.cross_entropy(), rdrop=5.0)
-        model.train_on_batch(x, y)
-        results.append([np.array(w) for w in model.trainable_weights])
-    for a, b in zip(*results):
+        results.append(weights_after_a_step(model))
+    for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
@@ -428,16 +432,11 @@ def test_rematerialized_statistics_are_updated_once():
             hidden = self.dropout(normalize(inputs), training=training)
             return self.head(hidden)
 
-    x, y = builders.data()
     results = []
     for remat in (True, False):
         keras.utils.set_random_seed(5)
-        model = Normalized(remat)
-        model(x)
-        model.compile("sgd", builders.cross_entropy(), rdrop=5.0)
-        model.train_on_batch(x, y)
-        results.append([np.array(w) for w in model.weights])
-    for a, b in zip(*results):
+        results.append(weights_after_a_step(Normalized(remat)))
+    for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 

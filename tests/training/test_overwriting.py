@@ -51,12 +51,22 @@ def dense(base):
     return base(inputs, keras.layers.Dense(CLASSES)(inputs))
 
 
-def on_the_batch(base):
-    class Own(base):
+def with_head(base):
+    """Returns a class of models that a test derives its own from."""
+
+    class WithHead(base):
         def __init__(self):
             super().__init__()
             self.head = keras.layers.Dense(CLASSES)
 
+        def call(self, inputs, training=None):
+            return self.head(inputs)
+
+    return WithHead
+
+
+def on_the_batch(base):
+    class Own(with_head(base)):
         def call(self, inputs, training=None):
             inputs /= 10.0
             return self.head(inputs)
@@ -65,11 +75,10 @@ def on_the_batch(base):
 
 
 def computed_once(base):
-    class Own(base):
+    class Own(with_head(base)):
         def __init__(self):
             super().__init__()
             self.hidden = keras.layers.Dense(6)
-            self.head = keras.layers.Dense(CLASSES)
 
         def call(self, inputs, training=None):
             if hasattr(self, "compute_once"):
@@ -83,14 +92,7 @@ def computed_once(base):
 
 
 def own_loss(base):
-    class Own(base):
-        def __init__(self):
-            super().__init__()
-            self.head = keras.layers.Dense(CLASSES)
-
-        def call(self, inputs, training=None):
-            return self.head(inputs)
-
+    class Own(with_head(base)):
         def compute_loss(
             self, x=None, y=None, y_pred=None, sample_weight=None, training=True
         ):
