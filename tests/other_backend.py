@@ -1,5 +1,6 @@
 """Programs that run on a Keras backend of their own."""
 
+import concurrent.futures
 import importlib.util
 import os
 import socket
@@ -64,19 +65,34 @@ def start(backend, arguments, devices=1, **more):
     )
 
 
-def finish(*processes):
-    """Waits for programs that all succeed, and returns what they print."""
-    outputs = []
-    try:
-        for process in processes:
-            output, errors = process.communicate(timeout=900)
-            assert process.returncode == 0, errors[-3000:]
-            outputs.append(output)
-    finally:
-        # The others would wait for one that failed.
+def finish(*processes, timeout=900):
+    """Waits for programs that all succeed, and returns what they print.
+
+    If one fails, the others are killed: they would wait for it.
+    """
+
+    reasons = []
+
+    def kill(reason):
+        reasons.append(reason)
         for process in processes:
             process.kill()
-    return outputs
+
+    def finish_one(process):
+        try:
+            printed = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            kill(f"still runs after {timeout} seconds")
+            printed = process.communicate()
+        if process.returncode:
+            kill(f"exit status {process.returncode}")
+        return printed
+
+    # All are read at once: a program whose pipe is full stands still.
+    with concurrent.futures.ThreadPoolExecutor(len(processes)) as threads:
+        printed = list(threads.map(finish_one, processes))
+    assert not reasons, (reasons[0], [errors[-3000:] for _, errors in printed])
+    return [output for output, _ in printed]
 
 
 def free_port():

@@ -3,8 +3,6 @@
 import importlib.util
 import json
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import other_backend
@@ -38,12 +36,8 @@ def spawn(backend, folder):
     path = folder / f"{backend}.json"
     left_out = NOT_ON_TORCH if backend == "torch" else set()
     chosen = [name for name in names() if name not in left_out]
-    process = subprocess.Popen(
-        [sys.executable, str(FILE), str(path), *chosen],
-        env=other_backend.environment(backend, TF_CPP_MIN_LOG_LEVEL="3"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+    process = other_backend.start(
+        backend, [FILE, path, *chosen], TF_CPP_MIN_LOG_LEVEL="3"
     )
     return process, path
 
@@ -56,8 +50,7 @@ def results(tmp_path_factory):
         if importlib.util.find_spec(backend) is None:
             continue
         process, path = spawn(backend, folder)
-        output, _ = process.communicate(timeout=1800)
-        assert process.returncode == 0, output[-4000:]
+        other_backend.finish(process, timeout=1800)
         found[backend] = json.loads(path.read_text())
     return found
 
