@@ -4,6 +4,7 @@ import builders
 import keras
 import numpy as np
 import pytest
+from packaging import version
 
 from rdrop_keras import RDropModel
 from rdrop_keras import _keras
@@ -251,6 +252,23 @@ def test_only_the_legacy_format_is_refused(tmp_path):
     assert again.get_compile_config() == model.get_compile_config()
     model.compile("sgd", "mse")
     model.save(tmp_path / "model.h5")
+
+
+@pytest.mark.only("torch", reason="a process group of PyTorch")
+def test_keras_wraps_a_model_for_several_processes():
+    from torch import distributed
+
+    model = keras.Model(*builders.graph())
+    model.compile("sgd", "mse")
+    store = distributed.HashStore()
+    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        model.make_train_function()
+        group = _keras.process_group(model)
+        has_parallel = version.parse(keras.__version__).release >= (3, 16)
+        assert group is (distributed.group.WORLD if has_parallel else None)
+    finally:
+        distributed.destroy_process_group()
 
 
 @pytest.mark.only("jax", reason="the state of `fit` on JAX")

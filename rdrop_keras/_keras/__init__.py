@@ -9,6 +9,7 @@ from keras.src.losses.loss import squeeze_or_expand_to_same_rank as same_rank
 from rdrop_keras._keras.buffers import module_buffers
 from rdrop_keras._keras.buffers import set_module_buffers
 from rdrop_keras._keras.distribution import alone
+from rdrop_keras._keras.distribution import process_group
 from rdrop_keras._keras.graph import Functional
 from rdrop_keras._keras.graph import graph_of
 from rdrop_keras._keras.graph import nodes
@@ -69,6 +70,7 @@ __all__ = [
     "nodes",
     "operation_of",
     "options_of_function",
+    "process_group",
     "refuse_h5",
     "rewired",
     "same_rank",

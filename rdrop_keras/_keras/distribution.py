@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 
@@ -24,3 +25,14 @@ def alone() -> Iterator[None]:
         yield
     finally:
         keras.distribution.set_distribution(distribution)
+
+
+def process_group(model: keras.Model) -> Any:
+    """Returns PyTorch's process group over which Keras trains a model, or None.
+
+    Keras 3.16 wraps the model for it; earlier releases train a model of its own
+    in each process. No public API tells whether a model is wrapped, and a
+    process group may be there for other purposes.
+    """
+    wrapper = getattr(model, "ddp_model", None)
+    return None if wrapper is None else wrapper.process_group

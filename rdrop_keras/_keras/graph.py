@@ -57,7 +57,9 @@ class _Rewiring:
     which makes their `output` ambiguous.
     """
 
-    def _run_through_graph(self, inputs, operation_fn, **kwargs):
+    # Keras 3.16 passes no `operation_fn`: its layers find the arguments that
+    # the function added.
+    def _run_through_graph(self, inputs, operation_fn=lambda op: op, **kwargs):
         positions = itertools.count()
 
         def replaced(operation):

@@ -46,7 +46,9 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     epoch before it is saved, and state that they reset when training begins is
     restored afterwards.
 
-    Of several processes the first writes. All read the same directory.
+    Of several processes the first writes. All read the same directory. On
+    PyTorch the random state of the first alone is saved, so that a run of
+    several processes does not resume exactly.
 
     Random generators outside of the model, such as those that shuffle data,
     are not saved. If the data comes in another order after a resume, the final
@@ -266,9 +268,9 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
                 )
         for variable, value in zip(variables, state["seeds"]):
             variable.assign(value)
-        _keras.set_global_random_state(
-            [*map(bytes.fromhex, state["global_random"])]
-        )
+        # Other processes would draw the masks of the first.
+        known = state["global_random"] if trainer().writes(self.model) else []
+        _keras.set_global_random_state([*map(bytes.fromhex, known)])
         recall(self._callbacks, state["callbacks"], path)
         for name, (_, write) in self._extra.items():
             write(state["extra"][name])

@@ -90,6 +90,11 @@ def divergence_for(
     return cls(reduction=reduction)
 
 
+def reads_logits(task_loss: Any) -> bool:
+    """Returns whether a task loss reads outputs as logits."""
+    return bool(_function_and_options(task_loss)[1].get("from_logits", False))
+
+
 def ignored_class(task_loss: Any) -> int | None:
     """Returns the class id that a task loss ignores, or None."""
     return _function_and_options(task_loss)[1].get("ignore_class")
@@ -117,9 +122,9 @@ def function_of(task_loss: Any) -> Any:
 
 
 def _function_and_options(task_loss: Any) -> tuple[Any, dict[str, Any]]:
-    # Every built-in loss keeps its function as `fn` and its options as
-    # attributes, whether it is compiled by name, as a function or as an
-    # instance.
+    # Every built-in loss keeps its function as `fn`, and its options as
+    # attributes (Keras 3.15) or with the function (3.16), whether it is
+    # compiled by name, as a function or as an instance.
     function = getattr(task_loss, "fn", None)
     if function is None and not isinstance(task_loss, keras.losses.Loss):
         function = task_loss

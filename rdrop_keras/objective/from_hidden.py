@@ -10,6 +10,7 @@ import keras
 from rdrop_keras import _keras
 from rdrop_keras.closed_form.heads import Head
 from rdrop_keras.divergences.for_loss import divergence_for
+from rdrop_keras.divergences.for_loss import reads_logits
 from rdrop_keras.divergences.reduction import common_mask
 from rdrop_keras.objective.by_output import of_output
 from rdrop_keras.objective.entries import build_loss
@@ -101,10 +102,11 @@ def _options(
 ) -> dict[str, Any]:
     kind = of_output(settings.divergence, name, "auto")
     fusion = fusion_for(task_loss, divergence_for(task_loss, kind))
-    if task_loss.from_logits == head.activated:
+    from_logits = reads_logits(task_loss)
+    if from_logits == head.activated:
         raise ValueError(
             "Expected the `from_logits` of the loss to match the vocabulary "
-            f"head. Received: from_logits={task_loss.from_logits} and a head "
+            f"head. Received: from_logits={from_logits} and a head "
             f"{'with' if head.activated else 'without'} a softmax."
         )
     head.check(fusion.label_smoothing, settings.dropout_rates)

@@ -15,6 +15,7 @@ from rdrop_keras.divergences.base import Divergence
 from rdrop_keras.divergences.base import consistency_dtype
 from rdrop_keras.divergences.categorical import CategoricalConsistency
 from rdrop_keras.divergences.for_loss import function_of
+from rdrop_keras.divergences.for_loss import reads_logits
 from rdrop_keras.divergences.label_smoothed import LabelSmoothedCrossentropy
 from rdrop_keras.divergences.reduction import common_mask
 from rdrop_keras.divergences.reduction import reduce_values
@@ -97,7 +98,7 @@ def fused_losses(
     if fusion is None or keras.tree.is_nested(group[0].y_pred):
         return None, None
     outputs = [each.y_pred for each in group]
-    logits = _logits(outputs, getattr(task_loss, "from_logits", False))
+    logits = _logits(outputs, reads_logits(task_loss))
     if logits is None or not fusion.fits(y_true, logits):
         return None, None
     target = ops.convert_to_tensor(y_true)

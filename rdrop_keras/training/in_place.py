@@ -20,11 +20,6 @@ def test_step(
     return update(data)
 
 
-def writes(model: Any) -> bool:
-    """Returns whether this process writes files: the only one does."""
-    return True
-
-
 def after_epoch(model: Any, trackers: Any, logs: dict[str, Any]) -> Any:
     """Returns the logs of an epoch, which are those of its last step."""
     return logs

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
@@ -134,6 +137,7 @@ def report(
     batch: tuple[Any, Any, Any],
     rows: Any,
     alpha: dict[str, Any],
+    aggregated: Callable[..., AbstractContextManager] | None = None,
 ) -> dict[str, Any]:
     """Updates all metrics with one step and returns its logs.
 
@@ -147,7 +151,11 @@ def report(
         batch: Inputs, targets and sample weights.
         rows: The number of rows of the batch.
         alpha: The result of `RDrop.scheduled_alpha` before the step.
+        aggregated: A function of the model and variables of metrics. It
+            returns a context in which these have the rows of all processes.
+            By default they have the rows of this one.
     """
+    aggregated = aggregated or _of_this_process
     loss_tracker = _keras.loss_tracker(model)
     if loss_tracker is not None:
         loss_tracker.update_state(objective.loss, sample_weight=rows)
@@ -156,8 +164,14 @@ def report(
         x, y, sample_weight = batch
         weights = _keras.weights_to_spend(sample_weight)
         logs = model.compute_metrics(x, y, y_pred, sample_weight=weights)
-        return trackers.result(logs, alpha)
-    return trackers.result(own_logs(model), alpha, tokens=True)
+        with aggregated(model, trackers.variables):
+            return trackers.result(logs, alpha)
+    with aggregated(model, model.metrics_variables):
+        return trackers.result(own_logs(model), alpha, tokens=True)
+
+
+def _of_this_process(model: Any, variables: Any) -> AbstractContextManager:
+    return contextlib.nullcontext()
 
 
 def own_logs(model: Any) -> dict[str, Any]:

@@ -16,11 +16,13 @@ from rdrop_keras.training.checks import check_no_draws
 from rdrop_keras.training.first_batch import look
 from rdrop_keras.training.in_place import after_epoch
 from rdrop_keras.training.in_place import test_step
-from rdrop_keras.training.in_place import writes
 from rdrop_keras.training.metrics import Trackers
 from rdrop_keras.training.metrics import report
 from rdrop_keras.training.step import compute_objective
 from rdrop_keras.training.step import compute_plain_objective
+from rdrop_keras.training.torch_processes import aggregated
+from rdrop_keras.training.torch_processes import average_gradients
+from rdrop_keras.training.torch_processes import writes
 
 __all__ = [
     "after_epoch",
@@ -86,13 +88,21 @@ def train_step(model: Any, data: Any, trackers: Trackers) -> dict[str, Any]:
         forward.release()
         gradients = [weight.value.grad for weight in weights]
         with torch.no_grad():
+            average_gradients(model, gradients)
             optimizer.apply(gradients, weights)
     else:
         forward.release()
         warnings.warn("The model does not have any trainable weights.")
     with torch.no_grad():
         return report(
-            model, trackers, objective, y_pred, batch, _rows(batch[0]), alpha
+            model,
+            trackers,
+            objective,
+            y_pred,
+            batch,
+            _rows(batch[0]),
+            alpha,
+            aggregated,
         )
 
 

@@ -1,9 +1,11 @@
-"""A loop with `DistributedDataParallel`, whose masks are inputs.
+"""Training by several processes of PyTorch, on models whose masks are inputs.
 
-    KERAS_BACKEND=torch torchrun --nproc-per-node 2 torch_processes.py FOLDER
+    KERAS_BACKEND=torch torchrun --nproc-per-node 2 torch_processes.py FOLDER \
+        loop:fused fit:fused ...
 
-Every process trains on its part of each batch and writes its weights. One
-process, started without `torchrun`, trains on whole batches.
+Every process trains on its part of each batch, in a loop with
+`DistributedDataParallel` or by `fit`, and writes its results. One process,
+started without `torchrun`, trains on whole batches.
 """
 
 import json
@@ -12,11 +14,16 @@ import pathlib
 import sys
 
 import cases
+import keras
 import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from rdrop_keras.training import trainer
+
 BATCH, STEPS = 8, 8
+PROCESSES = int(os.environ.get("WORLD_SIZE", 1))
+INDEX = int(os.environ.get("RANK", 0))
 
 
 class Loss(torch.nn.Module):
@@ -28,41 +35,71 @@ class Loss(torch.nn.Module):
         return self.model.compute_rdrop_loss(x, y)[0]
 
 
-def main(folder, name):
-    processes = int(os.environ.get("WORLD_SIZE", 1))
-    index = int(os.environ.get("RANK", 0))
+def loop(name):
+    """Trains in a loop, and returns the weights."""
     case = cases.cases()[name]()
     model = case["model"]()
     model({key: value[:BATCH] for key, value in case["x"].items()})
     # `DistributedDataParallel` gives all processes the weights of the first.
-    if index == 0:
+    if INDEX == 0:
         cases.set_weights(model)
     model.compile("sgd", case["loss"], rdrop=case["rdrop"])
     loss_of = Loss(model)
-    if processes > 1:
+    if PROCESSES > 1:
         loss_of = DistributedDataParallel(loss_of)
     trained = [v.value for v in model.trainable_variables]
     optimizer = torch.optim.SGD(trained, lr=0.1)
     for step in range(STEPS):
         # Four batches, twice.
         rows = np.arange(BATCH) + step % 4 * BATCH
-        rows = np.split(rows, processes)[index]
+        rows = np.split(rows, PROCESSES)[INDEX]
         x = {key: value[rows] for key, value in case["x"].items()}
         optimizer.zero_grad()
         loss_of(x, case["y"][rows]).backward()
         optimizer.step()
-    weights = [value.detach().numpy().ravel().tolist() for value in trained]
-    path = pathlib.Path(folder, f"{name}_{processes}_{index}.json")
-    path.write_text(json.dumps(weights))
+    return [value.detach().numpy().ravel().tolist() for value in trained]
+
+
+class Wrapped(keras.callbacks.Callback):
+    """Wraps the model for all processes, as `fit` of Keras 3.16 does."""
+
+    def __init__(self, data):
+        super().__init__()
+
+    def on_train_begin(self, logs=None):
+        assert trainer().writes(self.model) == (INDEX == 0)
+        if PROCESSES > 1 and getattr(self.model, "ddp_model", None) is None:
+            parallel = DistributedDataParallel(self.model)
+            # Not a submodule: it has the model as one.
+            object.__setattr__(self.model, "ddp_model", parallel)
+
+
+def fit(name):
+    """Trains by `fit`, and returns the results."""
+    case = cases.cases()[name]()
+    rows = np.arange(cases.ROWS).reshape(-1, PROCESSES, BATCH // PROCESSES)
+    for part in ("x", "y"):
+        case[part] = keras.tree.map_structure(
+            lambda values: values[rows[:, INDEX].ravel()], case[part]
+        )
+    case["fit"] = {"callbacks": Wrapped}
+    return cases.run(case, batch_size=BATCH // PROCESSES)
+
+
+def main(folder, *runs):
+    # One group for all: a process that is ahead would join a second one
+    # through the store of the first, which is about to close, and hang.
+    if PROCESSES > 1:
+        torch.distributed.init_process_group("gloo")
+    results = {}
+    for run in runs:
+        how, name = run.split(":")
+        results[run] = {"loop": loop, "fit": fit}[how](name)
+    path = pathlib.Path(folder, f"{PROCESSES}_{INDEX}.json")
+    path.write_text(json.dumps(results, default=float))
+    if PROCESSES > 1:
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    # One group for all: a process that is ahead would join a second one
-    # through the store of the first, which is about to close, and hang.
-    parallel = "WORLD_SIZE" in os.environ
-    if parallel:
-        torch.distributed.init_process_group("gloo")
-    for name in sys.argv[2:]:
-        main(sys.argv[1], name)
-    if parallel:
-        torch.distributed.destroy_process_group()
+    main(*sys.argv[1:])

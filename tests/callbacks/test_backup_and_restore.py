@@ -23,6 +23,7 @@ from small_run import small_model
 from rdrop_keras import RDropModel
 from rdrop_keras import _keras
 from rdrop_keras.callbacks import BackupAndRestore
+from rdrop_keras.training import trainer
 
 
 def _backup(directory, **kwargs):
@@ -456,17 +457,39 @@ def test_rdrop_resumes_exactly(tmp_path):
     assert_same(resumed, numbers_of(undisturbed))
 
 
-@pytest.mark.only("jax", reason="the number of the process is that of JAX")
-def test_one_of_several_jax_processes_writes(tmp_path, monkeypatch):
-    import jax
+def _make_second_process(monkeypatch):
+    if keras.backend.backend() == "jax":
+        import jax
 
+        monkeypatch.setattr(jax, "process_index", lambda: 1)
+    else:
+        # `tests/backends/torch_processes.py` starts processes for `writes`.
+        monkeypatch.setattr(trainer(), "writes", lambda model: False)
+
+
+@pytest.mark.only("jax", "torch", reason="workers have a test of their own")
+def test_one_of_several_processes_writes(tmp_path, monkeypatch):
     path = tmp_path / "backup"
-    monkeypatch.setattr(jax, "process_index", lambda: 1)
-    fit_small(small_model(1), _backup(path), epochs=1)
+    with monkeypatch.context() as second:
+        _make_second_process(second)
+        fit_small(small_model(1), _backup(path), epochs=1)
     assert not path.exists()
-    monkeypatch.undo()
     fit_small(small_model(1), _backup(path), epochs=1)
     assert path.exists()
+
+
+@pytest.mark.only("torch", reason="Keras's random state lies elsewhere")
+def test_other_processes_keep_their_random_state(tmp_path, monkeypatch):
+    fit_small(small_model(1), _backup(tmp_path), epochs=1)
+
+    def state_after(seed):
+        # It has the one epoch, and trains no more.
+        fit_small(small_model(seed), _backup(tmp_path), epochs=1)
+        return _keras.global_random_state()
+
+    assert state_after(2) == state_after(3)
+    _make_second_process(monkeypatch)
+    assert state_after(2) != state_after(3)
 
 
 @pytest.mark.only("tensorflow", "jax", reason="PyTorch reads its own state")
