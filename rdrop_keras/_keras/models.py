@@ -8,7 +8,6 @@ from typing import Any
 
 import keras
 from keras.src.backend.common import global_state
-from keras.src.random import seed_generator
 
 # isort: split
 from keras.src.models import cloning
@@ -35,9 +34,7 @@ def global_seed_generator() -> Any:
     Random operations without a seed draw from it. No model tracks it, so its
     state cannot be found through a model.
     """
-    return global_state.get_global_attribute(
-        seed_generator.GLOBAL_SEED_GENERATOR
-    )
+    return global_state.get_global_attribute("global_seed_generator")
 
 
 def has_built_metrics(model: keras.Model) -> bool:

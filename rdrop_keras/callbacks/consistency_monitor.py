@@ -157,7 +157,8 @@ class ConsistencyMonitor(keras.callbacks.Callback):
             results = self._measurement.view.evaluate(
                 **arguments, verbose=0, return_dict=True
             )
-        return {f"{self.prefix}{name}": v for name, v in results.items()}
+        # Keras 3.12 returns tensors if the model runs eagerly.
+        return {f"{self.prefix}{name}": float(v) for name, v in results.items()}
 
 
 def _check_data(data: Any, steps: int | None) -> None:

@@ -8,7 +8,7 @@ pytestmark = pytest.mark.only(
     "tensorflow", reason="`tf.distribute` is TensorFlow's"
 )
 WITH_PLAIN = ["weights", "ragged"]
-WITH_ONE_DEVICE = ["chunk"]
+WITH_ONE_DEVICE = ["chunk", "two_outputs"]
 
 
 @pytest.fixture(scope="module")

@@ -111,6 +111,8 @@ IN_A_LOOP = (
 
 
 def consistency(source, run_eagerly, **options):
+    # Before 3.13 Keras seeds only a new global generator.
+    keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(3)
     inputs = keras.Input((FEATURES,))
     # Something to share in any case.

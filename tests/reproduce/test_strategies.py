@@ -9,8 +9,6 @@ import other_backend
 import pytest
 from cluster import Cluster
 
-from reproduce import outputs
-from reproduce import workers
 from reproduce.__main__ import main
 from reproduce.common import runs
 from reproduce.common import strategies
@@ -18,8 +16,6 @@ from reproduce.common.clusters import PROCESSES
 from reproduce.common.clusters import check_cluster
 from reproduce.common.clusters import check_processes
 from reproduce.common.errors import InputError
-from reproduce.common.strategies import filled
-from reproduce.data.batching import Batching
 
 on_tensorflow = pytest.mark.only(
     "tensorflow", reason="`tf.distribute` is TensorFlow's"
@@ -182,32 +178,6 @@ def test_devices_and_processes_of_jax_equal_one_device(tmp_path):
     }
 
 
-# --- batches -----------------------------------------------------------------
-
-
-def test_batches_are_filled_with_their_own_rows():
-    x = {"ids": np.arange(10).reshape(5, 2)}
-    y = np.arange(5)
-    batch = filled((x, y), 3)
-    assert batch[1].tolist() == [0, 1, 2, 3, 4, 0]
-    assert batch[0]["ids"][-1].tolist() == [0, 1]
-    assert filled((x, y), 5)[1] is y
-    assert filled((x, y), 8)[1].tolist() == [0, 1, 2, 3, 4, 0, 1, 2]
-
-
-def test_token_batches_have_as_many_pairs_for_each_device():
-    boundaries = (8, 16, 32, 104)
-    sizes = {
-        devices: Batching(boundaries, 100, multiple=devices).batch_sizes
-        for devices in (1, 2, 4)
-    }
-    assert sizes == {
-        1: (12, 6, 3, 1),
-        2: (12, 6, 2, 2),
-        4: (12, 4, 4, 4),
-    }
-
-
 # --- errors ------------------------------------------------------------------
 
 
@@ -294,42 +264,3 @@ def test_wrong_processes_are_refused(values):
     check_processes(dict(zip(PROCESSES, ("a:1", "2", "1"))))
     with pytest.raises(InputError, match="expected the address .*, got "):
         check_processes(dict(zip(PROCESSES, values)))
-
-
-class Answering(strategies.Strategy):
-    """Process 1 of two, whose chief sends given numbers."""
-
-    process = 1
-
-    def __init__(self, *answers):
-        self.answers = list(answers)
-
-    def gathered(self, number):
-        return [self.answers.pop(0), number]
-
-
-@pytest.mark.parametrize(
-    "answers, message",
-    [((1,), "refused by process 0"), ((0, 3), "all processes share")],
-)
-def test_directories_are_refused_on_all_processes(tmp_path, answers, message):
-    strategy = Answering(*answers)
-    with (
-        pytest.raises(InputError, match=message),
-        workers.claimed(strategy, tmp_path / "run", "here", {}),
-    ):
-        pass
-
-
-def test_other_processes_write_elsewhere(tmp_path):
-    with outputs.claimed(tmp_path, "here", {}):
-        pass
-    (tmp_path / runs.HISTORY).write_text("old")
-    (tmp_path / runs.CHECKPOINTS).mkdir()
-    with workers.claimed(Answering(0, 0, 0, 0), tmp_path, "here", {}) as own:
-        assert own != tmp_path
-        assert {path.name for path in own.iterdir()} == {
-            runs.HISTORY,
-            runs.CHECKPOINTS,
-        }
-    assert not own.exists()
