@@ -1,6 +1,7 @@
 """What every test runs under: a fixed seed, a clean Keras, strict warnings."""
 
 import contextlib
+import importlib.metadata
 import os
 import pathlib
 import sys
@@ -22,6 +23,7 @@ with contextlib.suppress(ImportError):
 import keras
 import numpy as np
 import pytest
+from packaging.version import Version
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 # Behind site-packages, so that `rdrop_keras` is the installed wheel and only
@@ -53,12 +55,26 @@ def pytest_collection_modifyitems(items):
             for mark in item.iter_markers("only")
             if backend not in mark.args
         ]
+        reasons += filter(None, map(_is_old, item.iter_markers("since")))
         if backend != "tensorflow" and item.path.parent.name in PROGRAMS:
             reasons.append("programs are tested on TensorFlow")
         if backend == "torch" and _is_compiled(item):
             reasons.append("`torch.compile` takes a minute for each model")
         for reason in reasons:
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _is_old(mark):
+    """Returns why a test needs a later release, or None."""
+    (version,) = mark.args
+    package = mark.kwargs.get("package", "keras")
+    try:
+        found = Version(importlib.metadata.version(package))
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    if found < Version(version):
+        return f"{package} {found}: {mark.kwargs['reason']}"
+    return None
 
 
 def _is_compiled(item):

@@ -1,7 +1,7 @@
 """The code, links and commands in README, docs and docstrings are true."""
 
 import doctest
-import importlib
+import importlib.util
 import pathlib
 import pkgutil
 import re
@@ -28,9 +28,16 @@ PAGES = sorted(
         *ROOT.glob("rdrop_keras/**/*.md"),
     ]
 )
+# The modules of a backend need the backend.
+MISSING = tuple(
+    f".{name}"
+    for name in ("jax", "torch")
+    if importlib.util.find_spec(name) is None
+)
 MODULES = ["rdrop_keras"] + [
     module.name
     for module in pkgutil.walk_packages(rdrop_keras.__path__, "rdrop_keras.")
+    if not module.name.removesuffix("_processes").endswith(MISSING)
 ]
 PUBLIC = [
     *(getattr(rdrop_keras, name) for name in ("RDrop", "RDropMixin")),

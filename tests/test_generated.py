@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import reference
 from hypothesis import strategies as st
+from packaging.version import Version
 from scripted import ScriptedDropout
 
 from rdrop_keras import RDrop
@@ -17,6 +18,10 @@ from rdrop_keras import losses
 
 TIME, FEATURES, CLASSES = 4, 3, 3
 KINDS = ("categorical", "bernoulli", "squared_error")
+
+# Before 3.13 Keras loses masks where it casts what they belong to.
+CASTS_KEEP_MASKS = Version(keras.__version__) >= Version("3.13")
+POLICIES = ["float32", "mixed_bfloat16"][: 1 + CASTS_KEEP_MASKS]
 
 cases = st.fixed_dictionaries(
     {
@@ -35,7 +40,7 @@ cases = st.fixed_dictionaries(
         "reduction": st.sampled_from(
             ["sum_over_batch_size", "sum", "mean_with_sample_weight"]
         ),
-        "policy": st.sampled_from(["float32", "mixed_bfloat16"]),
+        "policy": st.sampled_from(POLICIES),
         "jit": st.sampled_from([False] * 11 + [True]),
         "seed": st.integers(0, 2**31 - 1),
     }

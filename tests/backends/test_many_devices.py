@@ -167,7 +167,8 @@ def test_data_parallel_equals_one_device(one_device, devices, names, tmp_path):
     results = json.loads(path.read_text())
     if "ragged" in names:
         error = results.pop("ragged")["error"]
-        assert error.startswith("IndivisibleError: ")
+        # A ValueError before JAX 0.10.
+        assert error.startswith(("IndivisibleError: ", "ValueError: "))
         assert "should evenly divide the shape" in error
     assert len(results) >= 4
     for name, actual in results.items():

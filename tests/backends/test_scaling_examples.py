@@ -32,7 +32,15 @@ def cluster(backend, port, index):
 
 @pytest.mark.parametrize(
     "backend, reader",
-    [("jax", None), ("jax", "grain"), ("torch", None)],
+    [
+        pytest.param(
+            "jax",
+            None,
+            marks=pytest.mark.since("3.13", reason="no `data_shard_id`"),
+        ),
+        ("jax", "grain"),
+        ("torch", None),
+    ],
     ids=["jax", "grain", "torch"],
 )
 def test_examples_run(backend, reader, tmp_path):

@@ -122,6 +122,7 @@ def program():
     return step, batch, variables, compiled, values, inputs
 
 
+@pytest.mark.since("0.8", package="jax", reason="no `jax.enable_x64`")
 def test_program_trains_as_tensorflow_does(program):
     step, batch, variables, compiled, values, inputs = program
     before = [v.numpy() for v in variables]
@@ -251,6 +252,7 @@ def test_command_for_keras_on_jax(tmp_path):
     assert_measured(tmp_path / "gpu_memory.json", "bytes")
 
 
+@pytest.mark.since("0.8", package="jax", reason="no `jax.enable_x64`")
 def test_commands_for_programs_of_tensorflow(tmp_path, capsys):
     programs = str(tmp_path / "programs")
     stablehlo.main(["write", programs, *COMMON])

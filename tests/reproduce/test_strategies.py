@@ -147,6 +147,7 @@ def start_jax(commands, devices, **environment):
     )
 
 
+@pytest.mark.since("3.13", reason="no public number of processes")
 def test_devices_and_processes_of_jax_equal_one_device(tmp_path):
     pytest.importorskip("jax")
     names = ("none", "devices", "processes")

@@ -402,6 +402,7 @@ def subwords():
     return train_tokenizer(ParallelText(texts, texts), 80)
 
 
+@pytest.mark.since("0.26", package="keras_hub", reason="other byte pairs")
 def test_byte_pairs_round_trip_and_hold_no_special_ids(byte_pairs, tmp_path):
     assert (byte_pairs.bos, *byte_pairs.special) == (0, 1, 2, 2)
     encoded, cut = encode(byte_pairs, TEXTS, 100)
