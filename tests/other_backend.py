@@ -90,7 +90,11 @@ def finish(*processes, timeout=900):
 
     # All are read at once: a program whose pipe is full stands still.
     with concurrent.futures.ThreadPoolExecutor(len(processes)) as threads:
-        printed = list(threads.map(finish_one, processes))
+        try:
+            printed = list(threads.map(finish_one, processes))
+        finally:
+            for process in processes:
+                process.kill()
     assert not reasons, (reasons[0], [errors[-3000:] for _, errors in printed])
     return [output for output, _ in printed]
 

@@ -21,7 +21,7 @@ KINDS = ("categorical", "bernoulli", "squared_error")
 
 # Before 3.13 Keras loses masks where it casts what they belong to.
 CASTS_KEEP_MASKS = Version(keras.__version__) >= Version("3.13")
-POLICIES = ["float32", "mixed_bfloat16"][: 1 + CASTS_KEEP_MASKS]
+POLICIES = ["float32"] + (["mixed_bfloat16"] if CASTS_KEEP_MASKS else [])
 
 cases = st.fixed_dictionaries(
     {

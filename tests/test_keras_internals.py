@@ -4,7 +4,7 @@ import builders
 import keras
 import numpy as np
 import pytest
-from packaging import version
+from packaging.version import Version
 
 from rdrop_keras import RDropModel
 from rdrop_keras import _keras
@@ -265,7 +265,7 @@ def test_keras_wraps_a_model_for_several_processes():
     try:
         model.make_train_function()
         group = _keras.process_group(model)
-        has_parallel = version.parse(keras.__version__).release >= (3, 16)
+        has_parallel = Version(keras.__version__) >= Version("3.16")
         assert group is (distributed.group.WORLD if has_parallel else None)
     finally:
         distributed.destroy_process_group()

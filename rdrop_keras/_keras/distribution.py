@@ -30,9 +30,9 @@ def alone() -> Iterator[None]:
 def process_group(model: keras.Model) -> Any:
     """Returns PyTorch's process group over which Keras trains a model, or None.
 
-    Keras 3.16 wraps the model for it; earlier releases train a model of its own
-    in each process. No public API tells whether a model is wrapped, and a
-    process group may be there for other purposes.
+    Keras 3.16 wraps the model in `DistributedDataParallel`; earlier releases
+    train a model of its own in each process. No public API tells whether a
+    model is wrapped, and a process group may be there for other purposes.
     """
     wrapper = getattr(model, "ddp_model", None)
     return None if wrapper is None else wrapper.process_group

@@ -57,8 +57,8 @@ class _Rewiring:
     which makes their `output` ambiguous.
     """
 
-    # Keras 3.16 passes no `operation_fn`: its layers find the arguments that
-    # the function added.
+    # Keras 3.16 passes no `operation_fn`. It used to add arguments of the call,
+    # such as `training`, which the layers of 3.16 find by themselves.
     def _run_through_graph(self, inputs, operation_fn=lambda op: op, **kwargs):
         positions = itertools.count()
 

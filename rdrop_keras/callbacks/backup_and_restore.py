@@ -268,9 +268,9 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
                 )
         for variable, value in zip(variables, state["seeds"]):
             variable.assign(value)
-        # Other processes would draw the masks of the first.
-        known = state["global_random"] if trainer().writes(self.model) else []
-        _keras.set_global_random_state([*map(bytes.fromhex, known)])
+        # With the state of the first, other processes would draw its masks.
+        mine = state["global_random"] if trainer().writes(self.model) else []
+        _keras.set_global_random_state([*map(bytes.fromhex, mine)])
         recall(self._callbacks, state["callbacks"], path)
         for name, (_, write) in self._extra.items():
             write(state["extra"][name])

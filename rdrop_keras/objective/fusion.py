@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
@@ -148,6 +149,9 @@ def fusion_for(task_loss: Any, divergence: Divergence) -> Fusion | None:
         divergence: The divergence of that output.
     """
     if type(divergence) is not CategoricalConsistency or divergence.axis != -1:
+        return None
+    if isinstance(getattr(task_loss, "fn", task_loss), functools.partial):
+        # Its arguments are not in the config.
         return None
     if not isinstance(task_loss, keras.losses.Loss):
         dense = _FUNCTIONS.get(function_of(task_loss))

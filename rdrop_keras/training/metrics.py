@@ -152,8 +152,8 @@ def report(
         rows: The number of rows of the batch.
         alpha: The result of `RDrop.scheduled_alpha` before the step.
         aggregated: A function of the model and variables of metrics. It
-            returns a context in which these have the rows of all processes.
-            By default they have the rows of this one.
+            returns a context in which these hold the totals over all
+            processes. By default they hold those of this process.
     """
     aggregated = aggregated or _of_this_process
     loss_tracker = _keras.loss_tracker(model)

@@ -21,7 +21,8 @@ from rdrop_keras.training.metrics import report
 from rdrop_keras.training.step import compute_objective
 from rdrop_keras.training.step import compute_plain_objective
 from rdrop_keras.training.torch_processes import aggregated
-from rdrop_keras.training.torch_processes import average_gradients
+from rdrop_keras.training.torch_processes import averaged
+from rdrop_keras.training.torch_processes import in_any_process
 from rdrop_keras.training.torch_processes import writes
 
 __all__ = [
@@ -88,8 +89,7 @@ def train_step(model: Any, data: Any, trackers: Trackers) -> dict[str, Any]:
         forward.release()
         gradients = [weight.value.grad for weight in weights]
         with torch.no_grad():
-            average_gradients(model, gradients)
-            optimizer.apply(gradients, weights)
+            optimizer.apply(averaged(model, gradients), weights)
     else:
         forward.release()
         warnings.warn("The model does not have any trainable weights.")
@@ -122,10 +122,23 @@ def check_first_batch(
     """
 
     def first_call(batches):
-        with torch.no_grad():
-            found = look(model, batches[0])
+        found = error = None
+        try:
+            with torch.no_grad():
+                found = look(model, batches[0])
+        except Exception as raised:
+            error = raised
+        # The other processes would wait for this one in their first step.
+        failed = in_any_process(model, error is not None)
+        if error is not None:
+            raise error
+        if failed:
+            raise ValueError(
+                "Expected the first batch to pass the checks of R-Drop in all "
+                "processes. Received an error in another one, which says why."
+            )
         trackers.prepare(found.outputs)
-        if found.decided:
+        if in_any_process(model, found.decided):
             done()
         return train_function(batches)
 

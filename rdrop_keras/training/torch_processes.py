@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -19,30 +20,58 @@ from torch import distributed
 from rdrop_keras import _keras
 
 
-def average_gradients(model: Any, gradients: Iterable[Any]) -> None:
-    """Replaces gradients by their mean over the processes that train a model.
+def averaged(model: Any, gradients: Sequence[Any]) -> list[Any]:
+    """Returns the means of gradients over the processes that train a model.
 
     Args:
         model: The model that the step trains.
-        gradients: Tensors, or None for a weight that has no gradient.
+        gradients: The gradient of each trainable weight, or None.
     """
     group = _keras.process_group(model)
     if group is None:
-        return
-    present = [gradient for gradient in gradients if gradient is not None]
-    for gradient in present:
-        # Before the sum, which might overflow in half precision.
-        gradient.div_(group.size())
-    _add_up(present, group)
+        return list(gradients)
+    weights = [weight.value for weight in model.trainable_weights]
+    # The rows of a process may take a branch that those of others do not.
+    processes = torch.tensor(
+        [float(gradient is not None) for gradient in gradients],
+        device=weights[0].device,
+    )
+    _add_up([processes], group)
+    found: list[Any] = [None] * len(weights)
+    for index, count in enumerate(processes.tolist()):
+        if count:
+            gradient = gradients[index]
+            if gradient is None:
+                gradient = torch.zeros_like(weights[index])
+            # Before the sum, which might overflow in half precision.
+            found[index] = gradient.div_(group.size())
+    _add_up([gradient for gradient in found if gradient is not None], group)
+    return found
+
+
+def in_any_process(model: Any, flag: bool) -> bool:
+    """Returns whether a flag is set in any of the processes that train a model.
+
+    All of them must call it.
+    """
+    group = _keras.process_group(model)
+    if group is None:
+        return flag
+    total = torch.tensor(
+        float(flag), device=model.trainable_weights[0].value.device
+    )
+    _add_up([total], group)
+    return bool(total)
 
 
 @contextlib.contextmanager
 def aggregated(model: Any, variables: Iterable[keras.Variable]) -> Iterator:
-    """Returns a context in which metrics have the rows of all processes.
+    """Returns a context in which metrics hold the totals over all processes.
 
     Args:
         model: The model that the step trains.
-        variables: Variables of metrics, which do not change.
+        variables: Variables of metrics. Outside of the context they keep the
+            values of this process.
     """
     group = _keras.process_group(model)
     if group is None:
@@ -56,7 +85,8 @@ def aggregated(model: Any, variables: Iterable[keras.Variable]) -> Iterator:
 
 def writes(model: Any) -> bool:
     """Returns whether this process writes files: of several, the first."""
-    return not distributed.is_initialized() or distributed.get_rank() == 0
+    group = _keras.process_group(model)
+    return group is None or distributed.get_rank(group) == 0
 
 
 def _add_up(tensors: list[torch.Tensor], group: Any) -> None:

@@ -4,9 +4,11 @@ import importlib.util
 import json
 import pathlib
 
+import keras
 import numpy as np
 import other_backend
 import pytest
+from packaging.version import Version
 
 pytestmark = [
     pytest.mark.only("tensorflow", reason="starts torch itself"),
@@ -19,9 +21,18 @@ pytestmark = [
 FILE = pathlib.Path(__file__).with_name("torch_processes.py")
 LOOPS = ["fused", "subclassed", "sequence", "chunk"]
 FITS = [*LOOPS, "two_outputs", "every", "accumulation"]
-RUNS = [f"loop:{name}" for name in LOOPS] + [f"fit:{name}" for name in FITS]
-# Keras 3.15 reports those of each process's own rows.
-OWN_METRICS = {"accuracy", "a_loss", "b_loss"}
+RUNS = [
+    *(f"loop:{name}" for name in LOOPS),
+    *(f"fit:{name}" for name in FITS),
+    "failing:fused",
+    "uneven:fused",
+]
+# Before 3.16 Keras reports these for the rows of each process.
+OWN_METRICS = (
+    {"accuracy", "a_loss", "b_loss"}
+    if Version(keras.__version__) < Version("3.16")
+    else set()
+)
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +90,16 @@ def test_fit_in_two_processes_equals_one(results, name):
         np.testing.assert_allclose(
             first["logs"][key], one["logs"][key], rtol=2e-6, atol=2e-6
         )
+
+
+def test_the_first_batch_fails_in_all_processes_together(results):
+    one, first, second = (found["failing:fused"] for found in results)
+    assert first == one
+    assert "identical" in first
+    assert second.startswith("Expected the first batch to pass the checks of")
+
+
+def test_a_gradient_that_one_process_lacks_counts_as_zero(results):
+    one, first, second = (found["uneven:fused"] for found in results)
+    assert one == [None, None, [1.0], [1.0]]
+    assert first == second == [[1.0], None, [1.5], [1.5]]

@@ -19,7 +19,9 @@ import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from rdrop_keras import RDrop
 from rdrop_keras.training import trainer
+from rdrop_keras.training.torch_processes import averaged
 
 BATCH, STEPS = 8, 8
 PROCESSES = int(os.environ.get("WORLD_SIZE", 1))
@@ -67,11 +69,11 @@ class Wrapped(keras.callbacks.Callback):
         super().__init__()
 
     def on_train_begin(self, logs=None):
-        assert trainer().writes(self.model) == (INDEX == 0)
         if PROCESSES > 1 and getattr(self.model, "ddp_model", None) is None:
             parallel = DistributedDataParallel(self.model)
             # Not a submodule: it has the model as one.
             object.__setattr__(self.model, "ddp_model", parallel)
+        assert trainer().writes(self.model) == (INDEX == 0)
 
 
 def fit(name):
@@ -86,6 +88,39 @@ def fit(name):
     return cases.run(case, batch_size=BATCH // PROCESSES)
 
 
+def failing(name):
+    """Returns the error of a check that fails in the first process alone."""
+    case = cases.cases()[name]()
+    masks = case["x"]["masks"]
+    if INDEX == 0:
+        masks[:, 1] = masks[:, 0]
+    case["rdrop"] = RDrop(2.0)
+    case["fit"] = {"callbacks": Wrapped}
+    try:
+        return cases.run(case)
+    except ValueError as error:
+        return str(error)
+
+
+def uneven(name):
+    """Returns means of gradients that not every process has."""
+    model = cases.cases()[name]()["model"]()
+    callback = Wrapped(None)
+    callback.set_model(model)
+    callback.on_train_begin()
+    gradients = [
+        torch.full_like(weight.value, INDEX + 1.0)
+        for weight in model.trainable_weights
+    ]
+    gradients[0] = None if INDEX == 0 else gradients[0]
+    gradients[1] = None
+    means = averaged(model, gradients)
+    return [None if m is None else m.unique().tolist() for m in means]
+
+
+HOW = {function.__name__: function for function in (loop, fit, failing, uneven)}
+
+
 def main(folder, *runs):
     # One group for all: a process that is ahead would join a second one
     # through the store of the first, which is about to close, and hang.
@@ -94,7 +129,7 @@ def main(folder, *runs):
     results = {}
     for run in runs:
         how, name = run.split(":")
-        results[run] = {"loop": loop, "fit": fit}[how](name)
+        results[run] = HOW[how](name)
     path = pathlib.Path(folder, f"{PROCESSES}_{INDEX}.json")
     path.write_text(json.dumps(results, default=float))
     if PROCESSES > 1:

@@ -1,5 +1,7 @@
 """Task loss and consistency together: the same as one after the other."""
 
+import functools
+
 import builders
 import keras
 import numpy as np
@@ -288,6 +290,14 @@ class OwnLoss(builders.Subclassed):
         (
             builders.functional,
             SPARSE(from_logits=True, dtype=OTHER_DTYPE),
+        ),
+        (
+            builders.functional,
+            functools.partial(
+                keras.losses.sparse_categorical_crossentropy,
+                from_logits=True,
+                ignore_class=1,
+            ),
         ),
     ],
 )

@@ -119,6 +119,7 @@ def test_same_steps_as_calls(name, jit_compile, rng):
         )
         results.append((model.get_weights(), logs))
     (weights, logs), (shared_weights, shared_logs) = results
+    # The masks of another release of Keras may differ less.
     assert logs[-1]["consistency_loss"] > 1e-5
     for one, other in zip(logs, shared_logs):
         assert one.keys() == other.keys()
